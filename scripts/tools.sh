@@ -1,0 +1,128 @@
+#!/usr/bin/env bash
+# Fetches the tools that the checks run into .tools/bin, at the versions of scripts/tool-versions.env.
+#
+#   scripts/tools.sh                 every tool
+#   scripts/tools.sh grpcurl buf     only these
+#
+# A tool that is already there at its pinned version is left alone, so a second run needs no network.
+# Two runs at once are safe: each builds in a directory of its own and moves the finished binary into place.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+tools=$root/.tools
+attempts_max=3
+
+# shellcheck source=scripts/tool-versions.env
+source "$root/scripts/tool-versions.env"
+
+main() {
+  mkdir -p "$tools/bin" "$tools/stamps"
+  work=$(mktemp -d "$tools/work.XXXXXX")
+  trap 'rm -rf "$work"' EXIT
+
+  if [ $# -eq 0 ]; then
+    set -- grpcurl buf helm
+  fi
+  for tool in "$@"; do
+    case $tool in
+      grpcurl) ensure grpcurl "$GRPCURL_VERSION" ;;
+      buf) ensure buf "$BUF_VERSION" ;;
+      helm) ensure helm "$HELM_VERSION-kubernetes-1.$HELM_KUBERNETES_MINOR" ;;
+      *) fail "unknown tool '$tool'; known are grpcurl, buf and helm" ;;
+    esac
+  done
+}
+
+# ensure TOOL STAMP: calls fetch_TOOL unless the binary and its stamp are there.
+ensure() {
+  local tool=$1 stamp=$tools/stamps/$1-$2
+  if [ -x "$tools/bin/$tool" ] && [ -f "$stamp" ]; then
+    return
+  fi
+  say "fetching $tool $2"
+  "fetch_$tool"
+  # The old stamps go first: a binary without a stamp is fetched again, a stamp without its binary would lie.
+  rm -f "$tools/stamps/$tool"-*
+  mv -f "$work/$tool" "$tools/bin/$tool"
+  touch "$stamp"
+  say "$tool $2 is in .tools/bin"
+}
+
+fetch_grpcurl() {
+  go_install "-X main.version=v$GRPCURL_VERSION" "github.com/fullstorydev/grpcurl/cmd/grpcurl@v$GRPCURL_VERSION"
+}
+
+fetch_helm() {
+  local ldflags="-X helm.sh/helm/v3/internal/version.version=v$HELM_VERSION" variable
+  for variable in helm.sh/helm/v3/pkg/chartutil.k8sVersion helm.sh/helm/v3/pkg/lint/rules.k8sVersion; do
+    ldflags+=" -X ${variable}Major=1 -X ${variable}Minor=$HELM_KUBERNETES_MINOR"
+  done
+  go_install "$ldflags" "helm.sh/helm/v3/cmd/helm@v$HELM_VERSION"
+}
+
+# The npm package `@bufbuild/buf` depends on one package for each platform, which holds the real binary.
+# Install scripts stay off: all that the one of this package does is to check that binary.
+fetch_buf() {
+  local integrity binary
+  need npm "Node.js with npm, https://nodejs.org"
+  retry npm install --prefix "$work/npm" --no-save --ignore-scripts --no-audit --no-fund --loglevel error "@bufbuild/buf@$BUF_VERSION"
+
+  case $(uname -sm) in
+    'Linux x86_64') integrity=$BUF_INTEGRITY_LINUX_X64 ;;
+    'Linux aarch64') integrity=$BUF_INTEGRITY_LINUX_ARM64 ;;
+    *) integrity= ;;
+  esac
+  if ! grep -qF -- "$integrity" "$work/npm/node_modules/.package-lock.json"; then
+    fail "the buf $BUF_VERSION that npm delivered is not the one in scripts/tool-versions.env"
+  fi
+  for binary in "$work"/npm/node_modules/@bufbuild/buf-*/bin/buf; do
+    if [ -f "$binary" ]; then
+      mv "$binary" "$work/buf"
+      chmod +x "$work/buf"
+      return
+    fi
+  done
+  fail "the npm registry has no buf $BUF_VERSION for $(uname -sm)"
+}
+
+# go_install LDFLAGS PACKAGE@VERSION: leaves the binary in $work.
+go_install() {
+  need go "Go 1.26 or later, https://go.dev/dl"
+  # The caller's own Go settings must not decide what is built, and no other toolchain is to be downloaded.
+  retry env GOBIN="$work" GOTOOLCHAIN=local GOFLAGS=-mod=mod GOWORK=off CGO_ENABLED=0 \
+    go install -trimpath -ldflags "-s -w $1" "$2"
+}
+
+# retry COMMAND...: for downloads. Waits 2, then 4 seconds.
+retry() {
+  local attempt
+  for ((attempt = 1; ; attempt++)); do
+    if "$@" >"$work/log" 2>&1; then
+      return
+    fi
+    tail -n 20 "$work/log" >&2
+    if [ "$attempt" -ge "$attempts_max" ]; then
+      fail "gave up after $attempts_max attempts: $*"
+    fi
+    say "attempt $attempt of $attempts_max failed; trying again"
+    sleep $((attempt * 2))
+  done
+}
+
+# need COMMAND WHAT: stops with what to install.
+need() {
+  if ! command -v "$1" >/dev/null; then
+    fail "'$1' is not installed. The tests need $2. Only running the gateway (make dev) does without."
+  fi
+}
+
+say() {
+  printf 'tools: %s\n' "$*" >&2
+}
+
+fail() {
+  say "$*"
+  exit 1
+}
+
+main "$@"
