@@ -1,0 +1,99 @@
+# Everything that is done to this repository by hand or by CI. `make help` lists it.
+#
+# `make dev` needs the Rust toolchain and nothing else. `make test` also needs Go, npm and bash,
+# with which scripts/tools.sh fetches grpcurl, buf and helm into .tools/bin.
+
+.DEFAULT_GOAL := help
+# The steps of `test` are in the order of their cost, and cargo uses every core by itself.
+.NOTPARALLEL:
+
+CARGO ?= cargo
+TOOLS := .tools/bin
+BASELINE := proto/baseline.binpb
+
+# What `make image` builds, and with what.
+IMAGE ?= whatsapp-gateway:dev
+CONTAINER_TOOL ?= $(shell command -v docker || command -v buildah)
+REVISION = $(shell git rev-parse HEAD 2>/dev/null)
+
+step = @printf '==> %s\n'
+
+.PHONY: help
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1#\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS='#' read -r target text; do printf '  %-16s %s\n' "$$target" "$$text"; done
+
+.PHONY: dev
+dev: ## Run the gateway and a simulated Cloud API; pass flags with ARGS="--seed 1"
+	$(CARGO) run --locked -- dev $(ARGS)
+
+.PHONY: test
+test: tools fmt-check proto chart clippy doc cargo-test ## Run every check; this is what CI runs
+	@echo 'All checks passed.'
+
+.PHONY: tools
+tools: ## Fetch grpcurl, buf and helm into .tools/bin
+	$(step) 'tools'
+	@scripts/tools.sh
+
+.PHONY: fmt
+fmt: ## Format the Rust sources and the protos
+	@scripts/tools.sh buf
+	$(CARGO) fmt
+	$(TOOLS)/buf format proto --write
+
+.PHONY: fmt-check
+fmt-check: ## Check the formatting of the Rust sources
+	$(step) 'fmt-check'
+	$(CARGO) fmt --check
+
+# The first run covers every target; the second is the code of the image, which has no simulator.
+.PHONY: clippy
+clippy: ## Run clippy with all features, and without the default ones
+	$(step) 'clippy'
+	$(CARGO) clippy --locked --all-targets --all-features -- -D warnings
+	$(CARGO) clippy --locked --no-default-features -- -D warnings
+
+.PHONY: doc
+doc: ## Build the documentation of this crate, private items included
+	$(step) 'doc'
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --all-features --document-private-items
+
+.PHONY: cargo-test
+cargo-test: ## Run the unit, contract, integration and grpcurl end-to-end tests; pass arguments with ARGS
+	$(step) 'cargo-test'
+	@scripts/tools.sh grpcurl
+	$(CARGO) test --locked $(ARGS)
+
+.PHONY: proto
+proto: ## Lint and build the protos, check their format, and compare them with the baseline
+	$(step) 'proto'
+	@scripts/tools.sh buf
+	$(TOOLS)/buf lint
+	$(TOOLS)/buf build --output /dev/null
+	$(TOOLS)/buf format proto --diff --exit-code
+	@if [ -f $(BASELINE) ]; then \
+	  set -x; $(TOOLS)/buf breaking proto --exclude-imports --against $(BASELINE); \
+	else \
+	  echo 'no $(BASELINE) yet: nothing to compare with'; \
+	fi
+
+# Until the first release the baseline may be rewritten, with a line in CHANGELOG.md; from then on it grows only.
+.PHONY: proto-baseline
+proto-baseline: ## Write the image of the protos that `make proto` compares with
+	@scripts/tools.sh buf
+	$(TOOLS)/buf build proto --exclude-source-info --output $(BASELINE)
+
+.PHONY: chart
+chart: ## Lint and render the chart, and check that it refuses what it must
+	$(step) 'chart'
+	@scripts/tools.sh helm
+	scripts/chart.sh
+
+.PHONY: image
+image: ## Build the container image IMAGE with docker or buildah
+	$(CONTAINER_TOOL) build --tag $(IMAGE) --build-arg REVISION=$(REVISION) .
+
+.PHONY: clean
+clean: ## Remove what the targets above have built and fetched, and the data of `make dev`
+	$(CARGO) clean
+	rm -rf .tools .dev
