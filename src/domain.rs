@@ -1,0 +1,16 @@
+//! Words and pure rules of the gateway.
+//!
+//! What a value may be, how two of them compare, what follows from what. This room knows no I/O, no tokio,
+//! no protobuf, no JSON text and no current time: whoever needs the time passes it in.
+
+pub mod caller;
+pub mod conversation;
+pub mod event;
+pub mod failure;
+pub mod filter;
+pub mod ids;
+pub mod message;
+pub mod message_state;
+pub mod template;
+pub mod value;
+pub mod window;

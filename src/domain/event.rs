@@ -1,0 +1,143 @@
+//! One normalized fact out of a webhook.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::conversation::UserIdentity;
+use super::ids::PhoneNumberId;
+
+/// The identity of an event: a hash of its dedupe key, so that it is the same on every engine and every
+/// redelivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct EventId(pub [u8; 16]);
+
+impl fmt::Display for EventId {
+    /// 32 lower-case hexadecimal digits.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// What subscribers may filter by.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EventAttributes {
+    /// `whatsapp.message.received`, `whatsapp.message.status`, `whatsapp.error`, `whatsapp.<field>` or
+    /// `whatsapp.unknown`.
+    pub event_type: String,
+    /// The business number; empty for events of an account.
+    pub phone_number_id: String,
+    /// The WABA; empty when the body names none.
+    pub waba_id: String,
+    /// The conversation; the WABA id for events of an account.
+    pub conversation_key: String,
+}
+
+/// Where in its POST an event stood. The events of one POST together rebuild its JSON.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// Names the POST: 32 hexadecimal digits of the SHA-256 of its body.
+    pub webhook_id: String,
+    /// Position among the events of the POST, from 0.
+    pub item_index: u32,
+    /// How many events the POST has.
+    pub item_count: u32,
+    /// Position of the entry; absent when the whole body is one event.
+    pub entry_index: Option<u32>,
+    /// Position of the change in its entry; absent when the entry has no change.
+    pub change_index: Option<u32>,
+    /// The array of the value from which the item was split: `messages`, `statuses`, `errors`; empty when the
+    /// value was not split.
+    pub array: &'static str,
+    /// Position in that array.
+    pub array_index: u32,
+}
+
+/// What an event says. The typed form is read out of the exact JSON by name, when the event is encoded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Payload {
+    /// A user's message. `contact` is the JSON of the sender's element of `contacts`.
+    Message {
+        /// JSON text.
+        contact: Option<String>,
+    },
+    /// A status of a message that the business sent. `contact` as above, of the recipient.
+    Status {
+        /// JSON text.
+        contact: Option<String>,
+    },
+    /// An error that belongs to no message.
+    Error,
+    /// What the gateway does not know, and why it thinks so.
+    Unknown {
+        /// One sentence, without content.
+        reason: String,
+        /// The bytes of a body that is not JSON in UTF-8; empty for everything else.
+        body: Vec<u8>,
+    },
+}
+
+/// One event, ready to be encoded and appended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event {
+    /// Its identity.
+    pub id: EventId,
+    /// What subscribers filter by.
+    pub attributes: EventAttributes,
+    /// What it is about: a message id, or empty.
+    pub subject: String,
+    /// When it happened, by Meta's clock.
+    pub event_time: Option<SystemTime>,
+    /// When the gateway took it in.
+    pub receive_time: SystemTime,
+    /// Where it stood in its POST.
+    pub origin: Origin,
+    /// What it says.
+    pub payload: Payload,
+    /// Whom it concerns, for the conversation key.
+    pub user: UserIdentity,
+    /// The exact text of the item; of the whole `value` where nothing was split.
+    pub raw_json: String,
+    /// The body around the item: one entry, one change, and the `value` without the split arrays.
+    pub change_json: Arc<str>,
+}
+
+impl Event {
+    /// The business number, when the event names a valid one.
+    pub fn phone_number_id(&self) -> Option<PhoneNumberId> {
+        PhoneNumberId::parse(&self.attributes.phone_number_id).ok()
+    }
+}
+
+/// What the projections of the log need to know of a stored event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fact {
+    /// A user wrote.
+    Inbound {
+        /// The business number.
+        phone_number_id: PhoneNumberId,
+        /// The conversation.
+        conversation_key: String,
+        /// The names of the user.
+        user: UserIdentity,
+        /// When, by Meta's clock.
+        time: SystemTime,
+    },
+    /// A message of ours got a status.
+    Status {
+        /// The business number.
+        phone_number_id: PhoneNumberId,
+        /// The conversation.
+        conversation_key: String,
+        /// The names of the recipient.
+        user: UserIdentity,
+        /// The message.
+        message_id: String,
+        /// Meta's word.
+        status: String,
+        /// When, by Meta's clock.
+        time: SystemTime,
+    },
+    /// Nothing that a projection follows.
+    Other,
+}
