@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::conversation::UserIdentity;
+use super::failure::Verdict;
 use super::ids::PhoneNumberId;
 
 /// The identity of an event: a hash of its dedupe key, so that it is the same on every engine and every
@@ -96,6 +97,8 @@ pub struct Event {
     pub payload: Payload,
     /// Whom it concerns, for the conversation key.
     pub user: UserIdentity,
+    /// The verdicts on the errors of the item, in their order.
+    pub verdicts: Vec<Verdict>,
     /// The exact text of the item; of the whole `value` where nothing was split.
     pub raw_json: String,
     /// The body around the item: one entry, one change, and the `value` without the split arrays.

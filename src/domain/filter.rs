@@ -32,7 +32,8 @@ impl EventFilter {
 /// Whether `pattern` is a word, or dotted words that may end in `.*`; `*` alone means everything.
 pub fn is_type_pattern(pattern: &str) -> bool {
     let words = pattern.strip_suffix(".*").unwrap_or(pattern);
-    let is_word = |w: &str| !w.is_empty() && w.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+    let is_word =
+        |w: &str| !w.is_empty() && w.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
     pattern == "*" || words.split('.').all(is_word)
 }
 
@@ -73,8 +74,11 @@ mod tests {
             (&[], &["*"], true),
         ];
         for (numbers, types, expected) in cases {
-            let filter =
-                EventFilter { phone_number_ids: words(numbers), types: words(types), ..EventFilter::default() };
+            let filter = EventFilter {
+                phone_number_ids: words(numbers),
+                types: words(types),
+                ..EventFilter::default()
+            };
             assert_eq!(filter.matches(&attributes()), expected, "{filter:?}");
         }
     }

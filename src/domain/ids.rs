@@ -115,7 +115,8 @@ pub struct BusinessScopedUserId(String);
 impl BusinessScopedUserId {
     /// Accepts `CC.id` and `CC.ENT.id`: two capitals, then 1 to 128 letters or digits (reference 1.4).
     pub fn parse(text: &str) -> Result<Self, InvalidId> {
-        let rule = "a user id is two capital letters, a dot, optionally `ENT.`, then 1 to 128 letters or digits";
+        let rule =
+            "a user id is two capital letters, a dot, optionally `ENT.`, then 1 to 128 letters or digits";
         let is_valid = text.split_once('.').is_some_and(|(country, rest)| {
             let id = rest.strip_prefix("ENT.").unwrap_or(rest);
             country.len() == 2

@@ -169,7 +169,9 @@ mod tests {
         for (text, digits) in cases {
             assert_eq!(PhoneNumber::parse(text).unwrap().digits(), digits, "{text}");
         }
-        for bad in ["", "+", "0170 1234567", "+0170123456", "123456", "1234567890123456", "+1650555x", "++1650"] {
+        for bad in
+            ["", "+", "0170 1234567", "+0170123456", "123456", "1234567890123456", "+1650555x", "++1650"]
+        {
             assert!(PhoneNumber::parse(bad).is_err(), "{bad:?} must be refused");
         }
     }

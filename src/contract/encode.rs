@@ -1,0 +1,276 @@
+//! A domain event → the three segments of an encoded `Event` that the log stores.
+//!
+//! Each view that a subscriber may ask for is a concatenation of segments; the cursor is appended on reading. A typed
+//! payload that does not fit its message is left untyped, never refused: the exact JSON stays beside it.
+
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use prost::Message;
+use prost::encoding::{WireType, encode_key, encode_varint};
+use serde_json::{Map, Value, json};
+
+use super::{from_json, v1};
+use crate::domain::event::{Event, Fact, Payload};
+use crate::domain::failure::Verdict;
+use crate::domain::ids::{BusinessScopedUserId, PhoneNumberId, WaId};
+use crate::domain::message::SendTag;
+
+/// Bytes that an encoded event may have: gRPC clients accept messages of 4 MiB by default, and the frame around it
+/// needs room.
+pub const EVENT_BYTES_MAX: usize = 3_900_000;
+
+const MESSAGE_FIELD: u32 = 20;
+const STATUS_FIELD: u32 = 21;
+const ERROR_FIELD: u32 = 22;
+const UNKNOWN_FIELD: u32 = 59;
+
+/// The pieces of an encoded event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Segments {
+    /// Everything but the payload, the JSON and the cursor.
+    pub envelope: Bytes,
+    /// The typed payload.
+    pub typed: Bytes,
+    /// The exact JSON.
+    pub raw: Bytes,
+}
+
+/// Encodes an event once, for every stream that will ever read it.
+pub fn encode(event: &Event, traceparent: &str) -> Segments {
+    let raw = v1::Event {
+        raw_json: event.raw_json.clone(),
+        change_json: event.change_json.to_string(),
+        ..v1::Event::default()
+    };
+    let raw: Bytes = raw.encode_to_vec().into();
+    let mut typed = typed_payload(event);
+    let payload_omitted = raw.len() + typed.len() > EVENT_BYTES_MAX;
+    if payload_omitted {
+        typed = Bytes::new();
+    }
+    let origin = &event.origin;
+    let envelope = v1::Event {
+        id: event.id.to_string(),
+        r#type: event.attributes.event_type.clone(),
+        subject: event.subject.clone(),
+        phone_number_id: event.attributes.phone_number_id.clone(),
+        waba_id: event.attributes.waba_id.clone(),
+        conversation_key: event.attributes.conversation_key.clone(),
+        event_time: event.event_time.map(Into::into),
+        receive_time: Some(event.receive_time.into()),
+        traceparent: traceparent.to_owned(),
+        origin: Some(v1::EventOrigin {
+            webhook_id: origin.webhook_id.clone(),
+            item_index: origin.item_index,
+            item_count: origin.item_count,
+            entry_index: origin.entry_index,
+            change_index: origin.change_index,
+            array: origin.array.to_owned(),
+            array_index: origin.array_index,
+        }),
+        payload_omitted,
+        ..v1::Event::default()
+    };
+    Segments { envelope: envelope.encode_to_vec().into(), typed, raw }
+}
+
+/// What the projections follow, read out of the stored envelope and typed payload.
+pub fn fact(envelope: &[u8], typed: &[u8]) -> Fact {
+    let (Ok(event), Ok(payload)) = (v1::Event::decode(envelope), v1::Event::decode(typed)) else {
+        return Fact::Other;
+    };
+    let Ok(phone_number_id) = PhoneNumberId::parse(&event.phone_number_id) else {
+        return Fact::Other;
+    };
+    let user = |wa_id: &str, user_id: &str| crate::domain::conversation::UserIdentity {
+        wa_id: WaId::parse(wa_id).ok(),
+        user_id: BusinessScopedUserId::parse(user_id).ok(),
+    };
+    let event_time = event.event_time.and_then(|t| SystemTime::try_from(t).ok());
+    match (payload.payload, event_time) {
+        (Some(v1::event::Payload::Message(message)), Some(time)) if message.group_id.is_empty() => {
+            let contact = message.contact.unwrap_or_default();
+            let wa_id = if message.sender.is_empty() { &contact.wa_id } else { &message.sender };
+            let user_id =
+                if message.from_user_id.is_empty() { &contact.user_id } else { &message.from_user_id };
+            let user = user(wa_id, user_id);
+            Fact::Inbound { phone_number_id, conversation_key: event.conversation_key, user, time }
+        }
+        (Some(v1::event::Payload::Status(status)), Some(time)) if status.recipient_type != "group" => {
+            let user = user(&status.recipient_id, &status.recipient_user_id);
+            Fact::Status {
+                phone_number_id,
+                conversation_key: event.conversation_key,
+                user,
+                message_id: status.id,
+                status: status.status,
+                time,
+            }
+        }
+        (_, _) => Fact::Other,
+    }
+}
+
+fn typed_payload(event: &Event) -> Bytes {
+    let (field, message) = match &event.payload {
+        Payload::Message { .. } => (MESSAGE_FIELD, "ReceivedMessage"),
+        Payload::Status { .. } => (STATUS_FIELD, "MessageStatus"),
+        Payload::Error => (ERROR_FIELD, "WebhookError"),
+        Payload::Unknown { reason, body } => return unknown(reason, body.clone()),
+    };
+    let parsed = serde_json::from_str(&event.raw_json).map_err(|_| "it cannot be parsed as JSON".to_owned());
+    let typed = parsed.and_then(|item| {
+        let item = complete(item, event);
+        from_json(message, &item).map_err(|mismatch| mismatch.to_string())
+    });
+    match typed {
+        Ok(bytes) => as_field(field, &bytes),
+        Err(reason) => unknown(&reason, Vec::new()),
+    }
+}
+
+fn unknown(reason: &str, body: Vec<u8>) -> Bytes {
+    as_field(UNKNOWN_FIELD, &v1::UnknownPayload { reason: reason.to_owned(), body }.encode_to_vec())
+}
+
+fn as_field(number: u32, bytes: &[u8]) -> Bytes {
+    let mut field = Vec::with_capacity(bytes.len() + 8);
+    encode_key(number, WireType::LengthDelimited, &mut field);
+    encode_varint(bytes.len() as u64, &mut field);
+    field.extend_from_slice(bytes);
+    field.into()
+}
+
+/// Adds to Meta's item what our message says beyond it: the contact, our tag, the verdicts on errors.
+fn complete(mut item: Value, event: &Event) -> Value {
+    let Value::Object(fields) = &mut item else { return item };
+    match &event.payload {
+        Payload::Message { contact } => add_contact(fields, contact.as_deref()),
+        Payload::Status { contact } => {
+            add_contact(fields, contact.as_deref());
+            split_callback_data(fields);
+        }
+        Payload::Error => {
+            if let Some(verdict) = event.verdicts.first() {
+                fields.insert("verdict".to_owned(), verdict_json(*verdict));
+            }
+        }
+        Payload::Unknown { .. } => {}
+    }
+    if let Some(Value::Array(errors)) = fields.get_mut("errors") {
+        for (error, verdict) in errors.iter_mut().zip(&event.verdicts) {
+            if let Value::Object(error) = error {
+                error.insert("verdict".to_owned(), verdict_json(*verdict));
+            }
+        }
+    }
+    item
+}
+
+fn add_contact(fields: &mut Map<String, Value>, contact: Option<&str>) {
+    if let Some(contact) = contact.and_then(|text| serde_json::from_str(text).ok()) {
+        fields.insert("contact".to_owned(), contact);
+    }
+}
+
+fn split_callback_data(fields: &mut Map<String, Value>) {
+    if let Some(Value::String(opaque)) = fields.remove("biz_opaque_callback_data") {
+        let (tag, data) = SendTag::unwrap_from(&opaque);
+        fields.insert("callback_data".to_owned(), data.into());
+        if let Some(tag) = tag {
+            fields.insert("send_tag".to_owned(), tag.as_str().into());
+        }
+    }
+}
+
+fn verdict_json(verdict: Verdict) -> Value {
+    json!({"reason": verdict.reason.as_str(), "actor": verdict.actor.as_str()})
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+    use crate::domain::conversation::UserIdentity;
+    use crate::domain::event::{EventAttributes, EventId, Origin};
+
+    fn event(payload: Payload, raw_json: &str) -> Event {
+        Event {
+            id: EventId([7; 16]),
+            attributes: EventAttributes {
+                event_type: "whatsapp.message.status".to_owned(),
+                phone_number_id: "106540352242922".to_owned(),
+                waba_id: "102290129340398".to_owned(),
+                conversation_key: "106540352242922:16505551234".to_owned(),
+            },
+            subject: "wamid.A".to_owned(),
+            event_time: Some(UNIX_EPOCH + Duration::from_secs(1_750_030_073)),
+            receive_time: UNIX_EPOCH + Duration::from_secs(1_750_030_074),
+            origin: Origin::default(),
+            payload,
+            user: UserIdentity::default(),
+            verdicts: Vec::new(),
+            raw_json: raw_json.to_owned(),
+            change_json: Arc::from("{}"),
+        }
+    }
+
+    fn decode(segments: &Segments) -> v1::Event {
+        let bytes = [segments.envelope.clone(), segments.typed.clone(), segments.raw.clone()].concat();
+        v1::Event::decode(bytes.as_slice()).unwrap()
+    }
+
+    #[test]
+    fn a_status_gives_back_the_callers_data_and_our_tag() {
+        let raw = r#"{"id":"wamid.A","status":"sent","timestamp":"1750030073","recipient_id":"16505551234",
+            "biz_opaque_callback_data":"g1.AZ3kq0p2cXKkzqv1b5c-_w.order=1"}"#;
+        let segments = encode(&event(Payload::Status { contact: None }, raw), "");
+        let decoded = decode(&segments);
+        assert_eq!(decoded.raw_json, raw);
+        let Some(v1::event::Payload::Status(status)) = decoded.payload else { panic!("expected a status") };
+        assert_eq!(
+            (status.callback_data.as_str(), status.send_tag.as_str()),
+            ("order=1", "AZ3kq0p2cXKkzqv1b5c-_w")
+        );
+        let Fact::Status { message_id, status, .. } = fact(&segments.envelope, &segments.typed) else {
+            panic!("expected a status")
+        };
+        assert_eq!((message_id.as_str(), status.as_str()), ("wamid.A", "sent"));
+    }
+
+    #[test]
+    fn what_does_not_fit_stays_untyped() {
+        let raw = r#"{"id":"wamid.A","type":"text","text":"no object"}"#;
+        let decoded = decode(&encode(&event(Payload::Message { contact: None }, raw), ""));
+        let Some(v1::event::Payload::Unknown(unknown)) = decoded.payload else { panic!("expected unknown") };
+        assert_eq!(unknown.reason, "text is not an object");
+        assert_eq!(decoded.raw_json, raw);
+    }
+
+    #[test]
+    fn an_event_that_would_not_fit_leaves_its_payload_out() {
+        let raw =
+            format!(r#"{{"id":"wamid.A","type":"text","text":{{"body":"{}"}}}}"#, "x".repeat(2_500_000));
+        let decoded = decode(&encode(&event(Payload::Message { contact: None }, &raw), ""));
+        assert!(decoded.payload_omitted);
+        assert!(decoded.payload.is_none());
+        assert_eq!(decoded.raw_json, raw);
+    }
+
+    #[test]
+    fn a_contact_comes_with_the_message() {
+        let contact = r#"{"profile":{"name":"Sheena"},"wa_id":"16505551234","user_id":"US.13"}"#.to_owned();
+        let raw =
+            r#"{"from":"16505551234","id":"wamid.A","timestamp":"1","type":"text","text":{"body":"Hi"}}"#;
+        let segments = encode(&event(Payload::Message { contact: Some(contact) }, raw), "");
+        let Some(v1::event::Payload::Message(message)) = decode(&segments).payload else {
+            panic!("a message")
+        };
+        assert_eq!(message.contact.unwrap().profile.unwrap().name, "Sheena");
+        let Fact::Inbound { user, .. } = fact(&segments.envelope, &segments.typed) else { panic!("inbound") };
+        assert_eq!(user.user_id.unwrap().expose(), "US.13");
+    }
+}

@@ -1,0 +1,248 @@
+//! The static rules of requests, as the `buf.validate` annotations of the protos state them.
+//!
+//! Clients can enforce the same annotations with their own library; here the build script turns them into a table, and
+//! this module walks an encoded request along it. Every violation is found, each with the path of its field and a
+//! sentence that says the rule. Rules between fields, and those that need a parser, belong to `grpc`.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+use super::schema::{Field, Kind, Schema, Shape};
+use super::wire::{WireValue, next_field};
+use crate::domain::failure::FieldViolation;
+
+/// (message, field or `oneof <name>`, rule, value).
+const TABLE: &[(&str, &str, &str, &str)] = include!(concat!(env!("OUT_DIR"), "/rules.rs"));
+
+/// What the patterns of the annotations mean, in words.
+const PATTERN_WORDS: [(&str, &str); 8] = [
+    ("^[0-9]{0,32}$", "must be an id of decimal digits"),
+    ("^[0-9]{1,32}$", "must be an id of decimal digits"),
+    ("^[!-~]{0,512}$", "must be a message id as Meta gave it: printable ASCII without spaces, at most 512"),
+    ("^[!-~]{1,512}$", "must be a message id as Meta gave it: printable ASCII without spaces, at most 512"),
+    ("^[!-~]{1,256}$", "must be a group id as Meta gave it: printable ASCII without spaces, at most 256"),
+    ("^[A-Z]{2}\\.(ENT\\.)?[A-Za-z0-9]{1,128}$", "must be a user id such as US.13491208655302741918"),
+    ("^[a-z0-9_]+$", "must be lower-case letters, digits and underscores only"),
+    ("^[A-Za-z0-9_.:-]{0,64}$", "must be at most 64 letters, digits and any of _.:-"),
+];
+
+/// Every rule that the encoded message `message` breaks.
+pub fn violations(message: &str, encoded: &[u8]) -> Vec<FieldViolation> {
+    let schema = Schema::get();
+    let mut found = Vec::new();
+    if let Some(shape) = schema.named(message) {
+        check_message(schema, shape, encoded, "", &mut found);
+    }
+    found
+}
+
+#[derive(Debug)]
+enum Rule {
+    Required,
+    MinLen(usize),
+    MaxLen(usize),
+    Len(usize),
+    Pattern(Regex, String),
+    In(Vec<String>),
+    UnsignedMax(u64),
+    SignedMin(i64),
+    ItemsMax(usize),
+    EnumIn(Vec<i64>),
+}
+
+fn rules_of(message: &str, field: &str) -> &'static [Rule] {
+    static RULES: LazyLock<HashMap<&str, HashMap<&str, Vec<Rule>>>> = LazyLock::new(|| {
+        let mut rules: HashMap<_, HashMap<_, Vec<Rule>>> = HashMap::new();
+        for (message, field, rule, value) in TABLE {
+            if let Some(rule) = parse(rule, value) {
+                rules.entry(*message).or_default().entry(*field).or_default().push(rule);
+            }
+        }
+        rules
+    });
+    RULES.get(message).and_then(|fields| fields.get(field)).map_or(&[], Vec::as_slice)
+}
+
+fn parse(rule: &str, value: &str) -> Option<Rule> {
+    Some(match rule {
+        "required" => Rule::Required,
+        "string.min_len" => Rule::MinLen(value.parse().ok()?),
+        "string.max_len" => Rule::MaxLen(value.parse().ok()?),
+        "string.len" => Rule::Len(value.parse().ok()?),
+        "string.pattern" => Rule::Pattern(Regex::new(value).ok()?, pattern_words(value)),
+        "string.in" => Rule::In(value.split('|').map(str::to_owned).collect()),
+        "uint32.lte" => Rule::UnsignedMax(value.parse().ok()?),
+        "int32.gte" => Rule::SignedMin(value.parse().ok()?),
+        "repeated.max_items" => Rule::ItemsMax(value.parse().ok()?),
+        "enum.in" => Rule::EnumIn(value.split('|').filter_map(|n| n.parse().ok()).collect()),
+        _ => return None,
+    })
+}
+
+fn pattern_words(pattern: &str) -> String {
+    let words = PATTERN_WORDS.iter().find(|(known, _)| *known == pattern);
+    words.map_or_else(|| format!("must match {pattern}"), |(_, words)| (*words).to_owned())
+}
+
+fn check_message(
+    schema: &Schema,
+    shape: &Shape,
+    mut bytes: &[u8],
+    path: &str,
+    found: &mut Vec<FieldViolation>,
+) {
+    let mut values: HashMap<u32, Vec<WireValue<'_>>> = HashMap::new();
+    while let Some(Ok((number, value))) = next_field(&mut bytes) {
+        values.entry(number).or_default().push(value);
+    }
+    for field in &shape.fields {
+        let present = values.get(&field.number).map_or(&[][..], Vec::as_slice);
+        check_field(schema, shape, field, present, &join(path, &field.name), found);
+    }
+    for (index, oneof) in shape.oneofs.iter().enumerate() {
+        let is_required = !rules_of(&shape.name, &format!("oneof {}", oneof.name)).is_empty();
+        if is_required && !shape.arms(index).any(|arm| values.contains_key(&arm.number)) {
+            let arms = shape.arms(index).map(|arm| arm.name.as_str()).collect::<Vec<_>>().join(", ");
+            let field = if path.is_empty() { oneof.name.clone() } else { path.to_owned() };
+            found.push(violation(&field, &format!("exactly one of {arms} is required")));
+        }
+    }
+}
+
+fn check_field(
+    schema: &Schema,
+    shape: &Shape,
+    field: &Field,
+    present: &[WireValue<'_>],
+    path: &str,
+    found: &mut Vec<FieldViolation>,
+) {
+    let is_absent = field.has_presence && present.is_empty();
+    for rule in rules_of(&shape.name, &field.name) {
+        let broken = match rule {
+            Rule::Required => is_absent.then(|| "is required".to_owned()),
+            Rule::ItemsMax(max) => (present.len() > *max).then(|| format!("must have at most {max} entries")),
+            _ if is_absent || field.is_repeated => None,
+            _ => check_value(rule, present.last()),
+        };
+        found.extend(broken.map(|description| violation(path, &description)));
+    }
+    if let Kind::Message(index) = field.kind {
+        for (position, value) in present.iter().enumerate() {
+            if let (WireValue::Bytes(inner), Some(shape)) = (value, schema.shape(index)) {
+                let path = if field.is_repeated { format!("{path}[{position}]") } else { path.to_owned() };
+                check_message(schema, shape, inner, &path, found);
+            }
+        }
+    }
+}
+
+/// Checks one value; an absent one has the default of its type.
+fn check_value(rule: &Rule, value: Option<&WireValue<'_>>) -> Option<String> {
+    let text = match value {
+        Some(WireValue::Bytes(bytes)) => std::str::from_utf8(bytes).unwrap_or_default(),
+        _ => "",
+    };
+    let number = if let Some(WireValue::Varint(varint)) = value { *varint } else { 0 };
+    let chars = || text.chars().count();
+    match rule {
+        Rule::MinLen(1) if text.is_empty() => Some("must not be empty".to_owned()),
+        Rule::MinLen(min) if chars() < *min => Some(format!("must have at least {min} characters")),
+        Rule::MaxLen(max) if chars() > *max => {
+            Some(format!("must have at most {max} characters, has {}", chars()))
+        }
+        Rule::Len(len) if chars() != *len => Some(format!("must have {len} characters")),
+        // An empty text is the business of min_len; saying it twice helps nobody.
+        Rule::Pattern(regex, words) if !text.is_empty() && !regex.is_match(text) => Some(words.clone()),
+        Rule::Pattern(regex, _) if text.is_empty() && !regex.is_match(text) => {
+            Some("must not be empty".to_owned())
+        }
+        Rule::In(words) if !words.iter().any(|word| word == text) => {
+            let words = words.iter().filter(|word| !word.is_empty()).cloned().collect::<Vec<_>>();
+            Some(format!("must be {}", words.join(" or ")))
+        }
+        Rule::UnsignedMax(max) if number > *max => Some(format!("must be at most {max}")),
+        Rule::SignedMin(min) if number.cast_signed() < *min => Some(format!("must be at least {min}")),
+        Rule::EnumIn(numbers) if !numbers.contains(&number.cast_signed()) => {
+            Some(format!("{} is no value of this enumeration", number.cast_signed()))
+        }
+        Rule::Required
+        | Rule::MinLen(_)
+        | Rule::MaxLen(_)
+        | Rule::Len(_)
+        | Rule::Pattern(..)
+        | Rule::In(_)
+        | Rule::UnsignedMax(_)
+        | Rule::SignedMin(_)
+        | Rule::ItemsMax(_)
+        | Rule::EnumIn(_) => None,
+    }
+}
+
+fn join(path: &str, field: &str) -> String {
+    if path.is_empty() { field.to_owned() } else { format!("{path}.{field}") }
+}
+
+fn violation(field: &str, description: &str) -> FieldViolation {
+    FieldViolation { field: field.to_owned(), description: description.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+
+    use super::*;
+    use crate::contract::v1::{self, send_message_request::Content};
+
+    /// A rule that the walker does not know would never be enforced.
+    #[test]
+    fn every_annotation_is_understood() {
+        for (message, field, rule, value) in TABLE {
+            assert!(parse(rule, value).is_some(), "{message}.{field}: {rule} = {value}");
+            if *rule == "string.pattern" {
+                assert!(PATTERN_WORDS.iter().any(|(known, _)| known == value), "{value} has no words");
+            }
+        }
+    }
+
+    #[test]
+    fn every_bad_field_is_listed_with_its_path() {
+        let parameter = v1::TemplateParameter::default();
+        let body = v1::TemplateParameters { parameters: vec![parameter] };
+        let component =
+            v1::TemplateComponent { component: Some(v1::template_component::Component::Body(body)) };
+        let template =
+            v1::Template { name: "Bad Name".to_owned(), language: None, components: vec![component] };
+        let request = v1::SendMessageRequest {
+            phone_number_id: "12x".to_owned(),
+            content: Some(Content::Template(template)),
+            callback_data: "ä".repeat(481),
+            ..Default::default()
+        };
+        let found: Vec<_> = violations("SendMessageRequest", &request.encode_to_vec())
+            .into_iter()
+            .map(|v| format!("{} {}", v.field, v.description))
+            .collect();
+        let parameters = "text, currency, date_time, image, video, document, location, payload, coupon_code";
+        assert_eq!(
+            found,
+            [
+                "phone_number_id must be an id of decimal digits".to_owned(),
+                "recipient is required".to_owned(),
+                "callback_data must have at most 480 characters, has 481".to_owned(),
+                "template.name must be lower-case letters, digits and underscores only".to_owned(),
+                "template.language is required".to_owned(),
+                format!("template.components[0].body.parameters[0] exactly one of {parameters} is required"),
+            ]
+        );
+    }
+
+    #[test]
+    fn an_empty_request_says_what_is_missing() {
+        let found: Vec<_> = violations("SendMessageRequest", &[]).into_iter().map(|v| v.field).collect();
+        assert_eq!(found, ["recipient", "content"]);
+        assert!(violations("SubscribeEventsRequest", &[]).is_empty());
+    }
+}

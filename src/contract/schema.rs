@@ -1,0 +1,234 @@
+//! The shapes of our messages, read from their descriptors once.
+//!
+//! What the generated structs cannot tell at run time: field names, oneofs, presence. Both directions between Meta's
+//! JSON and our messages, and the static rules, walk these shapes.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use prost::Message as _;
+use prost_types::field_descriptor_proto::{Label, Type};
+use prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorSet};
+
+const PACKAGE_PREFIX: &str = ".whatsapp.gateway.v1.";
+
+/// Meta's names for fields that have another name here: (message, field, Meta's name).
+const RENAMED: [(&str, &str, &str); 4] = [
+    ("ReceivedMessage", "sender", "from"),
+    ("MessageContext", "sender", "from"),
+    // Spellings of some samples of Meta's (reference 4.5).
+    ("MessageStatus", "recipient_participant_id", "participant_recipient_id"),
+    ("MessageStatus", "recipient_parent_user_id", "parent_recipient_user_id"),
+];
+
+/// How Meta's JSON tells which arm of a oneof is meant; a oneof that is not listed is told by the arm's own name.
+const DISCRIMINATED: [(&str, &str, Discriminator); 5] = [
+    ("ReceivedMessage", "content", Discriminator::Sibling),
+    ("ReceivedInteractive", "reply", Discriminator::Sibling),
+    ("TemplateParameter", "parameter", Discriminator::Sibling),
+    ("TemplateComponent", "component", Discriminator::Inline),
+    ("TemplateDefinitionComponent", "component", Discriminator::Inline),
+];
+
+/// Arms whose object Meta may leave out (reference 4.4).
+const BODY_OPTIONAL: [(&str, &str); 1] = [("ReceivedMessage", "unsupported")];
+
+/// How Meta's JSON tells the arm of a oneof.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Discriminator {
+    /// By the arm's own name.
+    Name,
+    /// `"type": "text", "text": {…}`.
+    Sibling,
+    /// `"type": "body", …the arm's fields…`.
+    Inline,
+}
+
+/// What a field holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Bool,
+    Int64,
+    Uint32,
+    Double,
+    String,
+    Bytes,
+    Enum,
+    /// Index of the message's shape.
+    Message(usize),
+    Timestamp,
+    Duration,
+    Struct,
+}
+
+/// One field.
+#[derive(Debug)]
+pub(super) struct Field {
+    pub(super) name: String,
+    pub(super) number: u32,
+    pub(super) kind: Kind,
+    pub(super) is_repeated: bool,
+    /// Absent and empty differ.
+    pub(super) has_presence: bool,
+    /// Index of the oneof.
+    pub(super) oneof: Option<usize>,
+    /// Meta's names for it, the usual one first.
+    pub(super) meta_names: Vec<&'static str>,
+    /// Whether Meta may leave the object of this arm out.
+    pub(super) is_body_optional: bool,
+}
+
+/// One oneof.
+#[derive(Debug)]
+pub(super) struct Oneof {
+    pub(super) name: String,
+    pub(super) discriminator: Discriminator,
+}
+
+/// One message.
+#[derive(Debug)]
+pub(super) struct Shape {
+    pub(super) name: String,
+    pub(super) fields: Vec<Field>,
+    pub(super) oneofs: Vec<Oneof>,
+}
+
+impl Shape {
+    pub(super) fn field(&self, number: u32) -> Option<&Field> {
+        self.fields.iter().find(|f| f.number == number)
+    }
+
+    pub(super) fn arms(&self, oneof: usize) -> impl Iterator<Item = &Field> {
+        self.fields.iter().filter(move |f| f.oneof == Some(oneof))
+    }
+}
+
+/// All shapes.
+#[derive(Debug)]
+pub(super) struct Schema {
+    shapes: Vec<Shape>,
+    by_name: HashMap<String, usize>,
+}
+
+impl Schema {
+    pub(super) fn get() -> &'static Self {
+        static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
+            let files = FileDescriptorSet::decode(super::DESCRIPTORS).unwrap_or_default();
+            let messages = files.file.iter().filter(|f| f.package() == "whatsapp.gateway.v1");
+            Schema::build(&messages.flat_map(|f| &f.message_type).collect::<Vec<_>>())
+        });
+        &SCHEMA
+    }
+
+    fn build(messages: &[&DescriptorProto]) -> Self {
+        let by_name: HashMap<String, usize> =
+            messages.iter().enumerate().map(|(index, m)| (m.name().to_owned(), index)).collect();
+        let shapes = messages.iter().map(|m| shape(m, &by_name)).collect();
+        Self { shapes, by_name }
+    }
+
+    /// The shape of a message of ours.
+    pub(super) fn named(&self, name: &str) -> Option<&Shape> {
+        self.by_name.get(name).and_then(|index| self.shape(*index))
+    }
+
+    pub(super) fn shape(&self, index: usize) -> Option<&Shape> {
+        self.shapes.get(index)
+    }
+}
+
+fn shape(message: &DescriptorProto, by_name: &HashMap<String, usize>) -> Shape {
+    let name = message.name();
+    let oneof = |o: &prost_types::OneofDescriptorProto| Oneof {
+        name: o.name().to_owned(),
+        discriminator: DISCRIMINATED
+            .iter()
+            .find(|(m, n, _)| *m == name && *n == o.name())
+            .map_or(Discriminator::Name, |(_, _, discriminator)| *discriminator),
+    };
+    Shape {
+        name: name.to_owned(),
+        fields: message.field.iter().filter_map(|f| field(name, f, by_name)).collect(),
+        oneofs: message.oneof_decl.iter().map(oneof).collect(),
+    }
+}
+
+fn field(message: &str, field: &FieldDescriptorProto, by_name: &HashMap<String, usize>) -> Option<Field> {
+    let name = field.name();
+    let is_repeated = field.label() == Label::Repeated;
+    let oneof = (!field.proto3_optional()).then_some(field.oneof_index).flatten();
+    let kind = kind(field, by_name)?;
+    Some(Field {
+        name: name.to_owned(),
+        number: u32::try_from(field.number()).ok()?,
+        kind,
+        is_repeated,
+        has_presence: field.proto3_optional()
+            || oneof.is_some()
+            || matches!(kind, Kind::Message(_) | Kind::Timestamp | Kind::Duration | Kind::Struct),
+        oneof: oneof.and_then(|index| usize::try_from(index).ok()),
+        meta_names: RENAMED.iter().filter(|(m, f, _)| *m == message && *f == name).map(|r| r.2).collect(),
+        is_body_optional: BODY_OPTIONAL.contains(&(message, name)),
+    })
+}
+
+fn kind(field: &FieldDescriptorProto, by_name: &HashMap<String, usize>) -> Option<Kind> {
+    Some(match field.r#type() {
+        Type::Bool => Kind::Bool,
+        Type::Int32 | Type::Int64 => Kind::Int64,
+        Type::Uint32 | Type::Uint64 => Kind::Uint32,
+        Type::Double => Kind::Double,
+        Type::String => Kind::String,
+        Type::Bytes => Kind::Bytes,
+        Type::Enum => Kind::Enum,
+        Type::Message => match field.type_name() {
+            ".google.protobuf.Timestamp" => Kind::Timestamp,
+            ".google.protobuf.Duration" => Kind::Duration,
+            ".google.protobuf.Struct" => Kind::Struct,
+            ours => Kind::Message(*by_name.get(ours.strip_prefix(PACKAGE_PREFIX)?)?),
+        },
+        Type::Float
+        | Type::Fixed32
+        | Type::Fixed64
+        | Type::Sfixed32
+        | Type::Sfixed64
+        | Type::Sint32
+        | Type::Sint64
+        | Type::Group => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A field of a type that the walkers do not know would vanish silently.
+    #[test]
+    fn every_field_has_a_kind() {
+        let files = FileDescriptorSet::decode(super::super::DESCRIPTORS).unwrap();
+        let ours = files.file.iter().filter(|f| f.package() == "whatsapp.gateway.v1");
+        for message in ours.flat_map(|f| &f.message_type) {
+            let shape = Schema::get().named(message.name()).unwrap();
+            assert_eq!(shape.fields.len(), message.field.len(), "{}", message.name());
+        }
+    }
+
+    #[test]
+    fn the_tables_name_what_exists() {
+        let schema = Schema::get();
+        let has_field =
+            |m: &str, f: &str| schema.named(m).unwrap().fields.iter().any(|field| field.name == f);
+        for (message, field, _) in RENAMED {
+            assert!(has_field(message, field), "{message}.{field}");
+        }
+        for (message, field) in BODY_OPTIONAL {
+            assert!(has_field(message, field), "{message}.{field}");
+        }
+        for (message, oneof, _) in DISCRIMINATED {
+            assert!(
+                schema.named(message).unwrap().oneofs.iter().any(|o| o.name == oneof),
+                "{message}.{oneof}"
+            );
+        }
+    }
+}

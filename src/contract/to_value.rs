@@ -1,0 +1,171 @@
+//! The bytes of our message → a neutral tree with Meta's names.
+//!
+//! The other direction of `from_json`: which arm of a oneof is set becomes Meta's discriminator. Fields that are absent
+//! on the wire stay absent, so nothing is sent that the caller did not say.
+
+use super::schema::{Discriminator, Field, Kind, Schema, Shape};
+use super::wire::{Malformed, WireValue, next_field};
+use crate::domain::value::Value;
+
+type Fields = Vec<(String, Value)>;
+
+/// The arm of the oneof `content` of an encoded `SendMessageRequest`: its name, which is Meta's `type`, and its body.
+/// `None` when no arm is set, or the arm is `raw`, which is no content of its own.
+pub fn content_of(encoded: &[u8]) -> Option<(String, Value)> {
+    let schema = Schema::get();
+    let shape = schema.named("SendMessageRequest")?;
+    let content = shape.oneofs.iter().position(|o| o.name == "content")?;
+    let fields = read_fields(schema, shape, encoded).ok()?;
+    let arms: Vec<&str> =
+        shape.arms(content).filter(|f| f.kind != Kind::Struct).map(|f| f.name.as_str()).collect();
+    fields.into_iter().rev().find(|(name, _)| arms.contains(&name.as_str()))
+}
+
+fn read_fields(schema: &Schema, shape: &Shape, mut bytes: &[u8]) -> Result<Fields, Malformed> {
+    let mut fields: Vec<(&Field, Value)> = Vec::new();
+    while let Some(next) = next_field(&mut bytes) {
+        let (number, value) = next?;
+        if let Some(field) = shape.field(number) {
+            merge(&mut fields, field, read_value(schema, field, value)?);
+        }
+    }
+    Ok(fields.into_iter().flat_map(|(field, value)| with_discriminator(shape, field, value)).collect())
+}
+
+/// A repeated field collects, a later value replaces an earlier one, and in a oneof the last arm wins.
+fn merge<'s>(fields: &mut Vec<(&'s Field, Value)>, field: &'s Field, value: Value) {
+    if field.oneof.is_some() {
+        fields.retain(|(other, _)| other.oneof != field.oneof);
+    }
+    let known = fields.iter_mut().find(|(other, _)| other.number == field.number);
+    match (known, field.is_repeated) {
+        (Some((_, Value::List(values))), true) => values.push(value),
+        (Some((_, old)), _) => *old = value,
+        (None, true) => fields.push((field, Value::List(vec![value]))),
+        (None, false) => fields.push((field, value)),
+    }
+}
+
+fn with_discriminator(shape: &Shape, field: &Field, value: Value) -> Fields {
+    let oneof = field.oneof.and_then(|index| shape.oneofs.get(index));
+    let kind = || ("type".to_owned(), Value::from(field.name.as_str()));
+    match oneof.map_or(Discriminator::Name, |o| o.discriminator) {
+        Discriminator::Name => vec![(field.name.clone(), value)],
+        Discriminator::Sibling => vec![kind(), (field.name.clone(), value)],
+        Discriminator::Inline => {
+            let inner = if let Value::Map(fields) = value { fields } else { Vec::new() };
+            std::iter::once(kind()).chain(inner).collect()
+        }
+    }
+}
+
+fn read_value(schema: &Schema, field: &Field, value: WireValue<'_>) -> Result<Value, Malformed> {
+    Ok(match (field.kind, value) {
+        (Kind::Bool, WireValue::Varint(varint)) => Value::Bool(varint != 0),
+        (Kind::Int64 | Kind::Uint32, WireValue::Varint(varint)) => Value::Integer(varint.cast_signed()),
+        (Kind::Double, WireValue::Double(number)) => Value::Number(number),
+        (Kind::String, WireValue::Bytes(text)) => Value::String(String::from_utf8_lossy(text).into_owned()),
+        (Kind::Struct, WireValue::Bytes(inner)) => {
+            from_struct(&prost::Message::decode(inner).map_err(|_| Malformed)?)
+        }
+        (Kind::Message(index), WireValue::Bytes(inner)) => {
+            let fields = schema.shape(index).map(|shape| read_fields(schema, shape, inner)).transpose()?;
+            Value::Map(fields.unwrap_or_default())
+        }
+        _ => return Err(Malformed),
+    })
+}
+
+/// A `Struct` as a tree. Its numbers are doubles; whole ones below 2^53 become integers.
+pub(crate) fn from_struct(fields: &prost_types::Struct) -> Value {
+    Value::Map(fields.fields.iter().map(|(name, value)| (name.clone(), from_struct_value(value))).collect())
+}
+
+fn from_struct_value(value: &prost_types::Value) -> Value {
+    use prost_types::value::Kind;
+    match &value.kind {
+        None | Some(Kind::NullValue(_)) => Value::Null,
+        Some(Kind::BoolValue(truth)) => Value::Bool(*truth),
+        Some(Kind::NumberValue(number)) => from_double(*number),
+        Some(Kind::StringValue(text)) => Value::String(text.clone()),
+        Some(Kind::ListValue(list)) => Value::List(list.values.iter().map(from_struct_value).collect()),
+        Some(Kind::StructValue(fields)) => from_struct(fields),
+    }
+}
+
+fn from_double(number: f64) -> Value {
+    const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+    if number.fract() == 0.0 && number.abs() <= EXACT_MAX {
+        #[expect(clippy::cast_possible_truncation, reason = "whole and below 2^53")]
+        let whole = number as i64;
+        return Value::Integer(whole);
+    }
+    Value::Number(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+
+    use super::*;
+    use crate::contract::v1::{self, send_message_request::Content, template_parameter::Parameter};
+
+    fn content(content: Content) -> (String, Value) {
+        let request = v1::SendMessageRequest { content: Some(content), ..Default::default() };
+        content_of(&request.encode_to_vec()).unwrap()
+    }
+
+    fn map(fields: &[(&str, Value)]) -> Value {
+        Value::Map(fields.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect())
+    }
+
+    #[test]
+    fn absent_fields_stay_absent() {
+        let text = v1::Text { body: "Hi".to_owned(), preview_url: false };
+        assert_eq!(content(Content::Text(text)), ("text".to_owned(), map(&[("body", "Hi".into())])));
+        let image =
+            v1::Image { caption: "c".to_owned(), source: Some(v1::image::Source::Id("5".to_owned())) };
+        let expected = map(&[("id", "5".into()), ("caption", "c".into())]);
+        let (kind, body) = content(Content::Image(image));
+        assert_eq!(
+            (kind.as_str(), body.get("id"), body.get("caption")),
+            ("image", expected.get("id"), expected.get("caption"))
+        );
+    }
+
+    #[test]
+    fn templates_get_their_discriminators() {
+        let parameter = v1::TemplateParameter {
+            parameter_name: String::new(),
+            parameter: Some(Parameter::Text("4521".to_owned())),
+        };
+        let button =
+            v1::TemplateButton { sub_type: "url".to_owned(), index: Some(0), parameters: vec![parameter] };
+        let component =
+            v1::TemplateComponent { component: Some(v1::template_component::Component::Button(button)) };
+        let language = v1::TemplateLanguage { code: "en_US".to_owned(), policy: String::new() };
+        let template =
+            v1::Template { name: "t".to_owned(), language: Some(language), components: vec![component] };
+        let text = map(&[("type", "text".into()), ("text", "4521".into())]);
+        let button = map(&[
+            ("type", "button".into()),
+            ("sub_type", "url".into()),
+            ("index", Value::Integer(0)),
+            ("parameters", Value::List(vec![text])),
+        ]);
+        let expected = map(&[
+            ("name", "t".into()),
+            ("language", map(&[("code", "en_US".into())])),
+            ("components", Value::List(vec![button])),
+        ]);
+        assert_eq!(content(Content::Template(template)), ("template".to_owned(), expected));
+    }
+
+    #[test]
+    fn whole_numbers_are_integers() {
+        let cases = [(5.0, Value::Integer(5)), (-0.0, Value::Integer(0)), (1.5, Value::Number(1.5))];
+        for (number, expected) in cases {
+            assert_eq!(from_double(number), expected);
+        }
+    }
+}
