@@ -1,0 +1,64 @@
+{{/* The directories that the configuration names and the StatefulSet mounts. */}}
+{{- define "whatsapp-gateway.configDir" -}}/etc/whatsapp-gateway{{- end }}
+{{- define "whatsapp-gateway.secretsDir" -}}/etc/whatsapp-gateway/secrets{{- end }}
+{{- define "whatsapp-gateway.dataDir" -}}/var/lib/whatsapp-gateway{{- end }}
+
+{{/* The file of one key of the existing Secret, and the files of a list of them, as JSON. */}}
+{{- define "whatsapp-gateway.secretFile" -}}
+{{- printf "%s/%s" (include "whatsapp-gateway.secretsDir" .) . | toJson }}
+{{- end }}
+
+{{- define "whatsapp-gateway.secretFiles" -}}
+{{- $files := list }}
+{{- range . }}
+{{- $files = append $files (include "whatsapp-gateway.secretFile" .) }}
+{{- end }}
+{{- printf "[%s]" (join ", " $files) }}
+{{- end }}
+
+{{/*
+config.toml. Values are written as JSON, which for strings, numbers, booleans and lists of them is also TOML.
+The sections are those of config/default.toml: what the user sets, and what the chart itself must know.
+*/}}
+{{- define "whatsapp-gateway.config" -}}
+{{- $sections := deepCopy .Values.config }}
+{{- $own := dict
+  "grpc" (dict "listen" "0.0.0.0:50051")
+  "webhook" (dict "listen" "0.0.0.0:8080")
+  "admin" (dict "listen" "0.0.0.0:9090")
+  "storage" (dict "data_dir" (include "whatsapp-gateway.dataDir" .))
+}}
+{{- range $name, $section := mergeOverwrite $sections $own }}
+[{{ $name }}]
+{{- range $key, $value := $section }}
+{{- if not (kindIs "invalid" $value) }}
+{{ $key }} = {{ toJson $value }}
+{{- end }}
+{{- end }}
+{{ end }}
+{{- $appId := "" }}
+{{- range .Values.apps }}
+{{- $appId = default .id $appId }}
+[[apps]]
+id = {{ toJson .id }}
+secret_files = {{ include "whatsapp-gateway.secretFiles" (default (list "app-secret") .secretKeys) }}
+verify_token_file = {{ include "whatsapp-gateway.secretFile" (default "verify-token" .verifyTokenKey) }}
+{{ end }}
+{{- range .Values.wabas }}
+[[wabas]]
+id = {{ toJson .id }}
+app_id = {{ default $appId .appId | toJson }}
+access_token_file = {{ include "whatsapp-gateway.secretFile" (default "access-token" .accessTokenKey) }}
+phone_number_ids = {{ toJson .phoneNumberIds }}
+{{ end }}
+{{- range .Values.callers }}
+[[callers]]
+name = {{ toJson .name }}
+{{- with .tokenSha256 }}
+token_sha256 = {{ toJson . }}
+{{- end }}
+{{- with .tokenSha256Keys }}
+token_sha256_files = {{ include "whatsapp-gateway.secretFiles" . }}
+{{- end }}
+{{ end }}
+{{- end }}
