@@ -14,7 +14,8 @@ BASELINE := proto/baseline.binpb
 # What `make image` builds, and with what.
 IMAGE ?= whatsapp-gateway:dev
 CONTAINER_TOOL ?= $(shell command -v docker || command -v buildah)
-REVISION = $(shell git rev-parse HEAD 2>/dev/null)
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+REVISION = $(shell git rev-parse HEAD)
 
 step = @printf '==> %s\n'
 
@@ -89,9 +90,10 @@ chart: ## Lint and render the chart, and check that it refuses what it must
 	@scripts/tools.sh helm
 	scripts/chart.sh
 
+# Without the format, buildah drops the health check; docker takes no notice.
 .PHONY: image
 image: ## Build the container image IMAGE with docker or buildah
-	$(CONTAINER_TOOL) build --tag $(IMAGE) --build-arg REVISION=$(REVISION) .
+	BUILDAH_FORMAT=docker $(CONTAINER_TOOL) build --tag $(IMAGE) --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) .
 
 .PHONY: clean
 clean: ## Remove what the targets above have built and fetched, and the data of `make dev`
