@@ -25,11 +25,13 @@ RUN case "$TARGETARCH" in \
  && rustup target add "$(cat /target)"
 
 # The caches outlive the build, so a change of our sources compiles our sources and nothing else. They are not part of
-# any layer, hence the copy. No simulator, since default features are off; no dynamic library, which is checked.
+# any layer, hence the copy. cargo judges by dates, and those of another checkout may be older than what the cache holds
+# of it, hence the touch. No simulator, since default features are off; no dynamic library, which is checked.
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     --mount=type=cache,target=/build/target,sharing=locked \
     target="$(cat /target)" \
+ && touch build.rs src/lib.rs src/main.rs \
  && cargo build --release --locked --no-default-features --target "$target" \
  && mkdir -p /image/usr/local/bin /image/var/lib/whatsapp-gateway \
  && cp "target/$target/release/whatsapp-gateway" /image/usr/local/bin/ \
