@@ -1,0 +1,3 @@
+//! Logs, traces and metrics: what the process tells about itself.
+
+pub mod names;

@@ -1,0 +1,145 @@
+//! Every metric name, with its labels, and its description for `/metrics`.
+//!
+//! Names that OpenTelemetry standardizes follow its semantic conventions 1.44, written as Prometheus shows them. A
+//! label value is bounded: a word of ours, a configured id, a status. Never a recipient, message id, or text that
+//! a caller chose.
+
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+
+/// Histogram, seconds: calls to our gRPC API. Labels: [`RPC_METHOD`], [`RPC_STATUS`].
+pub const RPC_SERVER_CALL_DURATION: &str = "rpc_server_call_duration_seconds";
+/// Histogram, seconds: requests to the webhook and admin ports. Labels: [`HTTP_METHOD`], [`HTTP_ROUTE`], [`HTTP_STATUS`].
+pub const HTTP_SERVER_REQUEST_DURATION: &str = "http_server_request_duration_seconds";
+/// Histogram, seconds: requests to the Cloud API. Labels: [`HTTP_METHOD`], [`SERVER_ADDRESS`], [`URL_TEMPLATE`], [`HTTP_STATUS`].
+pub const HTTP_CLIENT_REQUEST_DURATION: &str = "http_client_request_duration_seconds";
+
+/// Gauge, always 1. Label: [`VERSION`].
+pub const BUILD_INFO: &str = "whatsapp_gateway_build_info";
+/// Gauge: open connections. Label: [`LISTENER`].
+pub const CONNECTIONS: &str = "whatsapp_gateway_connections";
+/// Counter: connections closed before their first byte. Labels: [`LISTENER`], [`REASON`] (`total`, `peer`).
+pub const CONNECTIONS_REFUSED: &str = "whatsapp_gateway_connections_refused_total";
+/// Counter: connections that we closed. Labels: [`LISTENER`], [`REASON`] (`head_timeout`, `idle`, `killed`, `age`, `stop`).
+pub const CONNECTIONS_CUT: &str = "whatsapp_gateway_connections_cut_total";
+/// Counter: failures to accept a connection, such as too many open files. Label: [`LISTENER`].
+pub const ACCEPT_ERRORS: &str = "whatsapp_gateway_accept_errors_total";
+/// Counter: attempts to read changed secrets. Label: [`OUTCOME`] (`applied`, `rejected`).
+pub const CONFIG_RELOAD: &str = "whatsapp_gateway_config_reload_total";
+/// Counter: webhook POSTs. Label: [`OUTCOME`] (`accepted`, `bad_signature`, `too_large`, `timeout`, `overloaded`, `storage_failed`).
+pub const WEBHOOKS: &str = "whatsapp_gateway_webhooks_total";
+/// Counter: items of accepted webhooks. Labels: [`EVENT_TYPE`], [`OUTCOME`] (`appended`, `duplicate`).
+pub const WEBHOOK_ITEMS: &str = "whatsapp_gateway_webhook_items_total";
+/// Counter: sends that were answered. Labels: [`MESSAGE_TYPE`], [`OUTCOME`] (`accepted`, `refused`, `not_sent`, `unknown`, `replayed`).
+pub const SENDS: &str = "whatsapp_gateway_sends_total";
+/// Counter: errors that Meta answered with. Label: [`ERROR_CLASS`].
+pub const META_ERRORS: &str = "whatsapp_gateway_meta_errors_total";
+/// Counter: decisions about who calls. Label: [`OUTCOME`] (`allowed`, `unauthenticated`, `denied`).
+pub const AUTH_DECISIONS: &str = "whatsapp_gateway_auth_decisions_total";
+/// Gauge: open event streams.
+pub const EVENT_STREAMS: &str = "whatsapp_gateway_event_streams";
+/// Histogram, seconds: from receiving a webhook to handing its event to a stream that is at the tail.
+pub const EVENT_AGE: &str = "whatsapp_gateway_event_age_seconds";
+/// Counter: events handed to streams.
+pub const EVENTS_DELIVERED: &str = "whatsapp_gateway_events_delivered_total";
+/// Counter: streams that ended. Label: [`REASON`].
+pub const EVENT_STREAMS_CLOSED: &str = "whatsapp_gateway_event_streams_closed_total";
+/// Gauge, bytes: size of the event log on disk.
+pub const LOG_SIZE: &str = "whatsapp_gateway_log_size_bytes";
+/// Gauge, bytes: configured limit of the event log.
+pub const LOG_SIZE_MAX: &str = "whatsapp_gateway_log_size_max_bytes";
+/// Gauge, bytes: free space of the file system that holds the log.
+pub const LOG_FREE: &str = "whatsapp_gateway_log_free_bytes";
+/// Histogram, seconds: one durable commit.
+pub const LOG_COMMIT_DURATION: &str = "whatsapp_gateway_log_commit_duration_seconds";
+/// Histogram: events in one durable commit.
+pub const LOG_COMMIT_EVENTS: &str = "whatsapp_gateway_log_commit_events";
+
+/// Label: `package.Service/Method`; `_OTHER` for a method that does not exist.
+pub const RPC_METHOD: &str = "rpc_method";
+/// Label: the gRPC status as a word, such as `NOT_FOUND`.
+pub const RPC_STATUS: &str = "rpc_response_status_code";
+/// Label: the HTTP method.
+pub const HTTP_METHOD: &str = "http_request_method";
+/// Label: the route as configured, never the path as sent.
+pub const HTTP_ROUTE: &str = "http_route";
+/// Label: the HTTP status as a number.
+pub const HTTP_STATUS: &str = "http_response_status_code";
+/// Label: the host called.
+pub const SERVER_ADDRESS: &str = "server_address";
+/// Label: the path called, ids replaced by their names.
+pub const URL_TEMPLATE: &str = "url_template";
+/// Label: which of our listeners: `grpc`, `webhook`, `admin`.
+pub const LISTENER: &str = "listener";
+/// Label: why something happened; the metric lists the words.
+pub const REASON: &str = "reason";
+/// Label: how something ended; the metric lists the words.
+pub const OUTCOME: &str = "outcome";
+/// Label: the type of an event, such as `whatsapp.message.received`.
+pub const EVENT_TYPE: &str = "type";
+/// Label: the type of message sent, such as `template`.
+pub const MESSAGE_TYPE: &str = "type";
+/// Label: the kind of failure that Meta's code stands for.
+pub const ERROR_CLASS: &str = "class";
+/// Label: the version of this program.
+pub const VERSION: &str = "version";
+
+/// Buckets of call durations, in seconds, as the semantic conventions advise.
+pub const DURATION_BUCKETS: [f64; 14] =
+    [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
+/// Buckets of commit durations, in seconds: an fsync takes from a tenth of a millisecond to a bad second.
+pub const COMMIT_BUCKETS: [f64; 12] =
+    [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
+/// Buckets of event ages, in seconds: what was missed while away may be hours old.
+pub const AGE_BUCKETS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 60.0, 600.0, 3600.0];
+/// Buckets of events per commit.
+pub const COMMIT_EVENTS_BUCKETS: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
+
+/// The histograms and their buckets; any other histogram gets [`DURATION_BUCKETS`].
+pub(super) const HISTOGRAMS: [(&str, &[f64]); 3] = [
+    (LOG_COMMIT_DURATION, &COMMIT_BUCKETS),
+    (EVENT_AGE, &AGE_BUCKETS),
+    (LOG_COMMIT_EVENTS, &COMMIT_EVENTS_BUCKETS),
+];
+
+/// Gives every metric its help text. Called once, when the recorder is installed.
+pub(super) fn describe() {
+    describe_servers();
+    describe_work();
+    describe_storage();
+}
+
+fn describe_servers() {
+    describe_histogram!(RPC_SERVER_CALL_DURATION, Unit::Seconds, "Duration of calls to the gRPC API.");
+    describe_histogram!(HTTP_SERVER_REQUEST_DURATION, Unit::Seconds, "Duration of HTTP requests received.");
+    describe_histogram!(
+        HTTP_CLIENT_REQUEST_DURATION,
+        Unit::Seconds,
+        "Duration of requests to the Cloud API."
+    );
+    describe_gauge!(BUILD_INFO, "The version that runs; always 1.");
+    describe_gauge!(CONNECTIONS, Unit::Count, "Open connections.");
+    describe_counter!(CONNECTIONS_REFUSED, "Connections refused because a connection limit was reached.");
+    describe_counter!(CONNECTIONS_CUT, "Connections closed by the gateway.");
+    describe_counter!(ACCEPT_ERRORS, "Failures to accept a connection.");
+    describe_counter!(CONFIG_RELOAD, "Attempts to read changed secrets.");
+    describe_counter!(AUTH_DECISIONS, "Decisions about callers.");
+}
+
+fn describe_work() {
+    describe_counter!(WEBHOOKS, "Webhook POSTs received.");
+    describe_counter!(WEBHOOK_ITEMS, "Items of accepted webhooks.");
+    describe_counter!(SENDS, "Sends answered.");
+    describe_counter!(META_ERRORS, "Errors answered by the Cloud API.");
+    describe_gauge!(EVENT_STREAMS, Unit::Count, "Open event streams.");
+    describe_histogram!(EVENT_AGE, Unit::Seconds, "Age of events when handed to a stream.");
+    describe_counter!(EVENTS_DELIVERED, "Events handed to streams.");
+    describe_counter!(EVENT_STREAMS_CLOSED, "Event streams that ended.");
+}
+
+fn describe_storage() {
+    describe_gauge!(LOG_SIZE, Unit::Bytes, "Size of the event log on disk.");
+    describe_gauge!(LOG_SIZE_MAX, Unit::Bytes, "Configured limit of the event log.");
+    describe_gauge!(LOG_FREE, Unit::Bytes, "Free space of the file system of the event log.");
+    describe_histogram!(LOG_COMMIT_DURATION, Unit::Seconds, "Duration of one durable commit.");
+    describe_histogram!(LOG_COMMIT_EVENTS, Unit::Count, "Events in one durable commit.");
+}
