@@ -1,0 +1,290 @@
+//! One connection, from the accept to the close.
+
+use std::future::Future;
+use std::hash::{BuildHasher, RandomState};
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::util::Oneshot;
+use tower::{BoxError, Service, ServiceExt};
+use tracing::debug;
+
+use crate::telemetry::names;
+
+use super::activity::{Activity, Overdue, RequestGuard, WatchedStream};
+use super::{Http1Limits, Http2Limits, Protocol, Tokens};
+
+/// The least that hyper reads ahead on HTTP/1.1: small enough to hold thousands, large enough for bodies.
+const HTTP1_BUFFER_BYTES: usize = 64 * 1024;
+
+/// The connection a request came on; found among the request's extensions.
+#[derive(Debug, Clone)]
+pub struct ConnectionInfo {
+    /// The other end; a proxy's address when one stands between.
+    pub peer: SocketAddr,
+    /// Our end.
+    pub local: SocketAddr,
+    /// Closes this connection.
+    pub kill: KillSwitch,
+}
+
+/// Closes one TCP connection at once, with every stream on it: for peers that never read what they asked for.
+#[derive(Debug, Clone, Default)]
+pub struct KillSwitch(Arc<CancellationToken>);
+
+impl KillSwitch {
+    /// Resets the connection; what was not read by the peer is lost. Calling it again changes nothing.
+    pub fn kill(&self) {
+        self.0.cancel();
+    }
+
+    /// True once [`KillSwitch::kill`] was called.
+    pub fn is_killed(&self) -> bool {
+        self.0.is_cancelled()
+    }
+}
+
+/// What a connection needs besides its stream and service.
+pub(super) struct Serving {
+    pub(super) info: ConnectionInfo,
+    pub(super) tokens: Tokens,
+    /// Holds the tasks of HTTP/2 streams, so that the listener waits for them too.
+    pub(super) tracker: TaskTracker,
+    pub(super) name: &'static str,
+}
+
+/// Serves `stream` until one side ends it.
+pub(super) async fn serve<S, B>(stream: TcpStream, service: S, protocol: Protocol, serving: Serving)
+where
+    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send + 'static,
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
+{
+    let Serving { info, tokens, tracker, name } = serving;
+    let activity = Arc::new(Activity::new(&protocol));
+    let io = TokioIo::new(WatchedStream::new(stream, Arc::clone(&activity), info.kill.clone()));
+    let peer = info.peer;
+    let mut watch = Watch::new(Arc::clone(&activity), info.kill.clone(), &tokens);
+    let end = match protocol {
+        Protocol::Http1(limits) => {
+            let service = Http1Service { inner: service, info, activity };
+            let connection = http1_builder(&limits).serve_connection(io, service);
+            watch.drive(connection, http1::Connection::graceful_shutdown).await
+        }
+        Protocol::Http2(limits) => {
+            watch.set_age(limits.age_max, limits.age_grace);
+            let service = Http2Service { inner: service, info };
+            let connection = http2_builder(&limits, Tracked(tracker)).serve_connection(io, service);
+            watch.drive(connection, http2::Connection::graceful_shutdown).await
+        }
+    };
+    match end {
+        End::Closed(Ok(())) => debug!(listener = name, %peer, "connection closed"),
+        // The peer's doing: a reset, a malformed request. Worth a line only when someone looks.
+        End::Closed(Err(error)) => debug!(listener = name, %peer, %error, "connection failed"),
+        End::Cut(reason) => {
+            metrics::counter!(names::CONNECTIONS_CUT, names::LISTENER => name, names::REASON => reason)
+                .increment(1);
+            debug!(listener = name, %peer, reason, "connection cut");
+        }
+    }
+}
+
+fn http1_builder(limits: &Http1Limits) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        // `Activity` does this, because hyper's timeout would close idle connections too.
+        .header_read_timeout(None)
+        .max_header_size(limits.header_bytes_max)
+        .max_headers(limits.header_count_max)
+        .max_buf_size(limits.header_bytes_max.max(HTTP1_BUFFER_BYTES));
+    builder
+}
+
+fn http2_builder(limits: &Http2Limits, tasks: Tracked) -> http2::Builder<Tracked> {
+    let mut builder = http2::Builder::new(tasks);
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.max_concurrent_streams)
+        .keep_alive_interval(limits.keepalive_interval)
+        .keep_alive_timeout(limits.keepalive_timeout)
+        .max_header_list_size(limits.max_header_list_size)
+        .max_pending_accept_reset_streams(limits.max_pending_reset)
+        .initial_stream_window_size(limits.stream_window)
+        .initial_connection_window_size(limits.connection_window);
+    builder
+}
+
+enum End {
+    Closed(hyper::Result<()>),
+    Cut(&'static str),
+}
+
+/// Everything that may end a connection besides the connection itself.
+struct Watch {
+    activity: Arc<Activity>,
+    kill: KillSwitch,
+    // Children of the process's tokens: a connection is polled often, and the lock inside is then its own.
+    drain: CancellationToken,
+    stop: CancellationToken,
+    age_limit: Option<Instant>,
+    age_grace: Option<Duration>,
+}
+
+impl Watch {
+    fn new(activity: Arc<Activity>, kill: KillSwitch, tokens: &Tokens) -> Self {
+        let (drain, stop) = (tokens.drain.child_token(), tokens.stop.child_token());
+        Self { activity, kill, drain, stop, age_limit: None, age_grace: None }
+    }
+
+    fn set_age(&mut self, max: Option<Duration>, grace: Option<Duration>) {
+        self.age_limit = max.map(|max| Instant::now() + jittered(max));
+        self.age_grace = grace;
+    }
+
+    /// Runs the connection; `finish` asks it to end when what is open on it has ended.
+    async fn drive<C>(mut self, connection: C, finish: impl Fn(Pin<&mut C>)) -> End
+    where
+        C: Future<Output = hyper::Result<()>>,
+    {
+        let mut connection = pin!(connection);
+        let mut check = interval(self.activity.check_interval());
+        check.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut is_finishing = false;
+        loop {
+            let age_limit = self.age_limit;
+            let aged = async {
+                match age_limit {
+                    Some(at) => sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                result = connection.as_mut() => return End::Closed(result),
+                () = self.kill.0.cancelled() => return End::Cut("killed"),
+                () = self.stop.cancelled() => return End::Cut("stop"),
+                () = self.drain.cancelled(), if !is_finishing => {
+                    is_finishing = true;
+                    finish(connection.as_mut());
+                }
+                () = aged => {
+                    if is_finishing {
+                        return End::Cut("age");
+                    }
+                    is_finishing = true;
+                    self.age_limit = self.age_grace.map(|grace| Instant::now() + grace);
+                    finish(connection.as_mut());
+                }
+                _ = check.tick() => match self.activity.overdue() {
+                    Some(Overdue::Head) => return End::Cut("head_timeout"),
+                    Some(Overdue::Idle) => return End::Cut("idle"),
+                    None => {}
+                }
+            }
+        }
+    }
+}
+
+/// `age` ±10 %, so that connections made together do not end together.
+fn jittered(age: Duration) -> Duration {
+    let percent = RandomState::new().hash_one(()) % 21;
+    age.mul_f64(0.9 + 0.01 * f64::from(u8::try_from(percent).unwrap_or(10)))
+}
+
+/// Spawns the tasks of HTTP/2 streams where the listener can wait for them.
+#[derive(Clone)]
+struct Tracked(TaskTracker);
+
+impl<F> hyper::rt::Executor<F> for Tracked
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    fn execute(&self, future: F) {
+        drop(self.0.spawn(future));
+    }
+}
+
+/// Adds the connection to each request.
+struct Http2Service<S> {
+    inner: S,
+    info: ConnectionInfo,
+}
+
+impl<S> hyper::service::Service<Request<Incoming>> for Http2Service<S>
+where
+    S: Service<Request<Incoming>> + Clone,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = Oneshot<S, Request<Incoming>>;
+
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        request.extensions_mut().insert(self.info.clone());
+        self.inner.clone().oneshot(request)
+    }
+}
+
+/// Adds the connection to each request, and notes when it is served.
+struct Http1Service<S> {
+    inner: S,
+    info: ConnectionInfo,
+    activity: Arc<Activity>,
+}
+
+impl<S, B> hyper::service::Service<Request<Incoming>> for Http1Service<S>
+where
+    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Response<GuardedBody<B>>;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        request.extensions_mut().insert(self.info.clone());
+        let guard = self.activity.begin_request();
+        let response = self.inner.clone().oneshot(request);
+        Box::pin(async move { Ok(response.await?.map(|inner| GuardedBody { inner, _guard: guard })) })
+    }
+}
+
+/// A response body; its request counts as served while it lives.
+struct GuardedBody<B> {
+    inner: B,
+    _guard: RequestGuard,
+}
+
+impl<B: Body + Unpin> Body for GuardedBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        Pin::new(&mut self.inner).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

@@ -1,0 +1,296 @@
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tower::service_fn;
+
+use super::*;
+
+const SOON: Duration = Duration::from_secs(5);
+
+fn http1() -> Protocol {
+    Protocol::Http1(Http1Limits {
+        header_timeout: Duration::from_millis(100),
+        idle_timeout: Duration::from_millis(600),
+        ..Http1Limits::default()
+    })
+}
+
+fn http2() -> Protocol {
+    Protocol::Http2(Http2Limits { handshake_timeout: Duration::from_millis(100), ..Http2Limits::default() })
+}
+
+/// A listener whose requests wait for `release` when their path is `/wait`, and kill their connection on `/kill`.
+struct Server {
+    address: SocketAddr,
+    shutdown: Shutdown,
+    release: Arc<Notify>,
+    entered: Arc<Notify>,
+    serving: JoinHandle<()>,
+}
+
+impl Server {
+    fn start(protocol: Protocol, connections_max: usize) -> Self {
+        let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr();
+        let shutdown = Shutdown::with_exit(|_| {});
+        let (release, entered) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let (wait, enter) = (Arc::clone(&release), Arc::clone(&entered));
+        let service = service_fn(move |request: Request<Incoming>| {
+            let (wait, enter) = (Arc::clone(&wait), Arc::clone(&enter));
+            async move {
+                let info = request.extensions().get::<ConnectionInfo>().unwrap().clone();
+                enter.notify_one();
+                match request.uri().path() {
+                    "/wait" => wait.notified().await,
+                    "/kill" => {
+                        info.kill.kill();
+                        std::future::pending::<()>().await;
+                    }
+                    _ => {}
+                }
+                Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(info.peer.to_string()))))
+            }
+        });
+        let options = Options { name: "test", protocol, connections_max, connections_per_peer_max: None };
+        let serving =
+            shutdown.spawn("listener", listener.serve(service, options, Tokens::draining(&shutdown)));
+        Self { address, shutdown, release, entered, serving }
+    }
+
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
+    }
+
+    async fn ask(&self, path: &str) -> TcpStream {
+        let mut stream = self.connect().await;
+        let head = format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream
+    }
+}
+
+/// Reads to the end of the connection; a reset counts as an end.
+async fn read_to_close(stream: &mut TcpStream) -> Vec<u8> {
+    let mut read = Vec::new();
+    drop(timeout(SOON, stream.read_to_end(&mut read)).await.expect("the connection is closed"));
+    read
+}
+
+async fn read_response(stream: &mut TcpStream) -> String {
+    let mut buffer = vec![0; 4096];
+    let read = timeout(SOON, stream.read(&mut buffer)).await.unwrap().unwrap();
+    String::from_utf8(buffer[..read].to_vec()).unwrap()
+}
+
+#[tokio::test]
+async fn requests_know_their_connection() {
+    let server = Server::start(http1(), 10);
+    let mut stream = server.ask("/").await;
+    let response = read_response(&mut stream).await;
+    assert!(response.starts_with("HTTP/1.1 200"), "{response}");
+    assert!(response.ends_with(&stream.local_addr().unwrap().to_string()), "{response}");
+}
+
+#[tokio::test]
+async fn half_a_head_is_cut_after_the_header_timeout_even_when_it_trickles() {
+    let server = Server::start(http1(), 10);
+    let mut stream = server.connect().await;
+    let start = Instant::now();
+    stream.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+    let (mut reading, mut writing) = stream.split();
+    let mut read = Vec::new();
+    let trickle = async {
+        while writing.write_all(b"x: y\r\n").await.is_ok() {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let closed = timeout(SOON, reading.read_to_end(&mut read));
+    tokio::select! {
+        closed = closed => drop(closed.expect("the connection is closed")),
+        () = trickle => {}
+    }
+    assert!(start.elapsed() >= Duration::from_millis(100), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
+    assert_eq!(read, b"");
+}
+
+#[tokio::test]
+async fn an_idle_connection_outlives_the_header_timeout_but_not_the_idle_timeout() {
+    let server = Server::start(http1(), 10);
+    let mut stream = server.ask("/").await;
+    read_response(&mut stream).await;
+    let idle_since = Instant::now();
+    sleep(Duration::from_millis(300)).await;
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: test\r\n\r\n").await.unwrap();
+    assert!(read_response(&mut stream).await.starts_with("HTTP/1.1 200"));
+    read_to_close(&mut stream).await;
+    assert!(idle_since.elapsed() >= Duration::from_millis(900), "{:?}", idle_since.elapsed());
+}
+
+#[tokio::test]
+async fn a_request_may_take_longer_than_both_timeouts() {
+    let server = Server::start(http1(), 10);
+    let mut stream = server.ask("/wait").await;
+    sleep(Duration::from_millis(900)).await;
+    server.release.notify_one();
+    assert!(read_response(&mut stream).await.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn a_connection_over_the_limit_is_closed_at_once() {
+    let server = Server::start(http1(), 1);
+    let mut first = server.ask("/").await;
+    read_response(&mut first).await;
+    let mut second = server.connect().await;
+    assert_eq!(read_to_close(&mut second).await, b"");
+    drop(first);
+    let again = async {
+        loop {
+            let mut third = server.ask("/").await;
+            let mut buffer = [0; 64];
+            if matches!(third.read(&mut buffer).await, Ok(read) if read > 0) {
+                break;
+            }
+        }
+    };
+    timeout(SOON, again).await.expect("a place is free again");
+}
+
+#[tokio::test]
+async fn a_killed_connection_is_reset() {
+    let server = Server::start(http1(), 10);
+    let mut stream = server.ask("/kill").await;
+    let mut read = Vec::new();
+    let error = timeout(SOON, stream.read_to_end(&mut read)).await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+}
+
+#[tokio::test]
+async fn a_drain_finishes_the_open_request_and_closes_the_idle_connection() {
+    let server = Server::start(http1(), 10);
+    let mut idle = server.ask("/").await;
+    read_response(&mut idle).await;
+    server.entered.notified().await;
+    let mut open = server.ask("/wait").await;
+    server.entered.notified().await;
+
+    server.shutdown.leaving().cancel();
+    let mut during_delay = server.ask("/").await;
+    assert!(
+        read_response(&mut during_delay).await.starts_with("HTTP/1.1 200"),
+        "still serving during the delay"
+    );
+
+    server.shutdown.drain().cancel();
+    read_to_close(&mut idle).await;
+    assert!(!server.serving.is_finished());
+    server.release.notify_one();
+    let response = String::from_utf8(read_to_close(&mut open).await).unwrap();
+    assert!(response.starts_with("HTTP/1.1 200") && response.contains("connection: close"), "{response}");
+    timeout(SOON, server.serving).await.unwrap().unwrap();
+    assert!(TcpStream::connect(server.address).await.is_err(), "nothing listens any more");
+}
+
+#[tokio::test]
+async fn a_stop_cuts_the_open_request() {
+    let server = Server::start(http1(), 10);
+    let mut open = server.ask("/wait").await;
+    server.entered.notified().await;
+    server.shutdown.drain().cancel();
+    server.shutdown.stop().cancel();
+    assert_eq!(read_to_close(&mut open).await, b"");
+    timeout(SOON, server.serving).await.unwrap().unwrap();
+}
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const EMPTY_SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+const SETTINGS_ACK: &[u8] = &[0, 0, 0, 4, 1, 0, 0, 0, 0];
+/// HEADERS of stream 1, complete: GET, http, path `/wait`, authority `t`, without compression of the path.
+const GET_WAIT: &[u8] =
+    &[0, 0, 12, 1, 5, 0, 0, 0, 1, 0x82, 0x86, 0x04, 5, b'/', b'w', b'a', b'i', b't', 0x01, 1, b't'];
+const HEADERS: u8 = 1;
+const PING: u8 = 6;
+const GOAWAY: u8 = 7;
+
+/// The type and payload of the next frame.
+async fn next_frame(stream: &mut TcpStream) -> (u8, Vec<u8>) {
+    let mut head = [0; 9];
+    timeout(SOON, stream.read_exact(&mut head)).await.unwrap().unwrap();
+    let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+    let mut payload = vec![0; usize::try_from(length).unwrap()];
+    stream.read_exact(&mut payload).await.unwrap();
+    (head[3], payload)
+}
+
+#[tokio::test]
+async fn an_http2_connection_gets_goaway_and_finishes_its_stream() {
+    let server = Server::start(http2(), 10);
+    let mut stream = server.connect().await;
+    stream.write_all(&[PREFACE, EMPTY_SETTINGS, SETTINGS_ACK, GET_WAIT].concat()).await.unwrap();
+    server.entered.notified().await;
+    server.shutdown.drain().cancel();
+    let mut seen = Vec::new();
+    while seen.last() != Some(&GOAWAY) {
+        seen.push(next_frame(&mut stream).await.0);
+    }
+    assert!(!seen.contains(&HEADERS), "the stream is still open: {seen:?}");
+    server.release.notify_one();
+    loop {
+        let (kind, payload) = next_frame(&mut stream).await;
+        match kind {
+            HEADERS => break,
+            // hyper asks whether the client has seen the GOAWAY before it names the last stream.
+            PING => {
+                stream.write_all(&[&[0, 0, 8, PING, 1, 0, 0, 0, 0], &payload[..]].concat()).await.unwrap()
+            }
+            _ => {}
+        }
+    }
+    read_to_close(&mut stream).await;
+    timeout(SOON, server.serving).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn an_http2_connection_without_a_preface_is_cut_and_one_with_it_is_not() {
+    let server = Server::start(http2(), 10);
+    let mut open = server.connect().await;
+    open.write_all(&[PREFACE, EMPTY_SETTINGS].concat()).await.unwrap();
+    let mut silent = server.connect().await;
+    let mut partial = server.connect().await;
+    partial.write_all(&PREFACE[..10]).await.unwrap();
+    read_to_close(&mut silent).await;
+    read_to_close(&mut partial).await;
+    sleep(Duration::from_millis(300)).await;
+    open.write_all(GET_WAIT).await.unwrap();
+    timeout(SOON, server.entered.notified()).await.expect("the open connection still serves");
+}
+
+#[tokio::test]
+async fn an_old_http2_connection_is_told_to_go_and_then_cut() {
+    let limits = Http2Limits {
+        age_max: Some(Duration::from_millis(100)),
+        age_grace: Some(Duration::from_millis(200)),
+        ..Http2Limits::default()
+    };
+    let server = Server::start(Protocol::Http2(limits), 10);
+    let mut stream = server.connect().await;
+    let start = Instant::now();
+    stream.write_all(&[PREFACE, EMPTY_SETTINGS, SETTINGS_ACK, GET_WAIT].concat()).await.unwrap();
+    while next_frame(&mut stream).await.0 != GOAWAY {}
+    assert!(start.elapsed() >= Duration::from_millis(90), "{:?}", start.elapsed());
+    read_to_close(&mut stream).await;
+    assert!(start.elapsed() >= Duration::from_millis(290), "{:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn a_failure_to_accept_is_waited_out() {
+    let too_many_files = io::Error::from_raw_os_error(24);
+    assert!(!concerns_one_connection(&too_many_files));
+    assert!(concerns_one_connection(&io::ErrorKind::ConnectionAborted.into()));
+}
