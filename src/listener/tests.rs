@@ -247,7 +247,7 @@ async fn an_http2_connection_gets_goaway_and_finishes_its_stream() {
             HEADERS => break,
             // hyper asks whether the client has seen the GOAWAY before it names the last stream.
             PING => {
-                stream.write_all(&[&[0, 0, 8, PING, 1, 0, 0, 0, 0], &payload[..]].concat()).await.unwrap()
+                stream.write_all(&[&[0, 0, 8, PING, 1, 0, 0, 0, 0], &payload[..]].concat()).await.unwrap();
             }
             _ => {}
         }
