@@ -1,0 +1,216 @@
+//! The configuration: one file, the environment, and the secrets they point to.
+//!
+//! [`Config::load`] reads everything and reports every problem at once. What is fixed for the life of the process
+//! is in the sections; accounts, callers and secrets are in a [`Snapshot`] that a [`Watcher`] replaces when secret
+//! files change. This room reads and checks; it decides nothing about behavior.
+
+mod accounts;
+mod layers;
+mod print;
+mod problem;
+mod reader;
+mod reload;
+mod secrets;
+mod sections;
+mod snapshot;
+mod suggest;
+mod units;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::{lifecycle, telemetry};
+
+use accounts::Accounts;
+use problem::Collector;
+pub use problem::{Problem, Problems};
+use reader::Table;
+pub use reload::{ConfigHandle, Reload, Watcher};
+use secrets::Fingerprint;
+pub use sections::{Admin, CloudApi, Events, Grpc, Storage, Webhook};
+pub use snapshot::{App, Caller, Snapshot, TokenHash, Waba};
+
+/// The reference of every key, with its default.
+pub const DEFAULTS: &str = layers::DEFAULTS;
+
+/// The account of the `dev` command, the same on every machine so that examples can name it.
+pub mod dev_account {
+    /// Meta's id of the number.
+    pub const PHONE_NUMBER_ID: &str = "106540352242922";
+    /// The number itself, as digits.
+    pub const PHONE_NUMBER: &str = "15550783881";
+    /// The WhatsApp Business Account.
+    pub const WABA_ID: &str = "102290129340398";
+    /// The app.
+    pub const APP_ID: &str = "1234567890";
+    /// The secret that signs webhooks.
+    pub const APP_SECRET: &str = "dev-app-secret";
+    /// The token for the verification of the webhook's address.
+    pub const VERIFY_TOKEN: &str = "dev-verify-token";
+    /// The token for the simulated Cloud API.
+    pub const ACCESS_TOKEN: &str = "dev-access-token";
+}
+
+/// Where a configuration comes from. The layers lie on the defaults in this order.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    /// The TOML file, if there is one.
+    pub file: Option<PathBuf>,
+    /// The environment, by variable.
+    pub environment: BTreeMap<String, String>,
+}
+
+impl Sources {
+    /// The file, and the environment of this process. Variables that are not text are none of ours.
+    pub fn of_process(file: Option<PathBuf>) -> Self {
+        let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        };
+        Self { file, environment: std::env::vars_os().filter_map(text).collect() }
+    }
+}
+
+/// What the `dev` command decides for itself; the rest is default, or comes from the environment.
+#[derive(Debug, Clone)]
+pub struct Dev {
+    /// Where the log lives.
+    pub data_dir: PathBuf,
+    /// Where to serve gRPC.
+    pub grpc_listen: SocketAddr,
+    /// Where to serve webhooks.
+    pub webhook_listen: SocketAddr,
+    /// Where to serve metrics and probes.
+    pub admin_listen: SocketAddr,
+    /// The simulator, as `host:port`.
+    pub simulator: SocketAddr,
+    /// Variables such as `WHATSAPP_GATEWAY__TELEMETRY__LOG_LEVEL`; `WHATSAPP_*` accounts among them are ignored.
+    pub environment: BTreeMap<String, String>,
+}
+
+/// A complete and valid configuration.
+#[derive(Debug)]
+pub struct Config {
+    /// The gRPC API.
+    pub grpc: Grpc,
+    /// The port that Meta calls.
+    pub webhook: Webhook,
+    /// Metrics and probes.
+    pub admin: Admin,
+    /// Meta's Cloud API.
+    pub cloud_api: CloudApi,
+    /// Where events and state live.
+    pub storage: Storage,
+    /// The streams of events.
+    pub events: Events,
+    /// How the process ends.
+    pub shutdown: lifecycle::Budgets,
+    /// Logs, traces and metrics.
+    pub telemetry: telemetry::Config,
+    handle: ConfigHandle,
+    accounts: Accounts,
+    fingerprint: Fingerprint,
+}
+
+impl Config {
+    /// Reads the layers and the secret files, and checks all of it.
+    pub fn load(sources: &Sources) -> Result<Self, Problems> {
+        let problems = Collector::default();
+        let values = layers::merge(sources.file.as_deref(), &sources.environment, &problems);
+        let mut root = Table::new("", values, &problems);
+        let mut accounts = accounts::read(&mut root);
+        accounts::add_single(&mut accounts, &sources.environment, &problems);
+        accounts.check(&problems);
+        let (snapshot, fingerprint) = secrets::resolve(&accounts, &problems);
+        let config = Self {
+            grpc: Grpc::read(root.table("grpc")),
+            webhook: Webhook::read(root.table("webhook")),
+            admin: Admin::read(root.table("admin")),
+            cloud_api: CloudApi::read(root.table("cloud_api")),
+            storage: Storage::read(root.table("storage")),
+            events: Events::read(root.table("events")),
+            shutdown: sections::read_shutdown(root.table("shutdown")),
+            telemetry: sections::read_telemetry(root.table("telemetry")),
+            handle: ConfigHandle::new(snapshot),
+            accounts,
+            fingerprint,
+        };
+        root.finish();
+        config.check(&problems);
+        problems.finish(config)
+    }
+
+    /// The configuration of the `dev` command: the account of [`dev_account`], no delay at the end.
+    pub fn dev(dev: &Dev) -> Result<Self, Problems> {
+        let simulator = format!("http://{}", dev.simulator);
+        let own = [
+            ("WHATSAPP_GATEWAY__GRPC__LISTEN", dev.grpc_listen.to_string()),
+            ("WHATSAPP_GATEWAY__WEBHOOK__LISTEN", dev.webhook_listen.to_string()),
+            ("WHATSAPP_GATEWAY__ADMIN__LISTEN", dev.admin_listen.to_string()),
+            ("WHATSAPP_GATEWAY__STORAGE__DATA_DIR", dev.data_dir.to_string_lossy().into_owned()),
+            ("WHATSAPP_GATEWAY__CLOUD_API__GRAPH_URL", simulator.clone()),
+            ("WHATSAPP_GATEWAY__CLOUD_API__API_URL", simulator),
+            ("WHATSAPP_GATEWAY__CLOUD_API__MEDIA_HOSTS", dev.simulator.to_string()),
+            ("WHATSAPP_GATEWAY__SHUTDOWN__DELAY", "0 s".to_owned()),
+            ("WHATSAPP_ACCESS_TOKEN", dev_account::ACCESS_TOKEN.to_owned()),
+            ("WHATSAPP_PHONE_NUMBER_ID", dev_account::PHONE_NUMBER_ID.to_owned()),
+            ("WHATSAPP_BUSINESS_ACCOUNT_ID", dev_account::WABA_ID.to_owned()),
+            ("WHATSAPP_APP_ID", dev_account::APP_ID.to_owned()),
+            ("WHATSAPP_APP_SECRET", dev_account::APP_SECRET.to_owned()),
+            ("WHATSAPP_VERIFY_TOKEN", dev_account::VERIFY_TOKEN.to_owned()),
+        ];
+        let mut environment = dev.environment.clone();
+        environment
+            .entry("WHATSAPP_GATEWAY__TELEMETRY__LOG_FORMAT".to_owned())
+            .or_insert_with(|| "text".to_owned());
+        environment.extend(own.map(|(name, value)| (name.to_owned(), value)));
+        Self::load(&Sources { file: None, environment })
+    }
+
+    /// Where the accounts, callers and secrets of each moment are found.
+    pub fn handle(&self) -> ConfigHandle {
+        self.handle.clone()
+    }
+
+    /// What keeps [`Config::handle`] current; run it in the background.
+    pub fn watcher(&self) -> Watcher {
+        Watcher::new(self.accounts.clone(), self.handle.clone(), self.fingerprint)
+    }
+
+    /// The configuration in effect, as TOML, without its secrets.
+    pub fn print(&self) -> String {
+        print::print(self)
+    }
+
+    /// The rules between sections.
+    fn check(&self, problems: &Collector) {
+        let grpc = &self.grpc;
+        if !grpc.listen.ip().is_loopback() && !grpc.insecure && self.accounts.callers.is_empty() {
+            let text = "everyone who reaches this address could send messages and read events: configure [[callers]], \
+                        or listen on a loopback address, or accept it with grpc.insecure = true";
+            problems.report_value("grpc.listen", grpc.listen.to_string(), text);
+        }
+        let ports = [
+            ("grpc.listen", grpc.listen),
+            ("webhook.listen", self.webhook.listen),
+            ("admin.listen", self.admin.listen),
+        ];
+        for (index, (key, address)) in ports.iter().enumerate() {
+            for (other_key, other) in ports.iter().take(index) {
+                if clash(*address, *other) {
+                    let text = format!("takes the port of {other_key}; give it another");
+                    problems.report_value(*key, address.to_string(), text);
+                }
+            }
+        }
+    }
+}
+
+/// True if the two cannot be bound at once.
+fn clash(a: SocketAddr, b: SocketAddr) -> bool {
+    let overlap = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
+    a.port() != 0 && a.port() == b.port() && overlap
+}
+
+#[cfg(test)]
+mod tests;

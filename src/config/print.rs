@@ -1,0 +1,205 @@
+//! Shows the configuration in effect as TOML that could be read back, without its secrets.
+
+use std::path::Path;
+
+use secrecy::{ExposeSecret, SecretString};
+
+use super::Config;
+use super::accounts::SecretSource;
+use super::layers::toml_text;
+use super::sections::Storage;
+use super::units::{format_duration, format_size};
+use crate::telemetry::LogFormat;
+
+/// One section under construction.
+struct Section(String);
+
+impl Section {
+    fn new(heading: &str) -> Self {
+        Self(format!("{heading}\n"))
+    }
+
+    /// A line whose value is written as TOML already.
+    fn raw(&mut self, key: &str, value: impl std::fmt::Display) -> &mut Self {
+        self.0.push_str(key);
+        self.0.push_str(" = ");
+        self.0.push_str(&value.to_string());
+        self.0.push('\n');
+        self
+    }
+
+    fn text(&mut self, key: &str, text: &str) -> &mut Self {
+        self.raw(key, toml_text(text))
+    }
+
+    fn duration(&mut self, key: &str, duration: std::time::Duration) -> &mut Self {
+        self.text(key, &format_duration(duration))
+    }
+
+    fn size(&mut self, key: &str, bytes: u64) -> &mut Self {
+        self.text(key, &format_size(bytes))
+    }
+
+    fn texts<'a>(&mut self, key: &str, texts: impl Iterator<Item = &'a str>) -> &mut Self {
+        let texts: Vec<_> = texts.map(toml_text).collect();
+        self.raw(key, format!("[{}]", texts.join(", ")))
+    }
+
+    /// A secret: the path of its file, or nothing but its origin, and its length.
+    fn secret(&mut self, key: &str, source: &SecretSource, secret: &SecretString) -> &mut Self {
+        let redacted = redacted(source, secret);
+        match source {
+            SecretSource::File(path) => self.raw(key, format!("{} # {redacted}", path_text(path))),
+            SecretSource::Given { .. } => self.raw(&format!("# {}", key.trim_end_matches("_file")), redacted),
+        }
+    }
+}
+
+pub(super) fn print(config: &Config) -> String {
+    let mut sections = vec![grpc(config), webhook(config), admin(config), cloud_api(config), storage(config)];
+    sections.extend([events(config), shutdown(config), telemetry(config)]);
+    let snapshot = config.handle().snapshot();
+    let accounts = &config.accounts;
+    sections.extend(accounts.apps.iter().zip(snapshot.apps()).map(|(entry, app)| {
+        let mut section = Section::new("[[apps]]");
+        section.text("id", &app.id);
+        app_secrets(&mut section, &entry.secrets, &app.secrets);
+        section.secret("verify_token_file", &entry.verify_token, &app.verify_token);
+        section
+    }));
+    sections.extend(accounts.wabas.iter().zip(snapshot.wabas()).map(|(entry, waba)| {
+        let mut section = Section::new("[[wabas]]");
+        section.text("id", &waba.id).text("app_id", &waba.app_id);
+        section.secret("access_token_file", &entry.access_token, &waba.access_token);
+        section.texts("phone_number_ids", waba.phone_number_ids.iter().map(|number| &**number));
+        section
+    }));
+    sections.extend(accounts.callers.iter().zip(&snapshot.callers).map(|(entry, caller)| {
+        let mut section = Section::new("[[callers]]");
+        section.text("name", &caller.name);
+        let tokens = caller.token_hashes.len();
+        match &entry.token_hashes_file {
+            Some(path) => {
+                section.raw("token_sha256_file", format!("{} # <redacted, {tokens} hashes>", path_text(path)))
+            }
+            None => section.raw("# token_sha256", format!("<redacted, {tokens} hashes>")),
+        };
+        section
+    }));
+    sections.into_iter().map(|section| section.0).collect::<Vec<_>>().join("\n")
+}
+
+fn grpc(Config { grpc, .. }: &Config) -> Section {
+    let mut section = Section::new("[grpc]");
+    section
+        .text("listen", &grpc.listen.to_string())
+        .raw("insecure", grpc.insecure)
+        .raw("connections_max", grpc.connections_max)
+        .raw("streams_per_connection_max", grpc.streams_per_connection_max)
+        .size("message_bytes_max", bytes(grpc.message_bytes_max))
+        .raw("reflection", grpc.reflection);
+    section
+}
+
+fn webhook(Config { webhook, .. }: &Config) -> Section {
+    let mut section = Section::new("[webhook]");
+    section
+        .text("listen", &webhook.listen.to_string())
+        .text("path", &webhook.path)
+        .size("body_bytes_max", bytes(webhook.body_bytes_max))
+        .duration("body_timeout", webhook.body_timeout)
+        .duration("header_timeout", webhook.header_timeout)
+        .duration("idle_timeout", webhook.idle_timeout)
+        .raw("connections_max", webhook.connections_max)
+        .raw("connections_per_peer_max", webhook.connections_per_peer_max.unwrap_or(0));
+    section
+}
+
+fn admin(config: &Config) -> Section {
+    let mut section = Section::new("[admin]");
+    section.text("listen", &config.admin.listen.to_string());
+    section
+}
+
+fn cloud_api(Config { cloud_api, .. }: &Config) -> Section {
+    let mut section = Section::new("[cloud_api]");
+    section
+        .text("graph_url", &cloud_api.graph_url)
+        .text("api_url", &cloud_api.api_url)
+        .text("version", &cloud_api.version)
+        .texts("media_hosts", cloud_api.media_hosts.iter().map(String::as_str))
+        .duration("connect_timeout", cloud_api.connect_timeout)
+        .duration("request_timeout", cloud_api.request_timeout)
+        .raw("connections_idle_max", cloud_api.connections_idle_max);
+    section
+}
+
+fn storage(config: &Config) -> Section {
+    let mut section = Section::new("[storage]");
+    let Storage::Embedded { data_dir, retention, size_max, free_min } = &config.storage;
+    section
+        .text("backend", "embedded")
+        .raw("data_dir", path_text(data_dir))
+        .duration("retention", *retention)
+        .size("size_max", *size_max)
+        .size("free_min", *free_min);
+    section
+}
+
+fn events(Config { events, .. }: &Config) -> Section {
+    let mut section = Section::new("[events]");
+    section
+        .duration("heartbeat", events.heartbeat)
+        .raw("batch_events_max", events.batch_events_max)
+        .duration("send_timeout", events.send_timeout)
+        .raw("streams_max", events.streams_max)
+        .duration("rotation", events.rotation);
+    section
+}
+
+fn shutdown(config: &Config) -> Section {
+    let mut section = Section::new("[shutdown]");
+    section.duration("delay", config.shutdown.delay).duration("drain", config.shutdown.drain);
+    section
+}
+
+fn telemetry(Config { telemetry, .. }: &Config) -> Section {
+    let mut section = Section::new("[telemetry]");
+    let format = match telemetry.log_format {
+        LogFormat::Json => "json",
+        LogFormat::Text => "text",
+    };
+    section
+        .text("log_format", format)
+        .text("log_level", &telemetry.log_level)
+        .text("otlp_endpoint", telemetry.otlp_endpoint.as_deref().unwrap_or_default())
+        .raw("sampling_ratio", format_args!("{:?}", telemetry.sampling_ratio));
+    section
+}
+
+fn app_secrets(section: &mut Section, sources: &[SecretSource], secrets: &[SecretString]) {
+    let redacted: Vec<_> =
+        sources.iter().zip(secrets).map(|(source, secret)| redacted(source, secret)).collect();
+    let path = |source: &SecretSource| match source {
+        SecretSource::File(path) => Some(path_text(path)),
+        SecretSource::Given { .. } => None,
+    };
+    let paths: Vec<_> = sources.iter().filter_map(path).collect();
+    if paths.is_empty() {
+        section.raw("# secret", redacted.join(", "));
+    } else {
+        section.raw("secret_files", format!("[{}] # {}", paths.join(", "), redacted.join(", ")));
+    }
+}
+
+fn redacted(source: &SecretSource, secret: &SecretString) -> String {
+    format!("<redacted, {} bytes, from {source}>", secret.expose_secret().len())
+}
+
+fn path_text(path: &Path) -> String {
+    toml_text(&path.to_string_lossy())
+}
+
+fn bytes(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,134 @@
+//! Turns configured accounts into a [`Snapshot`] by reading their secrets.
+
+use std::collections::HashMap;
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+
+use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
+
+use super::accounts::{Accounts, AppEntry, CallerEntry, SecretSource, WabaEntry};
+use super::problem::Collector;
+use super::snapshot::{App, Caller, Snapshot, TokenHash, Waba};
+
+/// Secrets are short; a larger file is a mistake, and must not be read into memory.
+const FILE_BYTES_MAX: u64 = 64 * 1024;
+
+/// What the secrets were, as one hash: equal while nothing changed.
+pub(super) type Fingerprint = [u8; 32];
+
+/// Reads every secret and reports each one that cannot be used.
+pub(super) fn resolve(accounts: &Accounts, problems: &Collector) -> (Snapshot, Fingerprint) {
+    let mut reader = Reader { problems, digest: Sha256::new() };
+    let apps = accounts.apps.iter().map(|app| reader.app(app)).collect();
+    let wabas = accounts.wabas.iter().map(|waba| reader.waba(waba)).collect();
+    let callers: Vec<_> = accounts.callers.iter().map(|caller| reader.caller(caller)).collect();
+    check_hashes_unique(accounts, &callers, problems);
+    (Snapshot::new(apps, wabas, callers), reader.digest.finalize().into())
+}
+
+struct Reader<'a> {
+    problems: &'a Collector,
+    digest: Sha256,
+}
+
+impl Reader<'_> {
+    fn app(&mut self, app: &AppEntry) -> App {
+        let key = |index| format!("{}secret_files[{index}]", app.prefix);
+        let secrets =
+            app.secrets.iter().enumerate().map(|(index, source)| self.secret(&key(index), source)).collect();
+        let verify_token = self.secret(&format!("{}verify_token_file", app.prefix), &app.verify_token);
+        App { id: app.id.as_str().into(), secrets, verify_token }
+    }
+
+    fn waba(&mut self, waba: &WabaEntry) -> Waba {
+        Waba {
+            id: waba.id.as_str().into(),
+            app_id: waba.app_id.as_str().into(),
+            access_token: self.secret(&format!("{}access_token_file", waba.prefix), &waba.access_token),
+            phone_number_ids: waba.phone_number_ids.iter().map(|number| number.as_str().into()).collect(),
+        }
+    }
+
+    fn caller(&mut self, caller: &CallerEntry) -> Caller {
+        let mut token_hashes = caller.token_hashes.clone();
+        if let Some(path) = &caller.token_hashes_file {
+            let key = format!("{}token_sha256_file", caller.prefix);
+            let text = self.file(&key, path).unwrap_or_default();
+            let lines = text.expose_secret().lines().enumerate();
+            for (index, line) in lines.filter(|(_, line)| !line.trim().is_empty()) {
+                match TokenHash::parse(line) {
+                    Some(hash) => token_hashes.push(hash),
+                    None => {
+                        self.problems.report(key.as_str(), format!("line {} {}", index + 1, TokenHash::FORM));
+                    }
+                }
+            }
+        } else if token_hashes.is_empty() {
+            let text = "has no token; list hashes in token_sha256 or name a file in token_sha256_file";
+            self.problems.report(format!("{}token_sha256", caller.prefix), text);
+        }
+        Caller { name: Arc::from(caller.name.as_str()), token_hashes }
+    }
+
+    /// The secret without the white space around it. It must be one word: secrets travel in headers.
+    fn secret(&mut self, key: &str, source: &SecretSource) -> SecretString {
+        let (raw, key) = match source {
+            SecretSource::File(path) => (self.file(key, path), key),
+            SecretSource::Given { origin, value } => (Some(value.clone()), origin.as_str()),
+        };
+        let Some(raw) = raw else { return SecretString::default() };
+        let secret = raw.expose_secret().trim();
+        if secret.is_empty() {
+            self.problems.report(key, format!("the secret from {source} is empty; write the secret into it"));
+        } else if !secret.bytes().all(|byte| byte.is_ascii_graphic()) {
+            let text = format!(
+                "the secret from {source} holds white space or characters beyond ASCII; it must be one word, with \
+                 nothing else in the file"
+            );
+            self.problems.report(key, text);
+        }
+        SecretString::from(secret)
+    }
+
+    /// The text of a file; `None` if that was reported, or if its missing name was before.
+    fn file(&mut self, key: &str, path: &Path) -> Option<SecretString> {
+        if path.as_os_str().is_empty() {
+            return None;
+        }
+        let mut bytes = Vec::new();
+        let read =
+            std::fs::File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
+        let shown = path.display().to_string();
+        if let Err(error) = read {
+            let text = format!("cannot be read: {error}; correct the path or mount the secret");
+            self.problems.report_value(key, shown, text);
+            return None;
+        }
+        self.digest.update(u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_be_bytes());
+        self.digest.update(&bytes);
+        if u64::try_from(bytes.len()).is_ok_and(|length| length > FILE_BYTES_MAX) {
+            self.problems.report_value(key, shown, "is larger than 64 KiB, and so not a secret");
+            return None;
+        }
+        let Ok(text) = String::from_utf8(bytes) else {
+            self.problems.report_value(key, shown, "is not text (UTF-8)");
+            return None;
+        };
+        Some(SecretString::from(text))
+    }
+}
+
+fn check_hashes_unique(accounts: &Accounts, callers: &[Caller], problems: &Collector) {
+    let mut owners: HashMap<TokenHash, &str> = HashMap::new();
+    for (entry, caller) in accounts.callers.iter().zip(callers) {
+        for hash in &caller.token_hashes {
+            let owner = *owners.entry(*hash).or_insert(&entry.name);
+            if owner != entry.name {
+                let text = format!("has the same token as caller {owner:?}; give each caller its own");
+                problems.report_value(format!("{}name", entry.prefix), entry.name.as_str(), text);
+            }
+        }
+    }
+}

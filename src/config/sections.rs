@@ -1,0 +1,291 @@
+//! The sections of the configuration that hold no secrets: their values, limits and rules.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::reader::Table;
+use crate::{lifecycle, telemetry};
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+
+/// The gRPC API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grpc {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// True if everyone may call although the address is not a loopback one.
+    pub insecure: bool,
+    /// Open connections.
+    pub connections_max: usize,
+    /// Open streams of one connection.
+    pub streams_per_connection_max: u32,
+    /// The largest message accepted, in bytes.
+    pub message_bytes_max: usize,
+    /// Whether reflection is served.
+    pub reflection: bool,
+}
+
+impl Grpc {
+    pub(super) fn read(mut table: Table<'_>) -> Self {
+        let read = Self {
+            listen: table.address("listen"),
+            insecure: table.boolean("insecure"),
+            connections_max: usize_of(table.integer("connections_max", 1..=1_000_000)),
+            streams_per_connection_max: table.count("streams_per_connection_max", 1..=100_000),
+            message_bytes_max: usize_of(table.size("message_bytes_max", 64 * KIB..=64 * MIB)),
+            reflection: table.boolean("reflection"),
+        };
+        table.finish();
+        read
+    }
+}
+
+/// The port that Meta calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Webhook {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// The one path served; starts with a slash.
+    pub path: String,
+    /// The largest body accepted, in bytes.
+    pub body_bytes_max: usize,
+    /// From the end of a head to the end of its body.
+    pub body_timeout: Duration,
+    /// From the first byte of a head to its end.
+    pub header_timeout: Duration,
+    /// From a connect or an answer to the next request.
+    pub idle_timeout: Duration,
+    /// Open connections.
+    pub connections_max: usize,
+    /// Open connections of one peer; `None` sets no limit.
+    pub connections_per_peer_max: Option<usize>,
+}
+
+impl Webhook {
+    pub(super) fn read(mut table: Table<'_>) -> Self {
+        let path = table.text("path");
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte);
+        if !(path.is_empty() || path.starts_with('/') && path.bytes().all(is_plain)) {
+            let form = "must start with '/' and hold only letters, digits, '/', '-', '.', '_' and '~'";
+            table.problems().report_value(table.path("path"), path.as_str(), form);
+        }
+        let per_peer = usize_of(table.integer("connections_per_peer_max", 0..=1_000_000));
+        let read = Self {
+            listen: table.address("listen"),
+            path,
+            body_bytes_max: usize_of(table.size("body_bytes_max", 64 * KIB..=3584 * KIB)),
+            body_timeout: table.duration("body_timeout", seconds(1)..=seconds(120)),
+            header_timeout: table.duration("header_timeout", seconds(1)..=seconds(60)),
+            idle_timeout: table.duration("idle_timeout", seconds(1)..=seconds(600)),
+            connections_max: usize_of(table.integer("connections_max", 1..=1_000_000)),
+            connections_per_peer_max: (per_peer > 0).then_some(per_peer),
+        };
+        table.finish();
+        read
+    }
+}
+
+/// Metrics and probes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admin {
+    /// Where to listen.
+    pub listen: SocketAddr,
+}
+
+impl Admin {
+    pub(super) fn read(mut table: Table<'_>) -> Self {
+        let read = Self { listen: table.address("listen") };
+        table.finish();
+        read
+    }
+}
+
+/// Meta's Cloud API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CloudApi {
+    /// Base URL without a trailing slash.
+    pub graph_url: String,
+    /// Base URL of template archiving, without a trailing slash.
+    pub api_url: String,
+    /// Such as `v25.0`.
+    pub version: String,
+    /// `host` or `host:port`, in lower case.
+    pub media_hosts: Vec<String>,
+    /// To open a connection.
+    pub connect_timeout: Duration,
+    /// From a request to the end of its answer; not for media.
+    pub request_timeout: Duration,
+    /// Idle connections kept for reuse.
+    pub connections_idle_max: usize,
+}
+
+impl CloudApi {
+    pub(super) fn read(mut table: Table<'_>) -> Self {
+        let read = Self {
+            graph_url: base_url(&mut table, "graph_url"),
+            api_url: base_url(&mut table, "api_url"),
+            version: version(&mut table),
+            media_hosts: media_hosts(&mut table),
+            connect_timeout: table.duration("connect_timeout", Duration::from_millis(100)..=seconds(60)),
+            request_timeout: table.duration("request_timeout", seconds(1)..=seconds(300)),
+            connections_idle_max: usize_of(table.integer("connections_idle_max", 0..=10_000)),
+        };
+        table.finish();
+        read
+    }
+}
+
+/// Where events and state live. A backend carries what it needs and nothing else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Storage {
+    /// SQLite on a local disk.
+    Embedded {
+        /// The directory of the files.
+        data_dir: PathBuf,
+        /// Age at which events are deleted.
+        retention: Duration,
+        /// Size of the log, in bytes, at which webhooks are refused.
+        size_max: u64,
+        /// Free space of the file system, in bytes, below which webhooks are refused.
+        free_min: u64,
+    },
+}
+
+impl Storage {
+    pub(super) fn read(mut table: Table<'_>) -> Self {
+        table.word("backend", &[("embedded", ())], ());
+        let read = Self::Embedded {
+            data_dir: table.file("data_dir"),
+            retention: table.duration("retention", seconds(3600)..=seconds(3650 * 86_400)),
+            size_max: table.size("size_max", 64 * MIB..=1 << 50),
+            free_min: table.size("free_min", 64 * MIB..=1 << 50),
+        };
+        table.finish();
+        read
+    }
+}
+
+/// The streams of events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Events {
+    /// Silence after which a stream gets a heartbeat.
+    pub heartbeat: Duration,
+    /// Events in one frame.
+    pub batch_events_max: usize,
+    /// How long a stream may take nothing although there is something.
+    pub send_timeout: Duration,
+    /// Open streams.
+    pub streams_max: usize,
+    /// Age at which a stream is told to connect again, before its ±20 %.
+    pub rotation: Duration,
+}
+
+impl Events {
+    pub(super) fn read(mut table: Table<'_>) -> Self {
+        let read = Self {
+            heartbeat: table.duration("heartbeat", seconds(5)..=seconds(60)),
+            batch_events_max: usize_of(table.integer("batch_events_max", 1..=256)),
+            send_timeout: table.duration("send_timeout", seconds(1)..=seconds(600)),
+            streams_max: usize_of(table.integer("streams_max", 1..=100_000)),
+            rotation: table.duration("rotation", seconds(60)..=seconds(86_400)),
+        };
+        table.finish();
+        read
+    }
+}
+
+pub(super) fn read_shutdown(mut table: Table<'_>) -> lifecycle::Budgets {
+    let read = lifecycle::Budgets {
+        delay: table.duration("delay", Duration::ZERO..=seconds(300)),
+        drain: table.duration("drain", seconds(1)..=seconds(3600)),
+    };
+    table.finish();
+    read
+}
+
+pub(super) fn read_telemetry(mut table: Table<'_>) -> telemetry::Config {
+    let formats = [("json", telemetry::LogFormat::Json), ("text", telemetry::LogFormat::Text)];
+    let log_level = table.text("log_level");
+    if let Err(error) = telemetry::check_log_level(&log_level) {
+        let text = format!("must be a level, or levels per target such as \"info,hyper=warn\" ({error})");
+        table.problems().report_value(table.path("log_level"), log_level.as_str(), text);
+    }
+    let read = telemetry::Config {
+        log_format: table.word("log_format", &formats, telemetry::LogFormat::Json),
+        log_level,
+        otlp_endpoint: otlp_endpoint(&mut table),
+        sampling_ratio: table.ratio("sampling_ratio"),
+    };
+    table.finish();
+    read
+}
+
+fn otlp_endpoint(table: &mut Table<'_>) -> Option<String> {
+    let text = table.optional_text("otlp_endpoint").filter(|text| !text.trim().is_empty())?;
+    check_url(table, "otlp_endpoint", &text)
+}
+
+fn base_url(table: &mut Table<'_>, key: &'static str) -> String {
+    let text = table.text(key);
+    if text.is_empty() {
+        return text;
+    }
+    check_url(table, key, &text).unwrap_or_default()
+}
+
+/// A URL of scheme, host and port alone, without a trailing slash.
+fn check_url(table: &Table<'_>, key: &str, text: &str) -> Option<String> {
+    let url: Option<http::Uri> = text.trim().parse().ok();
+    let is_base = |url: &http::Uri| {
+        matches!(url.scheme_str(), Some("http" | "https"))
+            && url.authority().is_some_and(|authority| !authority.as_str().contains('@'))
+            && matches!(url.path(), "" | "/")
+            && url.query().is_none()
+    };
+    if url.as_ref().is_some_and(is_base) {
+        return Some(text.trim().trim_end_matches('/').to_owned());
+    }
+    let form = "must be http:// or https://, a host and perhaps a port, and nothing else";
+    if text.contains('@') {
+        // What stands before the @ is a password.
+        table.problems().report(table.path(key), form);
+    } else {
+        table.problems().report_value(table.path(key), text, form);
+    }
+    None
+}
+
+fn version(table: &mut Table<'_>) -> String {
+    let version = table.text("version");
+    let digits =
+        |text: &str| !text.is_empty() && text.len() <= 3 && text.bytes().all(|byte| byte.is_ascii_digit());
+    let numbers = version.strip_prefix('v').and_then(|numbers| numbers.split_once('.'));
+    if !version.is_empty() && !numbers.is_some_and(|(major, minor)| digits(major) && digits(minor)) {
+        let form = "must be a Graph API version as Meta writes it, such as \"v25.0\"";
+        table.problems().report_value(table.path("version"), version.as_str(), form);
+    }
+    version
+}
+
+fn media_hosts(table: &mut Table<'_>) -> Vec<String> {
+    let hosts: Vec<_> = table.texts("media_hosts").iter().map(|host| host.to_ascii_lowercase()).collect();
+    for (index, host) in hosts.iter().enumerate() {
+        let authority: Option<http::uri::Authority> = host.parse().ok();
+        if authority.is_none() || host.contains(['@', '*']) {
+            let form = "must be a host, perhaps with a port: \"lookaside.fbsbx.com\", \"127.0.0.1:8081\"";
+            table.problems().report_value(format!("{}[{index}]", table.path("media_hosts")), host, form);
+        }
+    }
+    hosts
+}
+
+const fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// Every integer read here is far below the limit; on a 32-bit machine the largest are not useful anyway.
+fn usize_of(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,155 @@
+//! The accounts and callers with their secrets, as one value that is swapped whole.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
+use subtle::{Choice, ConstantTimeEq};
+
+/// A Meta app.
+#[derive(Debug)]
+pub struct App {
+    /// Meta's id of the app.
+    pub id: Arc<str>,
+    /// The live app secrets, one or two; a webhook signed with either is genuine.
+    pub secrets: Vec<SecretString>,
+    /// What Meta shows when it verifies the webhook's address.
+    pub verify_token: SecretString,
+}
+
+/// A WhatsApp Business Account.
+#[derive(Debug)]
+pub struct Waba {
+    /// Meta's id of the account.
+    pub id: Arc<str>,
+    /// The app whose token this is.
+    pub app_id: Arc<str>,
+    /// The token for calls to the Cloud API.
+    pub access_token: SecretString,
+    /// Meta's ids of the account's numbers, at least one, as configured.
+    pub phone_number_ids: Vec<Arc<str>>,
+}
+
+/// A service that may call the gRPC API.
+#[derive(Debug)]
+pub struct Caller {
+    /// Its name, for logs, audit and limits.
+    pub name: Arc<str>,
+    /// The hashes of its live tokens; none while its file is empty.
+    pub token_hashes: Vec<TokenHash>,
+}
+
+/// The SHA-256 of a bearer token. Fast on purpose: the token's entropy protects it, not the cost of a guess.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TokenHash([u8; 32]);
+
+impl TokenHash {
+    pub(super) const FORM: &str =
+        "must be the SHA-256 of a token, 64 hexadecimal digits: printf %s \"$TOKEN\" | sha256sum";
+
+    /// The hash of a token as a caller presents it.
+    pub fn of(token: &str) -> Self {
+        Self(Sha256::digest(token.as_bytes()).into())
+    }
+
+    /// Reads 64 hexadecimal digits.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut hash = [0; 32];
+        hex::decode_to_slice(text.trim(), &mut hash).ok()?;
+        Some(Self(hash))
+    }
+}
+
+impl fmt::Debug for TokenHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Enough to tell two apart, too little to test guesses of a weak token against.
+        let [a, b, ..] = self.0;
+        write!(f, "TokenHash({a:02x}{b:02x}…)")
+    }
+}
+
+/// All accounts, callers and secrets at one moment. It does not change; a reload makes another.
+#[derive(Debug)]
+pub struct Snapshot {
+    pub(super) apps: Vec<App>,
+    pub(super) callers: Vec<Caller>,
+    wabas: Vec<Arc<Waba>>,
+    /// Every configured number, by its id.
+    numbers: BTreeMap<Arc<str>, Arc<Waba>>,
+    caller_by_hash: BTreeMap<TokenHash, Arc<str>>,
+}
+
+impl Snapshot {
+    pub(super) fn new(apps: Vec<App>, wabas: Vec<Waba>, callers: Vec<Caller>) -> Self {
+        let wabas: Vec<_> = wabas.into_iter().map(Arc::new).collect();
+        let number_of = |waba: &Arc<Waba>| {
+            let waba = Arc::clone(waba);
+            waba.phone_number_ids.clone().into_iter().map(move |number| (number, Arc::clone(&waba)))
+        };
+        let numbers = wabas.iter().flat_map(number_of).collect();
+        let hashes =
+            callers.iter().flat_map(|caller| caller.token_hashes.iter().map(|hash| (*hash, &caller.name)));
+        let caller_by_hash = hashes.map(|(hash, name)| (hash, Arc::clone(name))).collect();
+        Self { apps, callers, wabas, numbers, caller_by_hash }
+    }
+
+    /// The account of a number; `None` if the number is not configured.
+    pub fn number(&self, phone_number_id: &str) -> Option<&Arc<Waba>> {
+        self.numbers.get(phone_number_id)
+    }
+
+    /// The number and its account when exactly one number is configured.
+    pub fn only_number(&self) -> Option<(&Arc<str>, &Arc<Waba>)> {
+        self.numbers.first_key_value().filter(|_| self.numbers.len() == 1)
+    }
+
+    /// The ids of all configured numbers, in order, for messages.
+    pub fn numbers(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.numbers.keys()
+    }
+
+    /// An account by its id; `None` if it is not configured.
+    pub fn waba(&self, waba_id: &str) -> Option<&Arc<Waba>> {
+        self.wabas.iter().find(|waba| &*waba.id == waba_id)
+    }
+
+    /// The account when exactly one is configured.
+    pub fn only_waba(&self) -> Option<&Arc<Waba>> {
+        self.wabas.first().filter(|_| self.wabas.len() == 1)
+    }
+
+    /// All accounts, as configured.
+    pub fn wabas(&self) -> &[Arc<Waba>] {
+        &self.wabas
+    }
+
+    /// All apps, as configured.
+    pub fn apps(&self) -> &[App] {
+        &self.apps
+    }
+
+    /// Every live app secret. A webhook does not say which app signed it.
+    pub fn app_secrets(&self) -> impl Iterator<Item = &SecretString> {
+        self.apps.iter().flat_map(|app| &app.secrets)
+    }
+
+    /// True if `candidate` is the verify token of any app. The time taken does not tell how nearly it was.
+    pub fn verify_token_matches(&self, candidate: &str) -> bool {
+        let candidate = Sha256::digest(candidate.as_bytes());
+        let matches =
+            |app: &App| Sha256::digest(app.verify_token.expose_secret().as_bytes()).ct_eq(&candidate);
+        self.apps.iter().fold(Choice::from(0), |any, app| any | matches(app)).into()
+    }
+
+    /// The name of the caller whose token this is. It is looked up by its hash, so timing tells nothing of it.
+    pub fn caller_by_token(&self, token: &str) -> Option<&Arc<str>> {
+        self.caller_by_hash.get(&TokenHash::of(token))
+    }
+
+    /// True if callers are configured, and so credentials required.
+    pub fn has_callers(&self) -> bool {
+        !self.callers.is_empty()
+    }
+}

@@ -1,0 +1,423 @@
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use secrecy::ExposeSecret;
+use tempfile::TempDir;
+
+use super::*;
+
+/// A directory with a configuration file and secrets.
+struct Files(TempDir);
+
+impl Files {
+    fn new() -> Self {
+        Self(TempDir::new().unwrap())
+    }
+
+    fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.path().join(name);
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// Writes `config` with each `DIR` replaced, and loads it.
+    fn load(&self, config: &str) -> Result<Config, Problems> {
+        self.load_with(config, &[])
+    }
+
+    fn load_with(&self, config: &str, variables: &[(&str, &str)]) -> Result<Config, Problems> {
+        let path = self.write("gateway.toml", &config.replace("DIR", self.0.path().to_str().unwrap()));
+        Config::load(&Sources { file: Some(path), environment: environment(variables) })
+    }
+
+    fn with_secrets() -> Self {
+        let files = Self::new();
+        files.write("secret", "app-secret-canary\n");
+        files.write("verify", "verify-canary");
+        files.write("token", " access-canary\n");
+        files
+    }
+}
+
+fn environment(variables: &[(&str, &str)]) -> BTreeMap<String, String> {
+    variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+/// Two accounts of one app; secrets from [`Files::with_secrets`].
+const COMPLETE: &str = r#"
+[grpc]
+insecure = true
+[[apps]]
+id = "1"
+secret_files = ["DIR/secret"]
+verify_token_file = "DIR/verify"
+[[wabas]]
+id = "10"
+app_id = "1"
+access_token_file = "DIR/token"
+phone_number_ids = ["00105", "106"]
+[[wabas]]
+id = "11"
+app_id = "1"
+access_token_file = "DIR/token"
+phone_number_ids = ["107"]
+"#;
+
+const SINGLE: [(&str, &str); 7] = [
+    ("WHATSAPP_GATEWAY__GRPC__LISTEN", "127.0.0.1:0"),
+    ("WHATSAPP_ACCESS_TOKEN", "access-canary"),
+    ("WHATSAPP_PHONE_NUMBER_ID", "00105"),
+    ("WHATSAPP_BUSINESS_ACCOUNT_ID", "10"),
+    ("WHATSAPP_APP_ID", "1"),
+    ("WHATSAPP_APP_SECRET", "app-secret-canary"),
+    ("WHATSAPP_VERIFY_TOKEN", "verify-canary"),
+];
+
+fn lines(problems: &Problems) -> Vec<String> {
+    problems.iter().map(ToString::to_string).collect()
+}
+
+/// Loads the complete file with one part replaced, and returns its only problem.
+fn problem_of(part: &str, replacement: &str) -> String {
+    let config = COMPLETE.replace(part, replacement);
+    assert_ne!(config, COMPLETE, "{part} is in the file");
+    let problems = Files::with_secrets().load(&config).unwrap_err();
+    let lines = lines(&problems);
+    assert_eq!(lines.len(), 1, "{lines:#?}");
+    lines[0].clone()
+}
+
+#[test]
+fn a_complete_file_loads_over_the_defaults() {
+    let config = Files::with_secrets().load(COMPLETE).unwrap();
+    assert_eq!(config.grpc.listen, "0.0.0.0:50051".parse().unwrap());
+    assert_eq!(config.webhook.body_bytes_max, 3_670_016);
+    assert_eq!(config.webhook.connections_per_peer_max, None);
+    assert_eq!(config.shutdown.delay, Duration::from_secs(5));
+    let Storage::Embedded { retention, size_max, .. } = config.storage;
+    assert_eq!(retention, Duration::from_hours(8 * 24));
+    assert_eq!(size_max, 8 << 30);
+}
+
+#[test]
+fn the_snapshot_answers_lookups() {
+    let files = Files::with_secrets();
+    let hash = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+    let callers = format!("{COMPLETE}[[callers]]\nname = \"orders\"\ntoken_sha256 = [\"{hash}\"]\n");
+    let snapshot = files.load(&callers).unwrap().handle().snapshot();
+    assert_eq!(&*snapshot.number("00105").unwrap().id, "10");
+    assert_eq!(&*snapshot.number("107").unwrap().id, "11");
+    assert!(snapshot.number("105").is_none(), "leading zeros count");
+    assert!(snapshot.only_number().is_none() && snapshot.only_waba().is_none());
+    assert_eq!(snapshot.numbers().map(|id| &**id).collect::<Vec<_>>(), ["00105", "106", "107"]);
+    assert_eq!(snapshot.waba("11").unwrap().access_token.expose_secret(), "access-canary");
+    let secrets: Vec<_> = snapshot.app_secrets().map(ExposeSecret::expose_secret).collect();
+    assert_eq!(secrets, ["app-secret-canary"]);
+    assert!(snapshot.verify_token_matches("verify-canary"));
+    assert!(!snapshot.verify_token_matches("verify") && !snapshot.verify_token_matches(""));
+    assert_eq!(snapshot.caller_by_token("test").map(|name| &**name), Some("orders"));
+    assert!(snapshot.caller_by_token("Test").is_none());
+}
+
+#[test]
+fn variables_alone_configure_a_single_number() {
+    let config = Config::load(&Sources { file: None, environment: environment(&SINGLE) }).unwrap();
+    let snapshot = config.handle().snapshot();
+    let (number, waba) = snapshot.only_number().unwrap();
+    assert_eq!((&**number, &*waba.id), ("00105", "10"), "digits stay text");
+    assert_eq!(config.cloud_api.version, "v25.0");
+    let mut variables = environment(&SINGLE);
+    variables.insert("WHATSAPP_API_VERSION".to_owned(), "v26.0".to_owned());
+    let config = Config::load(&Sources { file: None, environment: variables }).unwrap();
+    assert_eq!(config.cloud_api.version, "v26.0");
+}
+
+#[test]
+fn a_single_number_needs_every_variable_and_no_file_accounts() {
+    let mut variables = environment(&SINGLE);
+    variables.insert("WHATSAPP_APP_SECRET".to_owned(), " ".to_owned());
+    variables.remove("WHATSAPP_VERIFY_TOKEN");
+    let problems = Config::load(&Sources { file: None, environment: variables }).unwrap_err();
+    let text = problems.to_string();
+    assert!(text.contains("WHATSAPP_APP_SECRET: is not set, but WHATSAPP_ACCESS_TOKEN"), "{text}");
+    assert!(text.contains("WHATSAPP_VERIFY_TOKEN: is not set"), "{text}");
+
+    let problems = Files::with_secrets().load_with(COMPLETE, &SINGLE[1..2]).unwrap_err();
+    let text = problems.to_string();
+    assert!(text.contains("WHATSAPP_ACCESS_TOKEN: cannot be mixed with [[apps]] and [[wabas]]"), "{text}");
+    assert!(!text.contains("canary"), "{text}");
+}
+
+#[test]
+fn the_environment_overrides_the_file() {
+    let files = Files::with_secrets();
+    let config = files
+        .load_with(
+            COMPLETE,
+            &[
+                ("WHATSAPP_GATEWAY__GRPC__CONNECTIONS_MAX", "7"),
+                ("WHATSAPP_GATEWAY__GRPC__REFLECTION", "false"),
+                ("WHATSAPP_GATEWAY__EVENTS__HEARTBEAT", "20s"),
+                ("WHATSAPP_GATEWAY__STORAGE__SIZE_MAX", "1073741824"),
+                ("WHATSAPP_GATEWAY__TELEMETRY__SAMPLING_RATIO", "0.5"),
+                ("WHATSAPP_GATEWAY__CLOUD_API__MEDIA_HOSTS", "a.example, 127.0.0.1:8081"),
+                ("WHATSAPP_GATEWAY_SERVICE_HOST", "10.0.0.1"),
+            ],
+        )
+        .unwrap();
+    assert_eq!((config.grpc.connections_max, config.grpc.reflection), (7, false));
+    assert_eq!(config.events.heartbeat, Duration::from_secs(20));
+    assert_eq!(config.cloud_api.media_hosts, ["a.example", "127.0.0.1:8081"]);
+}
+
+#[test]
+fn every_problem_is_reported_at_once() {
+    let files = Files::with_secrets();
+    files.write("empty", " \n");
+    let config = r#"
+[grpc]
+listen = "0.0.0.0:8080"
+lisen = "x"
+reflection = "maybe"
+[webhook]
+path = "webhook"
+body_timeout = "10"
+body_bytes_max = "1 GiB"
+[admin]
+listen = "localhost:9090"
+[cloud_api]
+graph_url = "graph.facebook.com"
+api_url = "https://user:canary@api.facebook.com"
+version = "25"
+[shutdown]
+drain = "2 days"
+[telemetry]
+log_format = "xml"
+log_level = "info,=x=y"
+[[apps]]
+id = "1"
+secret_files = ["DIR/empty", "DIR/missing"]
+verify_token_file = "DIR/verify"
+[[wabas]]
+id = "10"
+app_id = "2"
+access_token = "canary"
+access_token_file = "DIR/token"
+phone_number_ids = ["106", "106"]
+[[callers]]
+name = "local"
+token_sha256 = ["canary"]
+[storage]
+backend = "nats"
+"#;
+    let problems = files.load(config).unwrap_err();
+    let dir = files.0.path().to_str().unwrap();
+    let lines = lines(&problems).join("\n").replace(dir, "DIR");
+    for expected in [
+        "grpc.lisen: is unknown; did you mean \"listen\"?",
+        "grpc.reflection = \"maybe\": must be true or false",
+        "webhook.path = \"webhook\": must start with '/'",
+        "webhook.body_timeout = \"10\": must be a duration: write a number and a unit",
+        "webhook.body_bytes_max = \"1 GiB\": must be from 64 KiB to 3584 KiB",
+        "admin.listen = \"localhost:9090\": must be an IP address and a port",
+        "cloud_api.graph_url = \"graph.facebook.com\": must be http:// or https://",
+        "cloud_api.api_url: must be http:// or https://",
+        "cloud_api.version = \"25\": must be a Graph API version",
+        "shutdown.drain = \"2 days\": must be from 1 s to 1 h",
+        "telemetry.log_format = \"xml\": must be \"json\" or \"text\"",
+        "telemetry.log_level = \"info,=x=y\": must be a level",
+        "apps[0].secret_files[0]: the secret from file DIR/empty is empty",
+        "apps[0].secret_files[1] = \"DIR/missing\": cannot be read",
+        "wabas[0].app_id = \"2\": names no configured app; add it to [[apps]] (configured: 1)",
+        "wabas[0].access_token: is unknown; did you mean \"access_token_file\"?",
+        "wabas[0].phone_number_ids[1] = \"106\": the same phone number id stands at wabas[0].phone_number_ids[0]",
+        "callers[0].name = \"local\": is reserved",
+        "callers[0].token_sha256[0]: must be the SHA-256 of a token",
+        "storage.backend = \"nats\": must be \"embedded\"",
+        "webhook.listen = \"0.0.0.0:8080\": takes the port of grpc.listen",
+    ] {
+        assert!(lines.contains(expected), "{expected}\nis not in\n{lines}");
+    }
+    assert!(!lines.contains("canary"), "{lines}");
+}
+
+#[test]
+fn an_id_without_quotes_is_refused_with_the_remedy() {
+    assert_eq!(problem_of("id = \"10\"", "id = 10"), "wabas[0].id: must be text: write it in quotes, \"10\"");
+    assert_eq!(
+        problem_of("[\"107\"]", "[107]"),
+        "wabas[1].phone_number_ids[0]: must be text: write it in quotes, \"107\""
+    );
+    assert!(problem_of("id = \"10\"", "id = \"+10\"").starts_with("wabas[0].id = \"+10\": must be an id"));
+}
+
+#[test]
+fn contradictions_between_entries_are_found() {
+    assert!(
+        problem_of("id = \"11\"", "id = \"10\"")
+            .contains("the same WhatsApp Business Account stands at wabas[0].id")
+    );
+    assert!(problem_of("\"107\"", "\"106\"").contains("stands at wabas[0].phone_number_ids[1]"));
+}
+
+#[test]
+fn a_public_address_without_callers_must_be_accepted_in_writing() {
+    let problem = problem_of("insecure = true", "insecure = false");
+    assert!(problem.starts_with("grpc.listen = \"0.0.0.0:50051\""), "{problem}");
+    assert!(problem.contains("[[callers]]") && problem.contains("grpc.insecure = true"), "{problem}");
+    let config = COMPLETE.replace("insecure = true", "listen = \"127.0.0.1:50051\"");
+    assert!(Files::with_secrets().load(&config).is_ok());
+}
+
+#[test]
+fn nothing_configured_says_what_to_do() {
+    let problems = Config::load(&Sources::default()).unwrap_err().to_string();
+    assert!(problems.contains("WHATSAPP_ACCESS_TOKEN") && problems.contains("[[wabas]]"), "{problems}");
+}
+
+#[test]
+fn files_that_cannot_be_read_are_named() {
+    let missing =
+        Sources { file: Some("/nonexistent/gateway.toml".into()), environment: environment(&SINGLE) };
+    let problems = Config::load(&missing).unwrap_err().to_string();
+    assert!(problems.contains("/nonexistent/gateway.toml: cannot be read"), "{problems}");
+    let problems = Files::new().load("[grpc]\nlisten = canary\n").unwrap_err().to_string();
+    assert!(problems.contains("is not TOML") && problems.contains("line 2"), "{problems}");
+    assert!(!problems.contains("canary"), "{problems}");
+}
+
+#[test]
+fn variables_that_name_no_key_are_found() {
+    let unknown = [
+        ("WHATSAPP_GATEWAY__GRPC__LISEN", "x"),
+        ("WHATSAPP_GATEWAY__", "x"),
+        ("WHATSAPP_GATEWAY__WABAS__0__ID", "1"),
+    ];
+    let problems = Files::with_secrets().load_with(COMPLETE, &unknown).unwrap_err().to_string();
+    assert!(problems.contains("grpc.lisen: is unknown"), "{problems}");
+    assert!(problems.contains("WHATSAPP_GATEWAY__: names no key"), "{problems}");
+    assert!(problems.contains("wabas: must be tables"), "{problems}");
+}
+
+#[test]
+fn what_is_printed_is_read_back_and_holds_no_secret() {
+    let files = Files::with_secrets();
+    let config = files.load(COMPLETE).unwrap();
+    let printed = config.print();
+    assert!(!printed.contains("canary"), "{printed}");
+    assert!(printed.contains("# <redacted, 13 bytes, from file "), "{printed}");
+    let again = files.load(&printed).unwrap();
+    assert_eq!(again.print(), printed);
+
+    let single = Config::load(&Sources { file: None, environment: environment(&SINGLE) }).unwrap().print();
+    assert!(
+        single.contains("# access_token = <redacted, 13 bytes, from variable WHATSAPP_ACCESS_TOKEN>"),
+        "{single}"
+    );
+    assert!(!single.contains("canary"), "{single}");
+}
+
+#[test]
+fn debug_output_holds_no_secret() {
+    let config = Files::with_secrets().load(COMPLETE).unwrap();
+    let single = Config::load(&Sources { file: None, environment: environment(&SINGLE) }).unwrap();
+    for debug in [format!("{config:?}"), format!("{single:?}"), format!("{:?}", single.watcher())] {
+        assert!(debug.contains("REDACTED") && !debug.contains("canary"), "{debug}");
+    }
+}
+
+#[test]
+fn the_defaults_are_printed_as_they_are_documented() {
+    let config = Files::with_secrets().load(COMPLETE).unwrap();
+    let printed =
+        config.print().replace("insecure = true", "insecure = false").replace("3584 KiB", "3.5 MiB");
+    let is_default = |line: &&str| line.contains(" = ") && !line.starts_with('#');
+    for line in DEFAULTS.lines().filter(is_default) {
+        assert!(printed.lines().any(|printed| printed == line), "{line}\nis not in\n{printed}");
+    }
+}
+
+#[test]
+fn changed_secrets_are_swapped_and_bad_ones_are_not() {
+    let files = Files::with_secrets();
+    let config = files.load(COMPLETE).unwrap();
+    let (handle, mut watcher) = (config.handle(), config.watcher());
+    let token = || handle.snapshot().waba("10").unwrap().access_token.expose_secret().to_owned();
+    assert_eq!(watcher.reload_once(), Reload::Unchanged);
+
+    files.write("token", "second");
+    assert_eq!(watcher.reload_once(), Reload::Applied);
+    assert_eq!(token(), "second");
+    assert_eq!(watcher.reload_once(), Reload::Unchanged);
+
+    files.write("token", "");
+    files.write("secret", "new-secret");
+    assert!(matches!(watcher.reload_once(), Reload::Rejected(_)));
+    assert_eq!(token(), "second");
+    assert!(
+        handle.snapshot().app_secrets().all(|secret| secret.expose_secret() == "app-secret-canary"),
+        "all or none"
+    );
+
+    files.write("token", "third");
+    assert_eq!(watcher.reload_once(), Reload::Applied);
+    assert_eq!(token(), "third");
+    assert!(handle.snapshot().app_secrets().all(|secret| secret.expose_secret() == "new-secret"));
+}
+
+#[test]
+fn a_swapped_link_is_noticed() {
+    let files = Files::with_secrets();
+    let link = files.0.path().join("link");
+    let point_to = |target: &Path| {
+        let new = files.0.path().join("new-link");
+        std::os::unix::fs::symlink(target, &new).unwrap();
+        fs::rename(&new, &link).unwrap();
+    };
+    point_to(&files.write("first", "first"));
+    let config = files.load(&COMPLETE.replace("DIR/token", "DIR/link")).unwrap();
+    let mut watcher = config.watcher();
+    point_to(&files.write("other", "other"));
+    assert_eq!(watcher.reload_once(), Reload::Applied);
+    assert_eq!(config.handle().snapshot().waba("10").unwrap().access_token.expose_secret(), "other");
+}
+
+#[test]
+fn caller_hashes_come_from_a_file_too() {
+    let files = Files::with_secrets();
+    files.write("hashes", "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08\n\n");
+    let callers = format!("{COMPLETE}[[callers]]\nname = \"orders\"\ntoken_sha256_file = \"DIR/hashes\"\n");
+    let config = files.load(&callers).unwrap();
+    assert_eq!(config.handle().snapshot().caller_by_token("test").map(|name| &**name), Some("orders"));
+    files.write("hashes", "canary");
+    let Reload::Rejected(problems) = config.watcher().reload_once() else { panic!("rejected") };
+    assert!(problems.to_string().contains("callers[0].token_sha256_file: line 1 must be the SHA-256"));
+    assert!(!problems.to_string().contains("canary"));
+}
+
+#[test]
+fn the_development_configuration_is_complete() {
+    let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
+    let mut dev = Dev {
+        data_dir: ".dev".into(),
+        grpc_listen: local(0),
+        webhook_listen: local(0),
+        admin_listen: local(0),
+        simulator: local(8081),
+        environment: environment(&[
+            ("WHATSAPP_GATEWAY__TELEMETRY__LOG_LEVEL", "debug"),
+            ("WHATSAPP_APP_ID", "7"),
+        ]),
+    };
+    let config = Config::dev(&dev).unwrap();
+    let snapshot = config.handle().snapshot();
+    assert_eq!(&**snapshot.only_number().unwrap().0, dev_account::PHONE_NUMBER_ID);
+    assert!(snapshot.verify_token_matches(dev_account::VERIFY_TOKEN));
+    assert_eq!(config.cloud_api.graph_url, "http://127.0.0.1:8081");
+    assert_eq!(config.cloud_api.media_hosts, ["127.0.0.1:8081"]);
+    assert_eq!(config.shutdown.delay, Duration::ZERO);
+    assert_eq!(config.telemetry.log_level, "debug");
+    dev.grpc_listen = SocketAddr::from(([0, 0, 0, 0], 0));
+    assert!(Config::dev(&dev).is_err(), "not open to the network by accident");
+}
