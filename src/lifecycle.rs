@@ -7,7 +7,6 @@
 
 mod signals;
 
-use std::any::Any;
 use std::fmt;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -253,7 +252,8 @@ impl Shutdown {
             match AssertUnwindSafe(future).catch_unwind().await {
                 Ok(output) => output,
                 Err(panic) => {
-                    shutdown.fail(format!("task `{name}` panicked: {}", panic_text(&*panic)));
+                    // Where and why is logged by the panic hook; the message may hold content.
+                    shutdown.fail(format!("task `{name}` panicked"));
                     std::panic::resume_unwind(panic)
                 }
             }
@@ -268,11 +268,6 @@ async fn next_signal(signals: &mut mpsc::Receiver<Signal>) -> Signal {
         Some(signal) => signal,
         None => std::future::pending().await,
     }
-}
-
-fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }
 
 #[cfg(test)]
