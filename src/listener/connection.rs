@@ -180,6 +180,8 @@ impl Watch {
                 () = self.stop.cancelled() => return End::Cut("stop"),
                 () = self.drain.cancelled(), if !is_finishing => {
                     is_finishing = true;
+                    // From now on the drain's deadline holds.
+                    self.age_limit = None;
                     finish(connection.as_mut());
                 }
                 () = aged => {

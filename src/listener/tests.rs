@@ -16,7 +16,7 @@ const SOON: Duration = Duration::from_secs(5);
 fn http1() -> Protocol {
     Protocol::Http1(Http1Limits {
         header_timeout: Duration::from_millis(100),
-        idle_timeout: Duration::from_millis(600),
+        idle_timeout: Duration::from_secs(1),
         ..Http1Limits::default()
     })
 }
@@ -116,7 +116,7 @@ async fn half_a_head_is_cut_after_the_header_timeout_even_when_it_trickles() {
         () = trickle => {}
     }
     assert!(start.elapsed() >= Duration::from_millis(100), "{:?}", start.elapsed());
-    assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_millis(900), "{:?}", start.elapsed());
     assert_eq!(read, b"");
 }
 
@@ -130,14 +130,14 @@ async fn an_idle_connection_outlives_the_header_timeout_but_not_the_idle_timeout
     stream.write_all(b"GET / HTTP/1.1\r\nhost: test\r\n\r\n").await.unwrap();
     assert!(read_response(&mut stream).await.starts_with("HTTP/1.1 200"));
     read_to_close(&mut stream).await;
-    assert!(idle_since.elapsed() >= Duration::from_millis(900), "{:?}", idle_since.elapsed());
+    assert!(idle_since.elapsed() >= Duration::from_millis(1300), "{:?}", idle_since.elapsed());
 }
 
 #[tokio::test]
 async fn a_request_may_take_longer_than_both_timeouts() {
     let server = Server::start(http1(), 10);
     let mut stream = server.ask("/wait").await;
-    sleep(Duration::from_millis(900)).await;
+    sleep(Duration::from_millis(1300)).await;
     server.release.notify_one();
     assert!(read_response(&mut stream).await.starts_with("HTTP/1.1 200"));
 }
@@ -293,4 +293,40 @@ async fn a_failure_to_accept_is_waited_out() {
     let too_many_files = io::Error::from_raw_os_error(24);
     assert!(!concerns_one_connection(&too_many_files));
     assert!(concerns_one_connection(&io::ErrorKind::ConnectionAborted.into()));
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_large_is_refused() {
+    let server = Server::start(http1(), 10);
+    let mut stream = server.connect().await;
+    let head = format!("GET / HTTP/1.1\r\nhost: test\r\nx: {}\r\n\r\n", "y".repeat(17 * 1024));
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let response = read_response(&mut stream).await;
+    assert!(response.starts_with("HTTP/1.1 431"), "{response}");
+}
+
+#[tokio::test]
+async fn a_drain_outlasts_the_age_of_a_connection() {
+    let limits = Http2Limits { age_max: Some(Duration::from_millis(200)), ..Http2Limits::default() };
+    let server = Server::start(Protocol::Http2(limits), 10);
+    let mut stream = server.connect().await;
+    stream.write_all(&[PREFACE, EMPTY_SETTINGS, SETTINGS_ACK, GET_WAIT].concat()).await.unwrap();
+    server.entered.notified().await;
+    server.shutdown.drain().cancel();
+    sleep(Duration::from_millis(400)).await;
+    server.release.notify_one();
+    while next_frame(&mut stream).await.0 != HEADERS {}
+}
+
+#[tokio::test]
+async fn the_services_of_tonic_and_axum_fit() {
+    let shutdown = Shutdown::with_exit(|_| {});
+    let listener = || Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let options =
+        |protocol| Options { name: "test", protocol, connections_max: 1, connections_per_peer_max: None };
+    let grpc = tonic::service::Routes::default();
+    shutdown.spawn("grpc", listener().serve(grpc, options(http2()), Tokens::draining(&shutdown)));
+    let web = axum::Router::<()>::new();
+    shutdown.spawn("web", listener().serve(web, options(http1()), Tokens::draining(&shutdown)));
+    shutdown.drain().cancel();
 }
