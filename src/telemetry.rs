@@ -1,8 +1,30 @@
 //! Logs, traces and metrics: what the process tells about itself.
+//!
+//! Secrets, message content and the addresses of people belong in none of them; nothing here can check that, so
+//! whoever logs names the fields one by one. Telemetry never holds up the work: a slow or dead collector loses
+//! spans.
 
+mod metrics;
 pub mod names;
+mod propagation;
+mod traces;
 
-use tracing_subscriber::EnvFilter;
+use std::io;
+
+use opentelemetry::trace::TracerProvider as _;
+use tracing::subscriber::SetGlobalDefaultError;
+use tracing::{Level, Metadata, Subscriber, error};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::{EnvFilter, Layer, Registry};
+
+pub use self::metrics::Metrics;
+pub use propagation::{TraceContext, begin_trace, current_traceparent};
+pub use traces::Guard;
+
+/// Libraries that say much at `debug`, some of it about headers: they stay at `info` unless named in the log level.
+const QUIET: &str =
+    "h2=info,hyper=info,hyper_util=info,reqwest=info,rustls=info,tonic=info,tower=info,opentelemetry=info";
 
 /// How to tell it.
 #[derive(Debug, Clone, PartialEq)]
@@ -11,7 +33,7 @@ pub struct Config {
     pub log_format: LogFormat,
     /// Which lines are written, as `tracing_subscriber::EnvFilter` reads it.
     pub log_level: String,
-    /// Where traces go, by OTLP over gRPC; `None` exports none.
+    /// Where traces go, by OTLP over gRPC without TLS; `None` exports none.
     pub otlp_endpoint: Option<String>,
     /// The share of traces exported where the caller has not decided, 0 to 1.
     pub sampling_ratio: f64,
@@ -26,7 +48,86 @@ pub enum LogFormat {
     Text,
 }
 
+/// Why telemetry could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The log level does not parse.
+    #[error("the log level cannot be understood: {0}")]
+    LogLevel(String),
+    /// The exporter cannot be built from its endpoint.
+    #[error("traces cannot be exported")]
+    Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
+    /// Another subscriber was there first.
+    #[error("logging was started before")]
+    Subscriber(#[from] SetGlobalDefaultError),
+    /// Another recorder was there first.
+    #[error("metrics were started before")]
+    Recorder(#[from] metrics_exporter_prometheus::BuildError),
+}
+
+/// Starts logs and, if configured, traces, for the whole process; once. It must run inside the runtime. Keep the
+/// guard, and flush it last.
+pub fn init(config: &Config) -> Result<Guard, Error> {
+    let provider = match &config.otlp_endpoint {
+        Some(endpoint) => Some(traces::provider(endpoint, config.sampling_ratio)?),
+        None => None,
+    };
+    let exporting = provider.as_ref().map(|provider| {
+        let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer(env!("CARGO_PKG_NAME")));
+        // Locations and threads of every span would be most of what is exported.
+        layer
+            .with_location(false)
+            .with_threads(false)
+            .with_filter(tracing_subscriber::filter::filter_fn(is_exported))
+    });
+    let logs = log_layer(config.log_format, io::stderr).with_filter(log_filter(&config.log_level)?);
+    tracing::subscriber::set_global_default(Registry::default().with(exporting).with(logs))?;
+    log_panics();
+    Ok(Guard::new(provider))
+}
+
 /// Says what is wrong with a log level, if anything.
 pub fn check_log_level(text: &str) -> Result<(), String> {
-    EnvFilter::builder().parse(text).map(drop).map_err(|error| error.to_string())
+    log_filter(text).map(drop).map_err(|error| error.to_string())
 }
+
+fn log_filter(level: &str) -> Result<EnvFilter, Error> {
+    // The later directive for a target wins.
+    EnvFilter::builder().parse(format!("{QUIET},{level}")).map_err(|error| Error::LogLevel(error.to_string()))
+}
+
+fn log_layer<S, W>(format: LogFormat, writer: W) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    W: for<'a> tracing_subscriber::fmt::MakeWriter<'a> + Send + Sync + 'static,
+{
+    let layer = tracing_subscriber::fmt::layer().with_writer(writer);
+    match format {
+        // Every span, because the trace id stands on the outermost.
+        LogFormat::Json => {
+            layer.json().flatten_event(true).with_current_span(false).with_span_list(true).boxed()
+        }
+        LogFormat::Text => layer.compact().boxed(),
+    }
+}
+
+/// Spans of ours from `info` up. Those of libraries would include the exporter's own, without end.
+fn is_exported(metadata: &Metadata<'_>) -> bool {
+    metadata.is_span()
+        && *metadata.level() <= Level::INFO
+        && metadata.target().starts_with("whatsapp_gateway")
+}
+
+/// Logs where a panic happened. Its message is left out, except in debug builds: that of a failed slice, for one,
+/// holds the text that was sliced, which may be a message or a token.
+fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        ::metrics::counter!(names::PANICS).increment(1);
+        let location = panic.location().map(ToString::to_string).unwrap_or_default();
+        let message = if cfg!(debug_assertions) { panic.payload_as_str() } else { None };
+        error!(location, message, "panicked");
+    }));
+}
+
+#[cfg(test)]
+mod tests;

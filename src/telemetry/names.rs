@@ -54,6 +54,24 @@ pub const LOG_COMMIT_DURATION: &str = "whatsapp_gateway_log_commit_duration_seco
 /// Histogram: events in one durable commit.
 pub const LOG_COMMIT_EVENTS: &str = "whatsapp_gateway_log_commit_events";
 
+/// Gauge: tasks of the runtime that have not ended.
+pub const RUNTIME_TASKS: &str = "whatsapp_gateway_runtime_tasks";
+/// Gauge: tasks that wait for a thread of the runtime.
+pub const RUNTIME_QUEUE: &str = "whatsapp_gateway_runtime_queue_depth";
+/// Counter: panics, each of which is a defect of ours.
+pub const PANICS: &str = "whatsapp_gateway_panics_total";
+/// Gauge, bytes: memory of the process.
+pub const PROCESS_RESIDENT: &str = "process_resident_memory_bytes";
+/// Gauge: open files and sockets of the process.
+pub const PROCESS_OPEN_FILES: &str = "process_open_fds";
+
+/// Span, one per gRPC call; its `otel.name` is the method, its `otel.kind` is `server`.
+pub const SPAN_RPC_SERVER: &str = "rpc.server";
+/// Span, one per HTTP request received; its `otel.kind` is `server`.
+pub const SPAN_HTTP_SERVER: &str = "http.server";
+/// Span, one per request to the Cloud API; its `otel.kind` is `client`.
+pub const SPAN_HTTP_CLIENT: &str = "http.client";
+
 /// Label: `package.Service/Method`; `_OTHER` for a method that does not exist.
 pub const RPC_METHOD: &str = "rpc_method";
 /// Label: the gRPC status as a word, such as `NOT_FOUND`.
@@ -106,6 +124,7 @@ pub(super) fn describe() {
     describe_servers();
     describe_work();
     describe_storage();
+    describe_process();
 }
 
 fn describe_servers() {
@@ -142,4 +161,12 @@ fn describe_storage() {
     describe_gauge!(LOG_FREE, Unit::Bytes, "Free space of the file system of the event log.");
     describe_histogram!(LOG_COMMIT_DURATION, Unit::Seconds, "Duration of one durable commit.");
     describe_histogram!(LOG_COMMIT_EVENTS, Unit::Count, "Events in one durable commit.");
+}
+
+fn describe_process() {
+    describe_gauge!(RUNTIME_TASKS, Unit::Count, "Tasks of the runtime that have not ended.");
+    describe_gauge!(RUNTIME_QUEUE, Unit::Count, "Tasks that wait for a thread.");
+    describe_counter!(PANICS, "Panics.");
+    describe_gauge!(PROCESS_RESIDENT, Unit::Bytes, "Resident memory.");
+    describe_gauge!(PROCESS_OPEN_FILES, Unit::Count, "Open files and sockets.");
 }

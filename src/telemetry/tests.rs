@@ -1,0 +1,154 @@
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use http_body_util::BodyExt;
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use tokio::time::Instant;
+use tracing::{debug, info, info_span};
+use tracing_subscriber::fmt::MakeWriter;
+
+use super::*;
+
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Lines {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl MakeWriter<'_> for Lines {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        self.clone()
+    }
+}
+
+fn logged(format: LogFormat, level: &str, log: impl FnOnce()) -> String {
+    let lines = Lines::default();
+    let layer = log_layer(format, lines.clone()).with_filter(log_filter(level).unwrap());
+    tracing::subscriber::with_default(Registry::default().with(layer), log);
+    lines.text()
+}
+
+const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+#[test]
+fn a_json_line_carries_the_trace() {
+    let caller = TraceContext::parse(PARENT).unwrap();
+    let text = logged(LogFormat::Json, "info", || {
+        let span = info_span!("rpc", trace_id = tracing::field::Empty);
+        begin_trace(&span, Some(&caller));
+        span.in_scope(|| info_span!("inner").in_scope(|| info!(number = 7, "done")));
+    });
+    let line: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((line["message"].as_str(), line["number"].as_u64()), (Some("done"), Some(7)));
+    assert_eq!(line["spans"][0]["trace_id"], caller.trace_id());
+}
+
+#[test]
+fn the_log_level_holds_and_libraries_stay_quiet() {
+    let log = || {
+        debug!("ours");
+        debug!(target: "h2::codec", "theirs");
+    };
+    assert_eq!(logged(LogFormat::Text, "info", log), "");
+    let text = logged(LogFormat::Text, "debug", log);
+    assert!(text.contains("ours") && !text.contains("theirs"), "{text}");
+    let text = logged(LogFormat::Text, "info,h2=debug", log);
+    assert!(!text.contains("ours") && text.contains("theirs"), "{text}");
+    assert!(check_log_level("info,whatsapp_gateway::web=debug").is_ok());
+    assert!(check_log_level("loud").is_err() || check_log_level("a=loud").is_err());
+}
+
+#[test]
+fn spans_join_the_trace_of_the_caller() {
+    let provider = SdkTracerProvider::builder().build();
+    let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
+    tracing::subscriber::with_default(Registry::default().with(layer), || {
+        let caller = TraceContext::parse(PARENT).unwrap();
+        let span = info_span!("rpc", trace_id = tracing::field::Empty);
+        begin_trace(&span, Some(&caller));
+        let ours = span.in_scope(|| current_traceparent(Some(&caller))).unwrap();
+        assert!(ours.starts_with("00-4bf92f3577b34da6a3ce929d0e0e4736-"), "{ours}");
+        assert_ne!(ours, PARENT, "our span, not the caller's");
+        let alone = info_span!("rpc", trace_id = tracing::field::Empty);
+        begin_trace(&alone, None);
+        assert!(alone.in_scope(|| current_traceparent(None)).is_some());
+    });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn spans_reach_the_collector() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let (sender, mut exported) = tokio::sync::mpsc::channel(1);
+    let collector = hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
+        let sender = sender.clone();
+        async move {
+            let path = request.uri().path().to_owned();
+            let body = request.into_body().collect().await.unwrap().to_bytes();
+            sender.send((path, body)).await.unwrap();
+            let answer = http::Response::builder()
+                .header("content-type", "application/grpc")
+                .header("grpc-status", "0")
+                .body(http_body_util::Empty::<bytes::Bytes>::new());
+            Ok::<_, std::convert::Infallible>(answer.unwrap())
+        }
+    });
+    let serving = async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let server = hyper::server::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new());
+        server.serve_connection(hyper_util::rt::TokioIo::new(stream), collector).await
+    };
+    let mut serving = tokio::task::JoinSet::from_iter([serving]);
+
+    let provider = traces::provider(&endpoint, 1.0).unwrap();
+    let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
+    let subscriber =
+        Registry::default().with(layer.with_filter(tracing_subscriber::filter::filter_fn(is_exported)));
+    tracing::subscriber::with_default(subscriber, || {
+        drop(info_span!("shown").entered());
+        drop(tracing::debug_span!("hidden").entered());
+    });
+    Guard::new(Some(provider)).flush().await;
+    let (path, body) = exported.recv().await.unwrap();
+    let contains = |text: &str| body.windows(text.len()).any(|window| window == text.as_bytes());
+    assert_eq!(path, "/opentelemetry.proto.collector.trace.v1.TraceService/Export");
+    assert!(contains("shown") && contains("whatsapp-gateway") && contains("service.version"));
+    assert!(!contains("hidden"));
+    serving.abort_all();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_dead_collector_holds_nothing_up() {
+    // A port that accepts and never answers.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", silent.local_addr().unwrap());
+    let provider = traces::provider(&endpoint, 1.0).unwrap();
+    let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
+    let start = Instant::now();
+    tracing::subscriber::with_default(Registry::default().with(layer), || {
+        for _ in 0..10_000 {
+            drop(info_span!("work").entered());
+        }
+    });
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    let start = Instant::now();
+    Guard::new(Some(provider)).flush().await;
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+}
