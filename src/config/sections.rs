@@ -224,7 +224,12 @@ pub(super) fn read_telemetry(mut table: Table<'_>) -> telemetry::Config {
 
 fn otlp_endpoint(table: &mut Table<'_>) -> Option<String> {
     let text = table.optional_text("otlp_endpoint").filter(|text| !text.trim().is_empty())?;
-    check_url(table, "otlp_endpoint", &text)
+    let endpoint = check_url(table, "otlp_endpoint", &text)?;
+    if endpoint.starts_with("https:") {
+        let form = "must be http://: send to a collector beside the gateway, which forwards by TLS";
+        table.problems().report_value(table.path("otlp_endpoint"), endpoint.as_str(), form);
+    }
+    Some(endpoint)
 }
 
 fn base_url(table: &mut Table<'_>, key: &'static str) -> String {
