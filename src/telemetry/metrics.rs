@@ -105,7 +105,7 @@ mod tests {
             metrics::histogram!(names::RPC_SERVER_CALL_DURATION, names::RPC_METHOD => "x").record(0.3);
         });
         let text = recorder.handle().render();
-        assert!(text.contains("log_commit_duration_seconds_bucket{le=\"0.00025\"} 1"), "{text}");
+        assert!(text.contains("log_commit_seconds_bucket{le=\"0.00025\"} 1"), "{text}");
         assert!(
             text.contains("rpc_server_call_duration_seconds_bucket{rpc_method=\"x\",le=\"0.5\"} 1"),
             "{text}"

@@ -43,17 +43,11 @@ pub const EVENT_AGE: &str = "whatsapp_gateway_event_age_seconds";
 pub const EVENTS_DELIVERED: &str = "whatsapp_gateway_events_delivered_total";
 /// Counter: streams that ended. Label: [`REASON`].
 pub const EVENT_STREAMS_CLOSED: &str = "whatsapp_gateway_event_streams_closed_total";
-/// Gauge, bytes: size of the event log on disk.
-pub const LOG_SIZE: &str = "whatsapp_gateway_log_size_bytes";
-/// Gauge, bytes: configured limit of the event log.
-pub const LOG_SIZE_MAX: &str = "whatsapp_gateway_log_size_max_bytes";
-/// Gauge, bytes: free space of the file system that holds the log.
-pub const LOG_FREE: &str = "whatsapp_gateway_log_free_bytes";
-/// Histogram, seconds: one durable commit.
-pub const LOG_COMMIT_DURATION: &str = "whatsapp_gateway_log_commit_duration_seconds";
-/// Histogram: events in one durable commit.
-pub const LOG_COMMIT_EVENTS: &str = "whatsapp_gateway_log_commit_events";
-
+/// Histogram, seconds: one durable commit. Recorded and described by the storage room, as are all of
+/// `whatsapp_gateway_log_*`; it is named here for its buckets.
+pub const LOG_COMMIT_DURATION: &str = "whatsapp_gateway_log_commit_seconds";
+/// Histogram: events and state writes in one durable commit. As above.
+pub const LOG_BATCH_EVENTS: &str = "whatsapp_gateway_log_batch_events";
 /// Gauge: tasks of the runtime that have not ended.
 pub const RUNTIME_TASKS: &str = "whatsapp_gateway_runtime_tasks";
 /// Gauge: tasks that wait for a thread of the runtime.
@@ -109,21 +103,20 @@ pub const COMMIT_BUCKETS: [f64; 12] =
     [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
 /// Buckets of event ages, in seconds: what was missed while away may be hours old.
 pub const AGE_BUCKETS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 60.0, 600.0, 3600.0];
-/// Buckets of events per commit.
-pub const COMMIT_EVENTS_BUCKETS: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
+/// Buckets of events and state writes per commit.
+pub const BATCH_EVENTS_BUCKETS: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
 
 /// The histograms and their buckets; any other histogram gets [`DURATION_BUCKETS`].
 pub(super) const HISTOGRAMS: [(&str, &[f64]); 3] = [
     (LOG_COMMIT_DURATION, &COMMIT_BUCKETS),
     (EVENT_AGE, &AGE_BUCKETS),
-    (LOG_COMMIT_EVENTS, &COMMIT_EVENTS_BUCKETS),
+    (LOG_BATCH_EVENTS, &BATCH_EVENTS_BUCKETS),
 ];
 
 /// Gives every metric its help text. Called once, when the recorder is installed.
 pub(super) fn describe() {
     describe_servers();
     describe_work();
-    describe_storage();
     describe_process();
 }
 
@@ -153,14 +146,6 @@ fn describe_work() {
     describe_histogram!(EVENT_AGE, Unit::Seconds, "Age of events when handed to a stream.");
     describe_counter!(EVENTS_DELIVERED, "Events handed to streams.");
     describe_counter!(EVENT_STREAMS_CLOSED, "Event streams that ended.");
-}
-
-fn describe_storage() {
-    describe_gauge!(LOG_SIZE, Unit::Bytes, "Size of the event log on disk.");
-    describe_gauge!(LOG_SIZE_MAX, Unit::Bytes, "Configured limit of the event log.");
-    describe_gauge!(LOG_FREE, Unit::Bytes, "Free space of the file system of the event log.");
-    describe_histogram!(LOG_COMMIT_DURATION, Unit::Seconds, "Duration of one durable commit.");
-    describe_histogram!(LOG_COMMIT_EVENTS, Unit::Count, "Events in one durable commit.");
 }
 
 fn describe_process() {
