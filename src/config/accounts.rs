@@ -12,8 +12,8 @@ use super::snapshot::TokenHash;
 
 /// Live secrets of one app: the current one and, during a rotation, another.
 const APP_SECRETS_MAX: usize = 2;
-/// The caller that a loopback address serves when no callers are configured.
-const LOCAL_CALLER: &str = "local";
+/// Who calls when no callers are configured: on a loopback address, and on an insecure one.
+const RESERVED_CALLERS: [&str; 2] = ["local", "anonymous"];
 
 /// Where a secret comes from.
 #[derive(Debug, Clone)]
@@ -127,8 +127,8 @@ impl CallerEntry {
             let form = "must be 1 to 64 letters, digits, '-', '_' or '.'";
             table.problems().report_value(table.path("name"), name.as_str(), form);
         }
-        if name == LOCAL_CALLER {
-            let text = "is reserved for calls without credentials on a loopback address; choose another";
+        if RESERVED_CALLERS.contains(&name.as_str()) {
+            let text = "is reserved for calls without credentials; choose another";
             table.problems().report_value(table.path("name"), name.as_str(), text);
         }
         let mut token_hashes = Vec::new();
