@@ -330,3 +330,21 @@ async fn the_services_of_tonic_and_axum_fit() {
     shutdown.spawn("web", listener().serve(web, options(http1()), Tokens::draining(&shutdown)));
     shutdown.drain().cancel();
 }
+
+#[tokio::test]
+async fn a_killed_http2_connection_is_reset_with_every_stream_on_it() {
+    let server = Server::start(http2(), 10);
+    let mut stream = server.connect().await;
+    stream.write_all(&[PREFACE, EMPTY_SETTINGS, SETTINGS_ACK, GET_WAIT].concat()).await.unwrap();
+    server.entered.notified().await;
+    let mut kill = GET_WAIT.to_vec();
+    kill[8] = 3;
+    let path = kill.windows(5).position(|window| window == b"/wait").unwrap();
+    kill[path..path + 5].copy_from_slice(b"/kill");
+    stream.write_all(&kill).await.unwrap();
+    let mut read = Vec::new();
+    let error = timeout(SOON, stream.read_to_end(&mut read)).await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    server.shutdown.drain().cancel();
+    timeout(SOON, server.serving).await.expect("the waiting stream ended with its connection").unwrap();
+}
