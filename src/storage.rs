@@ -6,10 +6,92 @@
 pub mod event_log;
 pub mod keyed_state;
 
+mod embedded;
+
+mod metrics;
+mod ring;
+
 #[cfg(any(test, feature = "test-util"))]
 pub mod contract;
 #[cfg(any(test, feature = "test-util"))]
 pub mod memory;
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub use embedded::{Config as EmbeddedConfig, OpenError};
 pub use event_log::EventLog;
 pub use keyed_state::KeyedState;
+
+use crate::clock::SharedClock;
+use embedded::Embedded;
+
+/// Called once, from a thread of the engine, when a write could not be made durable; the text says why. It must end
+/// the process, and must not close the storage: that would write.
+pub type OnFatal = Arc<dyn Fn(String) + Send + Sync>;
+
+/// Which backend, and what it needs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "backend", rename_all = "snake_case")]
+pub enum Config {
+    /// SQLite in a local folder, for exactly one process.
+    Embedded(EmbeddedConfig),
+}
+
+impl Config {
+    /// Every problem of this section, each as `field: what is wrong and what to do`.
+    pub fn problems(&self) -> Vec<String> {
+        match self {
+            Self::Embedded(config) => config.problems(),
+        }
+    }
+
+    /// Age at which the caller of [`EventLog::trim`] deletes events.
+    pub fn retention(&self) -> Duration {
+        match self {
+            Self::Embedded(config) => config.retention,
+        }
+    }
+}
+
+/// The open stores.
+#[derive(Debug, Clone)]
+pub struct Storage {
+    /// The event log.
+    pub log: Arc<dyn EventLog>,
+    /// The keyed state.
+    pub state: Arc<dyn KeyedState>,
+    engine: Engine,
+}
+
+#[derive(Debug, Clone)]
+enum Engine {
+    Embedded(Arc<Embedded>),
+}
+
+/// The engine could not be closed cleanly. Nothing that was answered is lost.
+#[derive(Debug, thiserror::Error)]
+#[error("the event store was not closed cleanly: {0}")]
+pub struct CloseError(String);
+
+impl Storage {
+    /// Opens the configured backend. Blocks on the disk: call it before serving.
+    pub fn open(config: &Config, clock: SharedClock, on_fatal: OnFatal) -> Result<Self, OpenError> {
+        match config {
+            Config::Embedded(config) => {
+                let engine = Arc::new(Embedded::open(config, clock, on_fatal)?);
+                let (log, state) = (Arc::clone(&engine) as Arc<dyn EventLog>, Arc::clone(&engine) as _);
+                Ok(Self { log, state, engine: Engine::Embedded(engine) })
+            }
+        }
+    }
+
+    /// Finishes what is queued and closes the backend; clones of the ports then fail with `Closed`.
+    pub async fn close(&self) -> Result<(), CloseError> {
+        match &self.engine {
+            Engine::Embedded(engine) => engine.close().await.map_err(CloseError),
+        }
+    }
+}
