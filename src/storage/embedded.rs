@@ -35,6 +35,7 @@ use std::time::Duration;
 pub use config::Config;
 
 use crate::clock::SharedClock;
+use crate::storage::ring::Ring;
 use crate::storage::{OnFatal, metrics};
 
 use checkpoint::Checkpointer;
@@ -139,6 +140,8 @@ struct Dependencies {
     on_fatal: OnFatal,
     disk_free: FreeSpace,
     look_interval: Duration,
+    /// Takes the newest events.
+    ring: Arc<Ring>,
 }
 
 impl Debug for Dependencies {
@@ -163,7 +166,11 @@ impl Embedded {
     /// process without closing the engine.
     pub(super) fn open(config: &Config, clock: SharedClock, on_fatal: OnFatal) -> Result<Self, OpenError> {
         let disk_free: FreeSpace = Arc::new(space::disk_free);
-        Self::open_with(config, Dependencies { clock, on_fatal, disk_free, look_interval: LOOK_INTERVAL })
+        let ring = Arc::default();
+        Self::open_with(
+            config,
+            Dependencies { clock, on_fatal, disk_free, look_interval: LOOK_INTERVAL, ring },
+        )
     }
 
     fn open_with(config: &Config, dependencies: Dependencies) -> Result<Self, OpenError> {
@@ -183,7 +190,7 @@ impl Embedded {
             let what = format!("the first event is {first} instead of {}", position.bounds().earliest);
             return Err(OpenError::Damaged { path, what });
         }
-        let shared = Arc::new(Shared::new(epoch, position.bounds()));
+        let shared = Arc::new(Shared::new(epoch, position.bounds(), Arc::clone(&dependencies.ring)));
         let (queue, messages, backlog) = Queue::new(Arc::clone(&shared));
         let clock = Arc::clone(&dependencies.clock);
         let demand = Demand {

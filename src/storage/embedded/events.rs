@@ -5,9 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use super::transaction::Batch;
+use super::transaction::{self, Batch};
 use super::{natural, sql};
-use crate::storage::event_log::{Appended, Attributes, Item, ReadLimit, StoredEvent};
+use crate::storage::event_log::{Appended, Attributes, Item, ReadError, ReadLimit, StoredEvent};
 
 /// Rows that one transaction deletes, so that appends get their turn in between.
 pub(super) const CHUNK_ROWS: usize = 1_000;
@@ -61,45 +61,51 @@ fn append_one(batch: &mut Batch<'_>, item: Item) -> rusqlite::Result<Appended> {
     Ok(appended)
 }
 
-/// A page of events after `after`. One short statement: a long one would stop checkpoints.
+/// The events after `after`, of which there is one or was one. One short statement: a long one would stop
+/// checkpoints.
 pub(super) fn page(
     connection: &Connection,
     after: u64,
     limit: ReadLimit,
-) -> Result<Vec<Arc<StoredEvent>>, PageError> {
+) -> Result<Vec<Arc<StoredEvent>>, ReadError> {
     let mut select = connection.prepare_cached(
         "SELECT seq, append_ms, id, crc, event_type, phone_number_id, waba_id, conversation_key, \
          envelope, typed, raw FROM events WHERE seq > ?1 ORDER BY seq LIMIT ?2",
     )?;
     let mut rows = select.query(params![sql(after), sql(limit.events as u64)])?;
-    let mut page: Vec<Arc<StoredEvent>> = Vec::new();
-    let mut bytes = 0;
+    let mut page = Vec::new();
+    let (mut expected, mut bytes) = (after + 1, 0);
     while let Some(row) = rows.next()? {
         let event = stored_event(row)?;
         bytes += event.size_bytes();
         if bytes > limit.bytes && !page.is_empty() {
             break;
         }
-        if page.last().is_some_and(|last| last.seq + 1 != event.seq) {
-            return Err(PageError::Damaged { seq: event.seq });
+        if event.seq != expected {
+            return Err(missing(connection, expected));
         }
+        expected += 1;
         page.push(Arc::new(event));
     }
-    Ok(page)
+    if page.is_empty() { Err(missing(connection, expected)) } else { Ok(page) }
 }
 
-/// Why a page could not be read.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum PageError {
-    /// The database reported it.
-    #[error(transparent)]
-    Database(#[from] rusqlite::Error),
-    /// The row is not what was written, or the one before it is missing. Never served, never skipped.
-    #[error("the event at {seq} is damaged on disk")]
-    Damaged { seq: u64 },
+/// Why there is no event at `seq`: a trim was faster than the reader, or the database is damaged. Asked after the
+/// event was not found, so the mark of that trim is committed already.
+fn missing(connection: &Connection, seq: u64) -> ReadError {
+    match transaction::load_trimmed_through(connection) {
+        Ok(trimmed_through) if trimmed_through >= seq => ReadError::Trimmed { earliest: trimmed_through + 1 },
+        Ok(_) => damaged(seq),
+        Err(error) => error.into(),
+    }
 }
 
-fn stored_event(row: &Row<'_>) -> Result<StoredEvent, PageError> {
+/// The row is not what was written. Never served, never skipped.
+fn damaged(seq: u64) -> ReadError {
+    ReadError::Failed(format!("the event at {seq} is damaged on disk"))
+}
+
+fn stored_event(row: &Row<'_>) -> Result<StoredEvent, ReadError> {
     let event = StoredEvent {
         seq: natural(row.get(0)?),
         append_ms: natural(row.get(1)?),
@@ -115,7 +121,7 @@ fn stored_event(row: &Row<'_>) -> Result<StoredEvent, PageError> {
         raw: blob(row, 10)?,
     };
     if row.get::<_, u32>(3)? != checksum(&event) {
-        return Err(PageError::Damaged { seq: event.seq });
+        return Err(damaged(event.seq));
     }
     Ok(event)
 }

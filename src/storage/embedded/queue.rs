@@ -97,7 +97,7 @@ pub(super) enum Message {
 pub(super) struct Job {
     pub(super) weight: Weight,
     task: Box<dyn Task>,
-    _admission: [OwnedSemaphorePermit; 2],
+    admission: [OwnedSemaphorePermit; 2],
 }
 
 impl Job {
@@ -111,8 +111,9 @@ impl Job {
         self.task.apply(batch)
     }
 
-    /// Answers the caller.
+    /// Answers the caller, whose next job then finds the room that this one took.
     pub(super) fn settle(self, result: Result<(), Failure>) {
+        drop(self.admission);
         self.task.settle(result);
     }
 }
@@ -184,7 +185,7 @@ impl Queue {
         let (reply, mut answer) = oneshot::channel();
         let taken = Arc::new(AtomicBool::new(false));
         let task = Box::new(TypedTask { work: Some(work), value: None, taken: Arc::clone(&taken), reply });
-        let job = Job { weight, task, _admission: admission };
+        let job = Job { weight, task, admission };
         self.sender.send(Message::Job(job)).map_err(|_| self.gone())?;
         let settled = match timeout(WAIT_MAX, &mut answer).await {
             Ok(settled) => settled,
@@ -197,10 +198,14 @@ impl Queue {
     /// Closes the database behind the jobs that are queued.
     pub(super) async fn close(&self) -> Result<(), String> {
         let (reply, answer) = oneshot::channel();
+        let gone = || match self.gone() {
+            Failure::Refused(_) => Ok(()),
+            Failure::Busy | Failure::TooLarge { .. } | Failure::Failed => Err(Refusal::Failed.to_string()),
+        };
         if self.sender.send(Message::Close(reply)).is_err() {
-            return Ok(());
+            return gone();
         }
-        answer.await.unwrap_or_else(|_| Err("the writer ended before the database was closed".to_owned()))
+        answer.await.unwrap_or_else(|_| gone())
     }
 
     /// Spares the writer what it would refuse anyway.

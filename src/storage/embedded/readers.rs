@@ -37,19 +37,19 @@ impl Readers {
     pub(super) async fn run<T, E, F>(&self, work: F) -> Result<T, ReadError>
     where
         T: Send + 'static,
-        E: std::error::Error + 'static,
+        E: Into<ReadError>,
         F: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
     {
         let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| ReadError::Closed)?;
         let readers = self.clone();
         let read = tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            let connection = readers.take().map_err(failed)?;
-            let value = work(&connection).map_err(failed)?;
+            let connection = readers.take()?;
+            let value = work(&connection).map_err(Into::into)?;
             readers.give_back(connection);
             Ok(value)
         });
-        read.await.unwrap_or_else(|ended| Err(failed(ended)))
+        read.await.unwrap_or_else(|ended| Err(ReadError::Failed(ended.to_string())))
     }
 
     /// Lets no further read start and closes what is idle.
@@ -71,6 +71,8 @@ impl Readers {
     }
 }
 
-fn failed(error: impl std::error::Error) -> ReadError {
-    ReadError::Failed(error.to_string())
+impl From<rusqlite::Error> for ReadError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Failed(error.to_string())
+    }
 }

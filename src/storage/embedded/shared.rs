@@ -15,18 +15,18 @@ pub(super) struct Shared {
     tail: watch::Sender<u64>,
     earliest: AtomicU64,
     acceptance: watch::Sender<Acceptance>,
-    ring: Ring,
+    ring: Arc<Ring>,
 }
 
 impl Shared {
     /// As found on disk.
-    pub(super) fn new(epoch: [u8; 8], bounds: Bounds) -> Self {
+    pub(super) fn new(epoch: [u8; 8], bounds: Bounds, ring: Arc<Ring>) -> Self {
         Self {
             epoch,
             tail: watch::Sender::new(bounds.tail),
             earliest: AtomicU64::new(bounds.earliest),
             acceptance: watch::Sender::new(Acceptance::Accepting),
-            ring: Ring::default(),
+            ring,
         }
     }
 

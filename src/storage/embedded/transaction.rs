@@ -33,7 +33,7 @@ impl Position {
             })
             .optional()?;
         let (seq, append_ms) = newest.unwrap_or_default();
-        let trimmed_through = natural(meta(connection, "trimmed_through")?);
+        let trimmed_through = load_trimmed_through(connection)?;
         let revision = natural(meta(connection, "revision")?);
         Ok(Self { tail: seq.max(trimmed_through), trimmed_through, append_ms, revision })
     }
@@ -47,6 +47,11 @@ impl Position {
 /// The identity of the log.
 pub(super) fn load_epoch(connection: &Connection) -> rusqlite::Result<[u8; 8]> {
     meta(connection, "epoch")
+}
+
+/// Up to where events were trimmed.
+pub(super) fn load_trimmed_through(connection: &Connection) -> rusqlite::Result<u64> {
+    Ok(natural(meta(connection, "trimmed_through")?))
 }
 
 fn meta<T: rusqlite::types::FromSql>(connection: &Connection, name: &str) -> rusqlite::Result<T> {

@@ -68,9 +68,9 @@ pub(super) fn run(mut writer: Writer, messages: &Receiver<Message>) {
     };
     // First no new jobs, then an answer for those that slipped in.
     writer.announce(Acceptance::Refusing(Refusal::Closed));
-    refuse_rest(messages.try_iter(), Failure::Refused(Refusal::Closed));
+    let slipped_in = refuse(messages.try_iter(), Failure::Refused(Refusal::Closed));
     let closed = writer.close();
-    if let Some(closing) = closing {
+    for closing in closing.into_iter().chain(slipped_in) {
         // Whoever asked may have left meanwhile.
         drop(closing.send(closed.as_ref().map_err(|(reason, _)| reason.clone()).copied()));
     }
@@ -209,7 +209,11 @@ impl Writer {
         mem::forget(connection);
         mem::forget(lock);
         (dependencies.on_fatal)(reason);
-        refuse_rest(messages.iter(), Failure::Failed);
+        for message in messages {
+            for closing in refuse([message], Failure::Failed) {
+                drop(closing.send(Err(Refusal::Failed.to_string())));
+            }
+        }
     }
 }
 
@@ -242,21 +246,16 @@ fn settle(jobs: Vec<Job>, result: Result<(), Failure>) {
     }
 }
 
-fn refuse_rest(messages: impl Iterator<Item = Message>, failure: Failure) {
+/// Fails the jobs, and returns those who wait for the database to be closed.
+fn refuse(messages: impl IntoIterator<Item = Message>, failure: Failure) -> Vec<Closing> {
+    let mut closings = Vec::new();
     for message in messages {
         match message {
             Message::Job(job) => job.settle(Err(failure)),
-            Message::Close(closing) => {
-                let closed = match failure {
-                    Failure::Refused(_) => Ok(()),
-                    Failure::Failed | Failure::Busy | Failure::TooLarge { .. } => {
-                        Err(Refusal::Failed.to_string())
-                    }
-                };
-                drop(closing.send(closed));
-            }
+            Message::Close(closing) => closings.push(closing),
         }
     }
+    closings
 }
 
 impl From<rusqlite::Error> for Trouble {
