@@ -61,6 +61,8 @@ main() {
   has 'claimName: old-log'
   has_not 'volumeClaimTemplates'
 
+  check_settings
+
   # The schema speaks first where it knows the value, the templates where it is switched off or silent.
   refuses "at '/replicaCount': maximum: got 2, want 1" --set replicaCount=2
   refuses 'set replicaCount to 1' --set replicaCount=2 --skip-schema-validation
@@ -78,6 +80,8 @@ main() {
   refuses "additional properties 'replicas' not allowed" --set replicas=1
   refuses "additional properties 'listen' not allowed" --set config.grpc.listen=0.0.0.0:1
   refuses "additional properties 'tokens' not allowed" --set 'callers[0].tokens=x'
+  refuses "at '/callers/0/name': 'not' failed" --set 'callers[0].name=local'
+  refuses "at '/config/shutdown/drain'" --set 'config.shutdown.drain=1 h'
   refuses 'which is incompatible with Kubernetes' --kube-version 1.28.0
 
   if [ "$failures" -gt 0 ]; then
@@ -96,6 +100,23 @@ check_versions() {
       failed "$key of Chart.yaml is not the $cargo of Cargo.toml"
     fi
   done
+}
+
+# Every setting of the binary can be set by the chart: its defaults, given as values, come out again.
+check_settings() {
+  local settings rendered context setting
+  settings=$(grep -E '^(\[[a-z_]+\]$|[a-z_]+ = )' src/config/default.toml | grep -vE '^(listen|backend|data_dir) = ')
+  # What a setting has behind its "=" is YAML as well.
+  rendered=$(awk '
+    BEGIN { print "config:" }
+    /^\[/ { section = substr($0, 2, length($0) - 2); next }
+    section != "" { print "  " section ":"; section = "" }
+    { sub(" = ", ": "); print "    " $0 }
+  ' <<<"$settings" | render_flat "$chart/ci/minimal.yaml" --values -)
+  context="the chart with the defaults of src/config/default.toml"
+  while IFS= read -r setting; do
+    has "$setting"
+  done < <(grep ' = ' <<<"$settings")
 }
 
 # render VALUES [ARG...]

@@ -18,7 +18,7 @@
 
 {{/*
 config.toml. Values are written as JSON, which for strings, numbers, booleans and lists of them is also TOML.
-The sections are those of config/default.toml: what the user sets, and what the chart itself must know.
+The sections are those of src/config/default.toml: what the user sets, and what the chart itself must know.
 */}}
 {{- define "whatsapp-gateway.config" -}}
 {{- $sections := deepCopy .Values.config }}
@@ -57,8 +57,8 @@ name = {{ toJson .name }}
 {{- with .tokenSha256 }}
 token_sha256 = {{ toJson . }}
 {{- end }}
-{{- with .tokenSha256Keys }}
-token_sha256_files = {{ include "whatsapp-gateway.secretFiles" . }}
+{{- with .tokenSha256Key }}
+token_sha256_file = {{ include "whatsapp-gateway.secretFile" . }}
 {{- end }}
 {{ end }}
 {{- end }}

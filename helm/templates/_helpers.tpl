@@ -50,9 +50,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- if $image.digest }}@{{ $image.digest }}{{ else }}:{{ default .Chart.AppVersion $image.tag }}{{ end }}
 {{- end }}
 
-{{/* The seconds of a duration such as "5s" or "2m"; the schema allows no other form where this is used. */}}
+{{/* The seconds of a duration such as "5 s" or "2 min"; the schema allows no other form where this is used. */}}
 {{- define "whatsapp-gateway.seconds" -}}
-{{- if hasSuffix "m" . }}{{ mul 60 (trimSuffix "m" . | int) }}{{ else }}{{ trimSuffix "s" . | int }}{{ end }}
+{{- $number := regexFind "^[0-9]+" . | int }}
+{{- if hasSuffix "min" . }}{{ mul 60 $number }}{{ else }}{{ $number }}{{ end }}
 {{- end }}
 
 {{/* Long enough for the whole drain, with ten seconds to write what is left and exit. */}}

@@ -53,8 +53,8 @@ What a schema cannot say, or could only say without naming the remedy. Every pro
 {{- $problems = append $problems (printf "callers names %s twice: put all its hashes into one entry." .name) }}
 {{- end }}
 {{- $callerNames = append $callerNames .name }}
-{{- if not (or .tokenSha256 .tokenSha256Keys) }}
-{{- $problems = append $problems (printf "the caller %s has no token: give it tokenSha256 or tokenSha256Keys." .name) }}
+{{- if not (or .tokenSha256 .tokenSha256Key) }}
+{{- $problems = append $problems (printf "the caller %s has no token: give it tokenSha256 or tokenSha256Key." .name) }}
 {{- end }}
 {{- end }}
 
