@@ -2,3 +2,5 @@
 pub mod clock;
 pub mod contract;
 pub mod domain;
+#[cfg(feature = "simulator")]
+pub mod simulator;

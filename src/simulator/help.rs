@@ -1,0 +1,125 @@
+//! The page that `GET /_simulator` shows: what can be asked, whose account it is, who is magic.
+
+use serde_json::{Value, json};
+
+use super::magic;
+use super::world::World;
+
+/// Every control endpoint with an example of its body.
+const ENDPOINTS: &[(&str, &str, &str)] = &[
+    ("POST /_simulator/messages", "a user writes", r#"{"from":"16505551234","text":"Hi"}"#),
+    (
+        "POST /_simulator/messages",
+        "any inbound type; media without an id show a ready medium",
+        r#"{"from":"16505551234","user_id":"US.1","name":"Sheena","hide_phone_number":false,"phone_number_id":"106540352242922","message":{"type":"image","image":{"caption":"Look"}}}"#,
+    ),
+    (
+        "POST /_simulator/webhooks",
+        "any body, signed and delivered; signature: valid, wrong or missing",
+        r#"{"body":{"object":"whatsapp_business_account","entry":[]},"wait":true,"retry":false,"signature":"valid"}"#,
+    ),
+    ("POST /_simulator/webhooks", "any bytes", r#"{"raw_base64":"eyJ9","wait":true}"#),
+    (
+        "POST /_simulator/media",
+        "a medium that can be sent or read by id",
+        r#"{"mime_type":"image/png","bytes":1024}"#,
+    ),
+    (
+        "POST /_simulator/templates",
+        "a template in any status",
+        r#"{"status":"PAUSED","template":{"name":"sale","language":"en_US","category":"MARKETING","components":[{"type":"BODY","text":"Sale!"}]}}"#,
+    ),
+    (
+        "GET /_simulator/requests",
+        "what was asked of the Cloud API, in order; ?path=/messages&method=POST&after=7",
+        "",
+    ),
+    ("GET /_simulator/deliveries", "what became of every webhook", ""),
+    (
+        "POST /_simulator/faults",
+        "error, http, stall or cut (before_acceptance, after_acceptance); delay_ms, retry_after, duplicate_webhooks, reorder_webhooks, batch_webhooks",
+        r#"{"match":{"method":"POST","path_suffix":"/messages","to":"+16505551234","message_type":"text"},"count":1,"fault":{"error":{"code":131000,"http_status":500}}}"#,
+    ),
+    ("GET /_simulator/faults", "the faults that still wait", ""),
+    (
+        "POST /_simulator/limits",
+        "raise or lower limits; GET shows them",
+        r#"{"messages_per_second":1000000,"pair_burst":1000000}"#,
+    ),
+    (
+        "POST /_simulator/delays",
+        "when statuses, reviews and retries come; GET shows them",
+        r#"{"sent_ms":0,"delivered_ms":0,"read_ms":0}"#,
+    ),
+    ("POST /_simulator/webhook_url", "where webhooks go", r#"{"url":"http://127.0.0.1:8080/webhook"}"#),
+    ("POST /_simulator/reset", "back to the beginning", ""),
+];
+
+/// The whole page.
+pub(super) fn page(world: &World) -> Value {
+    let endpoints: Vec<Value> = ENDPOINTS
+        .iter()
+        .map(|(endpoint, does, body)| {
+            let mut entry = json!({ "endpoint": endpoint, "does": does });
+            if let (Ok(body), Some(fields)) = (serde_json::from_str::<Value>(body), entry.as_object_mut()) {
+                fields.insert("body".to_owned(), body);
+            }
+            entry
+        })
+        .collect();
+    let numbers: Vec<Value> = world
+        .account
+        .numbers
+        .iter()
+        .map(|number| {
+            let state = world.state();
+            let media: Vec<Value> = state
+                .media
+                .all_ready(&number.phone_number_id)
+                .into_iter()
+                .map(|medium| json!({ "id": medium.id, "mime_type": medium.mime_type }))
+                .collect();
+            json!({
+                "phone_number_id": number.phone_number_id,
+                "display_phone_number": number.display_phone_number,
+                "waba_id": number.waba_id,
+                "ready_media": media,
+            })
+        })
+        .collect();
+    let mut recipients: Vec<Value> =
+        magic::NUMBERS.iter().map(|(number, _, text)| json!({ "number": number, "does": text })).collect();
+    let by_code = [
+        (magic::AS_REPORTED, "fails with the code, in the answer if Meta reports it there, else in a status"),
+        (magic::IN_STATUS, "accepted, then fails with the code in a status"),
+    ];
+    recipients.extend(
+        by_code
+            .into_iter()
+            .map(|(prefix, text)| json!({ "number": format!("{prefix}13xxxx"), "does": text })),
+    );
+    json!({
+        "simulator": "a pretend WhatsApp Cloud API",
+        "account": { "app_id": world.account.app_id, "numbers": numbers },
+        "webhook_url": world.webhook_url(),
+        "endpoints": endpoints,
+        "magic_recipients": recipients,
+        "template_names": {
+            "reject": "a name that holds this is rejected",
+            "pending": "a name that holds this is never reviewed",
+            "pause": "a name that holds this is approved and paused soon after",
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_example_is_json() {
+        for (endpoint, _, body) in ENDPOINTS {
+            assert!(body.is_empty() || serde_json::from_str::<Value>(body).is_ok(), "{endpoint}");
+        }
+    }
+}
