@@ -95,3 +95,23 @@ impl Storage {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+    use event_log::{AppendError, Appended, Refusal};
+
+    #[tokio::test]
+    async fn opens_what_is_configured_and_closes_it_for_everybody() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let config = Config::Embedded(EmbeddedConfig::in_dir(dir.path().to_owned()));
+        let on_fatal: OnFatal = Arc::new(|reason| panic!("{reason}"));
+        let storage = Storage::open(&config, Arc::new(SystemClock), on_fatal).unwrap();
+        let log = Arc::clone(&storage.log);
+        assert_eq!(log.append(vec![contract::item(1)]).await.unwrap(), [Appended::New(1)]);
+        storage.close().await.unwrap();
+        let refused = log.append(vec![contract::item(2)]).await;
+        assert_eq!(refused, Err(AppendError::Refused(Refusal::Closed)));
+    }
+}

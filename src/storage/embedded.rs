@@ -20,13 +20,12 @@ mod watchman;
 
 mod entries;
 mod events;
+mod folder;
 mod lock;
 mod schema;
 
 use std::fmt::{self, Debug, Formatter};
-use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -81,6 +80,14 @@ pub enum OpenError {
         path: PathBuf,
         /// Process, host and start time, as the holder wrote them.
         holder: String,
+    },
+    /// The folder is on a network file system.
+    #[error("{path} is on a network file system ({kind}), where the database would be corrupted; put data_dir on a local disk or a block volume", path = .path.display())]
+    NetworkDisk {
+        /// The folder.
+        path: PathBuf,
+        /// The file system.
+        kind: &'static str,
     },
     /// The linked SQLite has the WAL-reset corruption.
     #[error("SQLite {found} can corrupt the database; build with 3.51.3 or newer")]
@@ -176,11 +183,11 @@ impl Embedded {
     fn open_with(config: &Config, dependencies: Dependencies) -> Result<Self, OpenError> {
         metrics::describe();
         let data_dir = &config.data_dir;
-        create_dir(data_dir)?;
+        folder::prepare(data_dir)?;
         let lock = Lock::take(data_dir, dependencies.clock.now_ms())?;
         let path = data_dir.join(FILE_NAME);
         let connection = schema::open_writer(&path)?;
-        sync_dir(data_dir)?;
+        folder::sync(data_dir)?;
         let failed = |source| OpenError::Database { path: path.clone(), source };
         let position = Position::load(&connection).map_err(failed)?;
         let epoch = transaction::load_epoch(&connection).map_err(failed)?;
@@ -223,21 +230,6 @@ impl Embedded {
         self.readers.close();
         self.queue.close().await
     }
-}
-
-fn create_dir(data_dir: &Path) -> Result<(), OpenError> {
-    let unwritable = |source| OpenError::Unwritable { path: data_dir.to_owned(), source };
-    if fs::metadata(data_dir).is_ok_and(|found| found.is_dir()) {
-        return Ok(());
-    }
-    DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(unwritable)?;
-    // The folder's own entry must survive a power cut too.
-    data_dir.parent().filter(|parent| !parent.as_os_str().is_empty()).map_or(Ok(()), sync_dir)
-}
-
-fn sync_dir(dir: &Path) -> Result<(), OpenError> {
-    let unwritable = |source| OpenError::Unwritable { path: dir.to_owned(), source };
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(unwritable)
 }
 
 /// As SQLite stores it. Its integers end at 2^63, which nothing here reaches.

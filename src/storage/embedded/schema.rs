@@ -61,6 +61,9 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, OpenError> {
     }
     // FULL syncs the log at every commit; NORMAL would not. Checkpoints are the writer's, which sees their errors.
     connection.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
+    // macOS has an fsync that does not reach the disk, and this other one; elsewhere it means nothing.
+    connection.pragma_update(None, "fullfsync", true).map_err(failed)?;
+    connection.pragma_update(None, "checkpoint_fullfsync", true).map_err(failed)?;
     connection.pragma_update(None, "wal_autocheckpoint", 0).map_err(failed)?;
     connection.pragma_update(None, "journal_size_limit", super::sql(WAL_BYTES_MAX)).map_err(failed)?;
     connection.pragma_update(None, "cache_size", -32_768).map_err(failed)?;

@@ -3,7 +3,8 @@
 //! Room is refused long before the disk is full, because deleting needs room in the write-ahead log too. There is no
 //! reserve file to sacrifice: the low-water mark is the reserve, deletes go on below it, and a file would only hand
 //! its room to whichever other program is filling the disk. Free pages inside the database count as free, since
-//! deleting does not shrink the file: without that, retention could never end a refusal.
+//! deleting does not shrink the file: without that, retention could never end a refusal. With the mark switched off, a
+//! disk that the store itself has filled can only be freed from outside; writes go on as soon as that happens.
 
 use std::path::Path;
 

@@ -5,6 +5,7 @@ mod failure;
 mod files;
 mod pressure;
 
+use std::fs;
 use std::sync::Mutex;
 use std::time::UNIX_EPOCH;
 

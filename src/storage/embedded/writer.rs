@@ -13,6 +13,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 
+use rusqlite::ffi::SQLITE_IOERR_SHMSIZE;
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -81,6 +82,7 @@ pub(super) fn run(mut writer: Writer, messages: &Receiver<Message>) {
 
 impl Writer {
     fn serve(&mut self, messages: &Receiver<Message>) -> Result<Option<Closing>, String> {
+        self.watch_room()?;
         loop {
             let closing = match messages.recv_timeout(self.watchman.interval()) {
                 Ok(Message::Job(first)) => {
@@ -260,6 +262,11 @@ fn refuse(messages: impl IntoIterator<Item = Message>, failure: Failure) -> Vec<
 
 impl From<rusqlite::Error> for Trouble {
     fn from(error: rusqlite::Error) -> Self {
+        // The index of the write-ahead log could not grow: a full disk in another coat. It holds nothing durable.
+        let index_is_full = error.sqlite_error().is_some_and(|e| e.extended_code == SQLITE_IOERR_SHMSIZE);
+        if index_is_full {
+            return Self::Passing(Failure::Refused(Refusal::DiskLow));
+        }
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => Self::Passing(Failure::Refused(Refusal::DiskLow)),
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Passing(Failure::Busy),
