@@ -28,7 +28,7 @@ dev: ## Run the gateway and a simulated Cloud API; pass flags with ARGS="--seed 
 	$(CARGO) run --locked -- dev $(ARGS)
 
 .PHONY: test
-test: tools fmt-check proto chart clippy doc cargo-test ## Run every check; this is what CI runs
+test: tools fmt-check proto chart clippy doc cargo-test chart-config ## Run every check; this is what CI runs
 	@echo 'All checks passed.'
 
 .PHONY: tools
@@ -89,6 +89,13 @@ chart: ## Lint and render the chart, and check that it refuses what it must
 	$(step) 'chart'
 	@scripts/tools.sh helm
 	scripts/chart.sh
+
+# The tests build the binary in the course of things.
+.PHONY: chart-config
+chart-config: ## Let the binary that cargo-test built check the configuration that the chart writes
+	$(step) 'chart-config'
+	@scripts/tools.sh helm
+	scripts/chart-config.sh $(or $(CARGO_TARGET_DIR),target)/debug/whatsapp-gateway
 
 # Without the format, buildah drops the health check; docker takes no notice.
 .PHONY: image
