@@ -102,7 +102,14 @@ fn write_rules(
                 let texts = values.iter().map(|v| v.as_str().ok_or("only lists of strings are supported"));
                 texts.collect::<Result<Vec<_>, _>>()?.join("|")
             }
-            other => return Err(format!("{message}.{field}: {name} = {other:?} is not supported").into()),
+            other @ (Value::I64(_)
+            | Value::F32(_)
+            | Value::F64(_)
+            | Value::Bytes(_)
+            | Value::EnumNumber(_)
+            | Value::Map(_)) => {
+                return Err(format!("{message}.{field}: {name} = {other:?} is not supported").into());
+            }
         };
         writeln!(table, "    ({message:?}, {field:?}, {name:?}, {text:?}),")?;
     }

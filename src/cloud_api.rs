@@ -1,10 +1,25 @@
 //! Meta's Cloud API, both directions: the only room that knows its JSON and its HTTP.
 //!
-//! Outwards, [`client::Client`] sends messages, reads templates and says exactly what is known when a call
-//! fails. Inwards, [`signature`] proves that a webhook is Meta's and [`normalize`] turns its body into events.
-//! This room knows no gRPC, no storage and no flow; "reference" in its comments is the reference of the Cloud
-//! API that the project was written from.
+//! Outwards, [`Client`] sends messages, reads templates and says exactly what is known when a call fails.
+//! Inwards, [`signature`] proves that a webhook is Meta's and [`normalize`](mod@normalize) turns its body into
+//! events. This room knows no gRPC, no storage and no flow; "reference" in its comments is the reference of the
+//! Cloud API that the project was written from.
 
-pub mod signature;
+mod client;
+mod config;
+mod error;
+pub mod messages;
+mod templates;
 
+mod body;
+mod envelope;
 pub mod error_code;
+
+mod json;
+pub mod normalize;
+pub mod signature;
+mod webhook;
+
+pub use client::{BuildError, Client, REQUEST_DURATION};
+pub use config::Config;
+pub use error::Error;

@@ -1,7 +1,7 @@
 //! The configuration: one file, the environment, and the secrets they point to.
 //!
 //! [`Config::load`] reads everything and reports every problem at once. What is fixed for the life of the process
-//! is in the sections; accounts, callers and secrets are in a [`Snapshot`] that a [`Watcher`] replaces when secret
+//! is in the sections; accounts, callers and secrets are in a snapshot of `tenants` that a [`Watcher`] replaces when secret
 //! files change. This room reads and checks; it decides nothing about behavior.
 
 mod accounts;
@@ -12,7 +12,6 @@ mod reader;
 mod reload;
 mod secrets;
 mod sections;
-mod snapshot;
 mod suggest;
 mod units;
 
@@ -20,16 +19,16 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use crate::{lifecycle, telemetry};
+use crate::tenants::Tenants;
+use crate::{cloud_api, lifecycle, storage, telemetry};
 
 use accounts::Accounts;
 use problem::Collector;
 pub use problem::{Problem, Problems};
 use reader::Table;
-pub use reload::{ConfigHandle, Reload, Watcher};
+pub use reload::{Reload, Watcher};
 use secrets::Fingerprint;
-pub use sections::{Admin, CloudApi, Events, Grpc, Storage, Webhook};
-pub use snapshot::{App, Caller, Snapshot, TokenHash, Waba};
+pub use sections::{Admin, Events, Grpc, Webhook};
 
 /// The reference of every key, with its default.
 pub const DEFAULTS: &str = layers::DEFAULTS;
@@ -98,16 +97,16 @@ pub struct Config {
     /// Metrics and probes.
     pub admin: Admin,
     /// Meta's Cloud API.
-    pub cloud_api: CloudApi,
+    pub cloud_api: cloud_api::Config,
     /// Where events and state live.
-    pub storage: Storage,
+    pub storage: storage::Config,
     /// The streams of events.
     pub events: Events,
     /// How the process ends.
     pub shutdown: lifecycle::Budgets,
     /// Logs, traces and metrics.
     pub telemetry: telemetry::Config,
-    handle: ConfigHandle,
+    tenants: Tenants,
     accounts: Accounts,
     fingerprint: Fingerprint,
 }
@@ -126,12 +125,12 @@ impl Config {
             grpc: Grpc::read(root.table("grpc")),
             webhook: Webhook::read(root.table("webhook")),
             admin: Admin::read(root.table("admin")),
-            cloud_api: CloudApi::read(root.table("cloud_api")),
-            storage: Storage::read(root.table("storage")),
+            cloud_api: sections::read_cloud_api(root.table("cloud_api")),
+            storage: sections::read_storage(root.table("storage")),
             events: Events::read(root.table("events")),
             shutdown: sections::read_shutdown(root.table("shutdown")),
             telemetry: sections::read_telemetry(root.table("telemetry")),
-            handle: ConfigHandle::new(snapshot),
+            tenants: Tenants::new(snapshot),
             accounts,
             fingerprint,
         };
@@ -168,13 +167,13 @@ impl Config {
     }
 
     /// Where the accounts, callers and secrets of each moment are found.
-    pub fn handle(&self) -> ConfigHandle {
-        self.handle.clone()
+    pub fn tenants(&self) -> Tenants {
+        self.tenants.clone()
     }
 
-    /// What keeps [`Config::handle`] current; run it in the background.
+    /// What keeps [`Config::tenants`] current; run it in the background.
     pub fn watcher(&self) -> Watcher {
-        Watcher::new(self.accounts.clone(), self.handle.clone(), self.fingerprint)
+        Watcher::new(self.accounts.clone(), self.tenants.clone(), self.fingerprint)
     }
 
     /// The configuration in effect, as TOML, without its secrets.

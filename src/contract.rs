@@ -19,12 +19,14 @@ pub(crate) use to_value::from_struct;
 
 /// Messages and clients, as generated.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, reason = "generated code")]
+#[allow(clippy::allow_attributes_without_reason, reason = "generated code")]
 pub mod v1 {
     tonic::include_proto!("whatsapp.gateway.v1");
 }
 
 /// The server side of the service, as generated, over [`frames`].
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, reason = "generated code")]
+#[allow(clippy::allow_attributes_without_reason, reason = "generated code")]
 pub mod server {
     include!(concat!(env!("OUT_DIR"), "/server/whatsapp.gateway.v1.rs"));
 }

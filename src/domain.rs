@@ -5,6 +5,7 @@
 
 pub mod caller;
 pub mod conversation;
+pub mod cursor;
 pub mod event;
 pub mod failure;
 pub mod filter;

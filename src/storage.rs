@@ -6,6 +6,9 @@
 pub mod event_log;
 pub mod keyed_state;
 
+pub mod events;
+pub mod projections;
+
 mod embedded;
 
 mod metrics;
@@ -19,8 +22,6 @@ pub mod memory;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 pub use embedded::{Config as EmbeddedConfig, OpenError};
 pub use event_log::EventLog;
 pub use keyed_state::KeyedState;
@@ -33,21 +34,13 @@ use embedded::Embedded;
 pub type OnFatal = Arc<dyn Fn(String) + Send + Sync>;
 
 /// Which backend, and what it needs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "backend", rename_all = "snake_case")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Config {
     /// SQLite in a local folder, for exactly one process.
     Embedded(EmbeddedConfig),
 }
 
 impl Config {
-    /// Every problem of this section, each as `field: what is wrong and what to do`.
-    pub fn problems(&self) -> Vec<String> {
-        match self {
-            Self::Embedded(config) => config.problems(),
-        }
-    }
-
     /// Age at which the caller of [`EventLog::trim`] deletes events.
     pub fn retention(&self) -> Duration {
         match self {

@@ -8,7 +8,7 @@ use secrecy::SecretString;
 
 use super::problem::Collector;
 use super::reader::{Table, check_id};
-use super::snapshot::TokenHash;
+use crate::tenants::TokenHash;
 
 /// Live secrets of one app: the current one and, during a rotation, another.
 const APP_SECRETS_MAX: usize = 2;

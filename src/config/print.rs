@@ -7,8 +7,8 @@ use secrecy::{ExposeSecret, SecretString};
 use super::Config;
 use super::accounts::SecretSource;
 use super::layers::toml_text;
-use super::sections::Storage;
 use super::units::{format_duration, format_size};
+use crate::storage;
 use crate::telemetry::LogFormat;
 
 /// One section under construction.
@@ -58,7 +58,7 @@ impl Section {
 pub(super) fn print(config: &Config) -> String {
     let mut sections = vec![grpc(config), webhook(config), admin(config), cloud_api(config), storage(config)];
     sections.extend([events(config), shutdown(config), telemetry(config)]);
-    let snapshot = config.handle().snapshot();
+    let snapshot = config.tenants().load();
     let accounts = &config.accounts;
     sections.extend(accounts.apps.iter().zip(snapshot.apps()).map(|(entry, app)| {
         let mut section = Section::new("[[apps]]");
@@ -130,13 +130,14 @@ fn cloud_api(Config { cloud_api, .. }: &Config) -> Section {
         .texts("media_hosts", cloud_api.media_hosts.iter().map(String::as_str))
         .duration("connect_timeout", cloud_api.connect_timeout)
         .duration("request_timeout", cloud_api.request_timeout)
-        .raw("connections_idle_max", cloud_api.connections_idle_max);
+        .raw("connections_idle_max", cloud_api.idle_connections_max);
     section
 }
 
 fn storage(config: &Config) -> Section {
     let mut section = Section::new("[storage]");
-    let Storage::Embedded { data_dir, retention, size_max, free_min } = &config.storage;
+    let storage::Config::Embedded(storage::EmbeddedConfig { data_dir, retention, size_max, free_min }) =
+        &config.storage;
     section
         .text("backend", "embedded")
         .raw("data_dir", path_text(data_dir))

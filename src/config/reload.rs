@@ -1,34 +1,15 @@
 //! The current [`Snapshot`], and its replacement when a secret file changes.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
 
 use super::accounts::Accounts;
 use super::problem::{Collector, Problems};
 use super::secrets::{self, Fingerprint};
-use super::snapshot::Snapshot;
 use crate::telemetry::names;
-
-/// The current snapshot, shared by everyone who looks things up; clones are the same one.
-#[derive(Debug, Clone)]
-pub struct ConfigHandle {
-    current: Arc<ArcSwap<Snapshot>>,
-}
-
-impl ConfigHandle {
-    pub(super) fn new(snapshot: Snapshot) -> Self {
-        Self { current: Arc::new(ArcSwap::from_pointee(snapshot)) }
-    }
-
-    /// The snapshot of this moment. Take it once per request, so that one request sees one state.
-    pub fn snapshot(&self) -> Arc<Snapshot> {
-        self.current.load_full()
-    }
-}
+use crate::tenants::Tenants;
 
 /// What a look at the secret files led to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,15 +27,15 @@ pub enum Reload {
 #[derive(Debug)]
 pub struct Watcher {
     accounts: Accounts,
-    handle: ConfigHandle,
+    tenants: Tenants,
     fingerprint: Fingerprint,
     /// The problems that were logged last, so that they are logged once.
     logged: Option<Problems>,
 }
 
 impl Watcher {
-    pub(super) fn new(accounts: Accounts, handle: ConfigHandle, fingerprint: Fingerprint) -> Self {
-        Self { accounts, handle, fingerprint, logged: None }
+    pub(super) fn new(accounts: Accounts, tenants: Tenants, fingerprint: Fingerprint) -> Self {
+        Self { accounts, tenants, fingerprint, logged: None }
     }
 
     /// Looks every `period`, until dropped.
@@ -96,7 +77,7 @@ impl Watcher {
             Ok(snapshot) => {
                 count("applied");
                 info!("changed secrets are in use");
-                self.handle.current.store(Arc::new(snapshot));
+                self.tenants.store(snapshot);
                 self.fingerprint = fingerprint;
                 self.logged = None;
                 Reload::Applied

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::accounts::{Accounts, AppEntry, CallerEntry, SecretSource, WabaEntry};
 use super::problem::Collector;
-use super::snapshot::{App, Caller, Snapshot, TokenHash, Waba};
+use crate::tenants::{App, Caller, Snapshot, TokenHash, Waba};
 
 /// Secrets are short; a larger file is a mistake, and must not be read into memory.
 const FILE_BYTES_MAX: u64 = 64 * 1024;

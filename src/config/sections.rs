@@ -1,11 +1,10 @@
 //! The sections of the configuration that hold no secrets: their values, limits and rules.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use super::reader::Table;
-use crate::{lifecycle, telemetry};
+use crate::{cloud_api, lifecycle, storage, telemetry};
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -102,69 +101,30 @@ impl Admin {
     }
 }
 
-/// Meta's Cloud API.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CloudApi {
-    /// Base URL without a trailing slash.
-    pub graph_url: String,
-    /// Base URL of template archiving, without a trailing slash.
-    pub api_url: String,
-    /// Such as `v25.0`.
-    pub version: String,
-    /// `host` or `host:port`, in lower case.
-    pub media_hosts: Vec<String>,
-    /// To open a connection.
-    pub connect_timeout: Duration,
-    /// From a request to the end of its answer; not for media.
-    pub request_timeout: Duration,
-    /// Idle connections kept for reuse.
-    pub connections_idle_max: usize,
+pub(super) fn read_cloud_api(mut table: Table<'_>) -> cloud_api::Config {
+    let read = cloud_api::Config {
+        graph_url: base_url(&mut table, "graph_url"),
+        api_url: base_url(&mut table, "api_url"),
+        version: version(&mut table),
+        media_hosts: media_hosts(&mut table),
+        connect_timeout: table.duration("connect_timeout", Duration::from_millis(100)..=seconds(60)),
+        request_timeout: table.duration("request_timeout", seconds(1)..=seconds(300)),
+        idle_connections_max: usize_of(table.integer("connections_idle_max", 0..=10_000)),
+    };
+    table.finish();
+    read
 }
 
-impl CloudApi {
-    pub(super) fn read(mut table: Table<'_>) -> Self {
-        let read = Self {
-            graph_url: base_url(&mut table, "graph_url"),
-            api_url: base_url(&mut table, "api_url"),
-            version: version(&mut table),
-            media_hosts: media_hosts(&mut table),
-            connect_timeout: table.duration("connect_timeout", Duration::from_millis(100)..=seconds(60)),
-            request_timeout: table.duration("request_timeout", seconds(1)..=seconds(300)),
-            connections_idle_max: usize_of(table.integer("connections_idle_max", 0..=10_000)),
-        };
-        table.finish();
-        read
-    }
-}
-
-/// Where events and state live. A backend carries what it needs and nothing else.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Storage {
-    /// SQLite on a local disk.
-    Embedded {
-        /// The directory of the files.
-        data_dir: PathBuf,
-        /// Age at which events are deleted.
-        retention: Duration,
-        /// Size of the log, in bytes, at which webhooks are refused.
-        size_max: u64,
-        /// Free space of the file system, in bytes, below which webhooks are refused.
-        free_min: u64,
-    },
-}
-
-impl Storage {
-    pub(super) fn read(mut table: Table<'_>) -> Self {
-        table.word("backend", &[("embedded", ())], ());
-        let read = Self::Embedded {
-            data_dir: table.file("data_dir"),
-            retention: table.duration("retention", seconds(3600)..=seconds(3650 * 86_400)),
-            size_max: table.size("size_max", 64 * MIB..=1 << 50),
-            free_min: table.size("free_min", 64 * MIB..=1 << 50),
-        };
-        table.finish();
-        read
-    }
+pub(super) fn read_storage(mut table: Table<'_>) -> storage::Config {
+    table.word("backend", &[("embedded", ())], ());
+    let read = storage::EmbeddedConfig {
+        data_dir: table.file("data_dir"),
+        retention: table.duration("retention", seconds(3600)..=seconds(3650 * 86_400)),
+        size_max: table.size("size_max", 64 * MIB..=1 << 50),
+        free_min: table.size("free_min", 64 * MIB..=1 << 50),
+    };
+    table.finish();
+    storage::Config::Embedded(read)
 }
 
 /// The streams of events.

@@ -95,7 +95,7 @@ fn a_complete_file_loads_over_the_defaults() {
     assert_eq!(config.webhook.body_bytes_max, 3_670_016);
     assert_eq!(config.webhook.connections_per_peer_max, None);
     assert_eq!(config.shutdown.delay, Duration::from_secs(5));
-    let Storage::Embedded { retention, size_max, .. } = config.storage;
+    let storage::Config::Embedded(storage::EmbeddedConfig { retention, size_max, .. }) = config.storage;
     assert_eq!(retention, Duration::from_hours(8 * 24));
     assert_eq!(size_max, 8 << 30);
 }
@@ -105,7 +105,7 @@ fn the_snapshot_answers_lookups() {
     let files = Files::with_secrets();
     let hash = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
     let callers = format!("{COMPLETE}[[callers]]\nname = \"orders\"\ntoken_sha256 = [\"{hash}\"]\n");
-    let snapshot = files.load(&callers).unwrap().handle().snapshot();
+    let snapshot = files.load(&callers).unwrap().tenants().load();
     assert_eq!(&*snapshot.number("00105").unwrap().id, "10");
     assert_eq!(&*snapshot.number("107").unwrap().id, "11");
     assert!(snapshot.number("105").is_none(), "leading zeros count");
@@ -123,7 +123,7 @@ fn the_snapshot_answers_lookups() {
 #[test]
 fn variables_alone_configure_a_single_number() {
     let config = Config::load(&Sources { file: None, environment: environment(&SINGLE) }).unwrap();
-    let snapshot = config.handle().snapshot();
+    let snapshot = config.tenants().load();
     let (number, waba) = snapshot.only_number().unwrap();
     assert_eq!((&**number, &*waba.id), ("00105", "10"), "digits stay text");
     assert_eq!(config.cloud_api.version, "v25.0");
@@ -342,8 +342,8 @@ fn the_defaults_are_printed_as_they_are_documented() {
 fn changed_secrets_are_swapped_and_bad_ones_are_not() {
     let files = Files::with_secrets();
     let config = files.load(COMPLETE).unwrap();
-    let (handle, mut watcher) = (config.handle(), config.watcher());
-    let token = || handle.snapshot().waba("10").unwrap().access_token.expose_secret().to_owned();
+    let (tenants, mut watcher) = (config.tenants(), config.watcher());
+    let token = || tenants.load().waba("10").unwrap().access_token.expose_secret().to_owned();
     assert_eq!(watcher.reload_once(), Reload::Unchanged);
 
     files.write("token", "second");
@@ -356,14 +356,14 @@ fn changed_secrets_are_swapped_and_bad_ones_are_not() {
     assert!(matches!(watcher.reload_once(), Reload::Rejected(_)));
     assert_eq!(token(), "second");
     assert!(
-        handle.snapshot().app_secrets().all(|secret| secret.expose_secret() == "app-secret-canary"),
+        tenants.load().app_secrets().all(|secret| secret.expose_secret() == "app-secret-canary"),
         "all or none"
     );
 
     files.write("token", "third");
     assert_eq!(watcher.reload_once(), Reload::Applied);
     assert_eq!(token(), "third");
-    assert!(handle.snapshot().app_secrets().all(|secret| secret.expose_secret() == "new-secret"));
+    assert!(tenants.load().app_secrets().all(|secret| secret.expose_secret() == "new-secret"));
 }
 
 #[test]
@@ -380,7 +380,7 @@ fn a_swapped_link_is_noticed() {
     let mut watcher = config.watcher();
     point_to(&files.write("other", "other"));
     assert_eq!(watcher.reload_once(), Reload::Applied);
-    assert_eq!(config.handle().snapshot().waba("10").unwrap().access_token.expose_secret(), "other");
+    assert_eq!(config.tenants().load().waba("10").unwrap().access_token.expose_secret(), "other");
 }
 
 #[test]
@@ -389,7 +389,7 @@ fn caller_hashes_come_from_a_file_too() {
     files.write("hashes", "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08\n\n");
     let callers = format!("{COMPLETE}[[callers]]\nname = \"orders\"\ntoken_sha256_file = \"DIR/hashes\"\n");
     let config = files.load(&callers).unwrap();
-    assert_eq!(config.handle().snapshot().caller_by_token("test").map(|name| &**name), Some("orders"));
+    assert_eq!(config.tenants().load().caller_by_token("test").map(|name| &**name), Some("orders"));
     files.write("hashes", "canary");
     let Reload::Rejected(problems) = config.watcher().reload_once() else { panic!("rejected") };
     assert!(problems.to_string().contains("callers[0].token_sha256_file: line 1 must be the SHA-256"));
@@ -411,7 +411,7 @@ fn the_development_configuration_is_complete() {
         ]),
     };
     let config = Config::dev(&dev).unwrap();
-    let snapshot = config.handle().snapshot();
+    let snapshot = config.tenants().load();
     assert_eq!(&**snapshot.only_number().unwrap().0, dev_account::PHONE_NUMBER_ID);
     assert!(snapshot.verify_token_matches(dev_account::VERIFY_TOKEN));
     assert_eq!(config.cloud_api.graph_url, "http://127.0.0.1:8081");

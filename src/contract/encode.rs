@@ -87,7 +87,10 @@ pub fn fact(envelope: &[u8], typed: &[u8]) -> Fact {
         wa_id: WaId::parse(wa_id).ok(),
         user_id: BusinessScopedUserId::parse(user_id).ok(),
     };
+    // A clock that runs ahead must not hold a window open.
+    let receive_time = event.receive_time.and_then(|t| SystemTime::try_from(t).ok());
     let event_time = event.event_time.and_then(|t| SystemTime::try_from(t).ok());
+    let event_time = event_time.map(|time| receive_time.map_or(time, |limit| time.min(limit)));
     match (payload.payload, event_time) {
         (Some(v1::event::Payload::Message(message)), Some(time)) if message.group_id.is_empty() => {
             let contact = message.contact.unwrap_or_default();

@@ -111,7 +111,7 @@ fn write_value(schema: &Schema, field: &Field, value: &Value, out: &mut Vec<u8>)
             write_varint(field, u64::from(truth), out);
         }
         Kind::Int64 | Kind::Uint32 | Kind::Enum => {
-            write_varint(field, read_integer(value)?.cast_unsigned(), out)
+            write_varint(field, read_integer(value)?.cast_unsigned(), out);
         }
         Kind::Double => {
             let number = read_double(value)?;

@@ -121,11 +121,14 @@ fn check_field(
 ) {
     let is_absent = field.has_presence && present.is_empty();
     for rule in rules_of(&shape.name, &field.name) {
-        let broken = match rule {
-            Rule::Required => is_absent.then(|| "is required".to_owned()),
-            Rule::ItemsMax(max) => (present.len() > *max).then(|| format!("must have at most {max} entries")),
-            _ if is_absent || field.is_repeated => None,
-            _ => check_value(rule, present.last()),
+        let broken = if is_absent {
+            matches!(rule, Rule::Required).then(|| "is required".to_owned())
+        } else if let Rule::ItemsMax(max) = rule {
+            (present.len() > *max).then(|| format!("must have at most {max} entries"))
+        } else if field.is_repeated {
+            None
+        } else {
+            check_value(rule, present.last())
         };
         found.extend(broken.map(|description| violation(path, &description)));
     }

@@ -212,6 +212,17 @@ pub struct MetaError {
     pub http_status: u16,
 }
 
+/// A failed operation at Meta, in terms a caller can act on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What it means.
+    pub verdict: Verdict,
+    /// One sentence for the caller.
+    pub message: String,
+    /// What Meta said, if it said anything.
+    pub meta: Option<MetaError>,
+}
+
 /// One field that breaks a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldViolation {

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 /// How long the window stays open after a user's message (reference 7, rule 2).
-pub const WINDOW_DURATION: Duration = Duration::from_secs(24 * 60 * 60);
+pub const WINDOW_DURATION: Duration = Duration::from_hours(24);
 
 /// The 24 hours after a user's last message, in which every kind of message may be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -200,11 +200,8 @@ impl Embedded {
         let shared = Arc::new(Shared::new(epoch, position.bounds(), Arc::clone(&dependencies.ring)));
         let (queue, messages, backlog) = Queue::new(Arc::clone(&shared));
         let clock = Arc::clone(&dependencies.clock);
-        let demand = Demand {
-            size_max: config.size_bytes_max,
-            free_min: config.free_bytes_min,
-            wal_max: WAL_BYTES_MAX,
-        };
+        let demand =
+            Demand { size_max: Some(config.size_max), free_min: config.free_min, wal_max: WAL_BYTES_MAX };
         let watchman =
             Watchman::new(demand, data_dir.clone(), data_dir.join(format!("{FILE_NAME}-wal")), &dependencies);
         let writer = Writer {

@@ -167,23 +167,3 @@ async fn append_times_never_fall() {
     assert!(times.is_sorted(), "{times:?}");
     assert_eq!(second.seek_time(times[0]).await.unwrap(), 0);
 }
-
-#[test]
-fn the_configuration_has_defaults_and_names_its_problems() {
-    let config: crate::storage::Config =
-        serde_json::from_str(r#"{"backend": "embedded", "data_dir": "/data", "retention": "1d 12h"}"#)
-            .unwrap();
-    assert_eq!(config.retention(), Duration::from_hours(36));
-    let crate::storage::Config::Embedded(embedded) = &config;
-    assert_eq!((embedded.size_bytes_max, embedded.free_bytes_min), (None, 256 * 1024 * 1024));
-    assert!(config.problems().is_empty());
-    let printed = serde_json::to_string(&config).unwrap();
-    assert_eq!(serde_json::from_str::<crate::storage::Config>(&printed).unwrap(), config);
-
-    let unknown = r#"{"backend": "embedded", "data_dir": "/data", "size": 1}"#;
-    let error = serde_json::from_str::<crate::storage::Config>(unknown).unwrap_err().to_string();
-    assert!(error.contains("unknown field `size`"), "{error}");
-    let wrong =
-        Config { retention: Duration::ZERO, size_bytes_max: Some(0), ..Config::in_dir(PathBuf::new()) };
-    assert_eq!(wrong.problems().len(), 3);
-}

@@ -28,7 +28,7 @@ async fn until(engine: &Embedded, acceptance: Acceptance) {
 #[tokio::test]
 async fn the_size_limit_refuses_and_trimming_ends_that() {
     let mut world = World::new();
-    world.config.size_bytes_max = Some(4 * 1024 * 1024);
+    world.config.size_max = 4 * 1024 * 1024;
     let engine = world.open();
     engine.put(put("kept"), Precondition::None).await.unwrap();
     let mut stored = 0;

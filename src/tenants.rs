@@ -1,9 +1,13 @@
-//! The accounts and callers with their secrets, as one value that is swapped whole.
+//! The configured accounts and callers with their secrets, as one value that is swapped whole.
+//!
+//! A leaf: `config` builds it and replaces it when a secret file changes; `flows` and `grpc` look things up in it. It
+//! knows neither where the values come from nor what they are used for.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
@@ -46,7 +50,7 @@ pub struct Caller {
 pub struct TokenHash([u8; 32]);
 
 impl TokenHash {
-    pub(super) const FORM: &str =
+    pub(crate) const FORM: &str =
         "must be the SHA-256 of a token, 64 hexadecimal digits: printf %s \"$TOKEN\" | sha256sum";
 
     /// The hash of a token as a caller presents it.
@@ -70,11 +74,32 @@ impl fmt::Debug for TokenHash {
     }
 }
 
+/// The current [`Snapshot`], shared by everyone who looks things up; clones are the same one.
+#[derive(Debug, Clone)]
+pub struct Tenants(Arc<ArcSwap<Snapshot>>);
+
+impl Tenants {
+    /// Starts with this snapshot.
+    pub(crate) fn new(snapshot: Snapshot) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(snapshot)))
+    }
+
+    /// The snapshot of this moment. Take it once per request, so that one request sees one state.
+    pub fn load(&self) -> Arc<Snapshot> {
+        self.0.load_full()
+    }
+
+    /// Replaces the snapshot whole.
+    pub(crate) fn store(&self, snapshot: Snapshot) {
+        self.0.store(Arc::new(snapshot));
+    }
+}
+
 /// All accounts, callers and secrets at one moment. It does not change; a reload makes another.
 #[derive(Debug)]
 pub struct Snapshot {
-    pub(super) apps: Vec<App>,
-    pub(super) callers: Vec<Caller>,
+    pub(crate) apps: Vec<App>,
+    pub(crate) callers: Vec<Caller>,
     wabas: Vec<Arc<Waba>>,
     /// Every configured number, by its id.
     numbers: BTreeMap<Arc<str>, Arc<Waba>>,
@@ -82,7 +107,7 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    pub(super) fn new(apps: Vec<App>, wabas: Vec<Waba>, callers: Vec<Caller>) -> Self {
+    pub(crate) fn new(apps: Vec<App>, wabas: Vec<Waba>, callers: Vec<Caller>) -> Self {
         let wabas: Vec<_> = wabas.into_iter().map(Arc::new).collect();
         let number_of = |waba: &Arc<Waba>| {
             let waba = Arc::clone(waba);

@@ -1,0 +1,261 @@
+//! The only place where concrete parts meet: configuration → app (bound, nothing served) → run.
+//!
+//! Wires the rooms in one readable pass. Decisions belong in the rooms.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+use crate::clock::SharedClock;
+use crate::cloud_api;
+use crate::config::{Config, Watcher};
+use crate::flows::deliver_events::{DeliverEvents, Limits};
+use crate::flows::identities::Identities;
+use crate::flows::manage_template::ManageTemplate;
+use crate::flows::mark_read::MarkRead;
+use crate::flows::numbers::Numbers;
+use crate::flows::project_log::ProjectLog;
+use crate::flows::receive_webhook::ReceiveWebhook;
+use crate::flows::retain_log::RetainLog;
+use crate::flows::send_message::SendMessage;
+use crate::grpc::{self, Callers};
+use crate::lifecycle::{Budgets, Shutdown, Signal};
+use crate::listener::{Http1Limits, Http2Limits, Listener, Options, Protocol, Tokens};
+use crate::storage::event_log::Acceptance;
+use crate::storage::projections::Projections;
+use crate::storage::{self, Storage};
+use crate::telemetry::Metrics;
+use crate::web::admin::{self, Readiness};
+use crate::web::webhook;
+
+/// Between two looks at the secret files.
+const SECRETS_INTERVAL: Duration = Duration::from_secs(5);
+/// Connections of the admin port.
+const ADMIN_CONNECTIONS_MAX: usize = 64;
+
+/// Why the gateway could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A port could not be bound.
+    #[error("cannot listen on {address}: {cause}")]
+    Bind {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        cause: io::Error,
+    },
+    /// The event store could not be opened.
+    #[error(transparent)]
+    Storage(#[from] storage::OpenError),
+    /// The projections could not be brought up to date.
+    #[error("the event store cannot be read: {0}")]
+    Projections(String),
+    /// The client could not be built.
+    #[error(transparent)]
+    CloudApi(#[from] cloud_api::BuildError),
+    /// The gRPC port could not be set up.
+    #[error(transparent)]
+    Grpc(#[from] grpc::server::Error),
+}
+
+/// A gateway whose ports are bound and whose store is open. Nothing is served yet.
+#[derive(Debug)]
+pub struct App {
+    grpc: Listener,
+    webhook: Listener,
+    admin: Listener,
+    storage: Storage,
+    client: cloud_api::Client,
+    config: Config,
+    metrics: Metrics,
+    clock: SharedClock,
+    shutdown: Shutdown,
+}
+
+/// Where the ports are.
+#[derive(Debug, Clone, Copy)]
+pub struct Addresses {
+    /// gRPC.
+    pub grpc: SocketAddr,
+    /// The webhook.
+    pub webhook: SocketAddr,
+    /// Probes and metrics.
+    pub admin: SocketAddr,
+}
+
+impl App {
+    /// Binds every port and opens the store.
+    pub fn new(
+        config: Config,
+        metrics: Metrics,
+        clock: SharedClock,
+        shutdown: Shutdown,
+    ) -> Result<Self, Error> {
+        let bind = |address| Listener::bind(address).map_err(|cause| Error::Bind { address, cause });
+        let (grpc, webhook) = (bind(config.grpc.listen)?, bind(config.webhook.listen)?);
+        let admin = bind(config.admin.listen)?;
+        let client = cloud_api::Client::new(&config.cloud_api, Arc::clone(&clock))?;
+        let fatal = shutdown.clone();
+        let on_fatal = Arc::new(move |reason| fatal.fatal(reason));
+        let storage = Storage::open(&config.storage, Arc::clone(&clock), on_fatal)?;
+        Ok(Self { grpc, webhook, admin, storage, client, config, metrics, clock, shutdown })
+    }
+
+    /// Where the ports are, with the numbers that were chosen for port 0.
+    pub fn addresses(&self) -> Addresses {
+        Addresses {
+            grpc: self.grpc.local_addr(),
+            webhook: self.webhook.local_addr(),
+            admin: self.admin.local_addr(),
+        }
+    }
+
+    /// Serves until a signal or a failure ends the process; returns the exit code. `on_ready` is called once everything
+    /// is served.
+    pub async fn run(self, signals: mpsc::Receiver<Signal>, on_ready: impl FnOnce()) -> Result<u8, Error> {
+        let Self { grpc, webhook, admin, storage, client, config, metrics, clock, shutdown } = self;
+        let readiness = Readiness::default();
+        let admin_routes = admin::routes(readiness.clone(), metrics.clone());
+        shutdown.spawn_background(
+            "admin",
+            admin.serve(admin_routes, admin_options(), Tokens::until_stop(&shutdown)),
+        );
+        shutdown.spawn_background("upkeep", metrics.run_upkeep());
+
+        let numbers = Numbers::new(config.tenants());
+        let projections = Projections::new(Arc::clone(&storage.state));
+        let project_log = ProjectLog::new(Arc::clone(&storage.log), projections.clone());
+        project_log.catch_up().await.map_err(Error::Projections)?;
+        let receive_webhook = ReceiveWebhook::new(
+            Arc::clone(&storage.log),
+            Identities::new(projections),
+            numbers.clone(),
+            Arc::clone(&clock),
+            shutdown.clone(),
+        );
+        let flows = grpc::server::Flows {
+            send_message: SendMessage::new(client.clone(), numbers.clone(), shutdown.clone()),
+            mark_read: MarkRead::new(client.clone(), numbers.clone()),
+            manage_template: ManageTemplate::new(client, numbers.clone()),
+            deliver_events: DeliverEvents::new(
+                Arc::clone(&storage.log),
+                stream_limits(&config),
+                Arc::clone(&clock),
+                shutdown.clone(),
+            ),
+            numbers,
+        };
+        let callers =
+            Callers::new(config.tenants(), grpc.local_addr().ip().is_loopback(), config.grpc.insecure);
+        let service = grpc::server::GatewayService::new(flows, callers);
+        let (routes, health) = grpc::server::routes(service, message_limits(&config)).await?;
+        let retention = RetainLog {
+            log: Arc::clone(&storage.log),
+            state: Arc::clone(&storage.state),
+            retention: config.storage.retention(),
+            clock,
+        };
+
+        let webhook_routes = webhook::routes(webhook_config(&config), receive_webhook);
+        let webhook_serving =
+            webhook.serve(webhook_routes, webhook_options(&config), Tokens::draining(&shutdown));
+        shutdown.spawn("webhook", webhook_serving);
+        shutdown.spawn("grpc", grpc::server::serve(grpc, routes, grpc_options(&config), shutdown.clone()));
+        shutdown.spawn_background("projections", project_log.run(shutdown.clone()));
+        shutdown.spawn_background("retention", retention.run(shutdown.clone()));
+        shutdown.spawn_background("secrets", Watcher::run(config.watcher(), SECRETS_INTERVAL));
+        shutdown.spawn_background("health", report(health, readiness, storage.clone(), shutdown.clone()));
+        info!("serving");
+        on_ready();
+
+        let exit_code = shutdown.run(signals, config.shutdown).await;
+        if let Err(error) = storage.close().await {
+            warn!(%error, "the event store did not close cleanly");
+        }
+        Ok(exit_code)
+    }
+
+    /// The budgets of the end, for whoever waits for it from outside.
+    pub fn budgets(&self) -> Budgets {
+        self.config.shutdown
+    }
+}
+
+/// Keeps health and probes honest: at the start, while the store refuses, and at the end.
+async fn report(health: grpc::server::Health, readiness: Readiness, storage: Storage, shutdown: Shutdown) {
+    let mut acceptance = storage.log.watch_acceptance();
+    loop {
+        let is_accepting = *acceptance.borrow_and_update() == Acceptance::Accepting;
+        readiness.set_accepting(is_accepting);
+        readiness.set_ready();
+        health.set_serving(is_accepting).await;
+        tokio::select! {
+            () = shutdown.leaving().cancelled() => break,
+            changed = acceptance.changed() => if changed.is_err() { break },
+        }
+    }
+    readiness.set_leaving();
+    health.set_leaving().await;
+}
+
+fn stream_limits(config: &Config) -> Limits {
+    let events = &config.events;
+    Limits { streams_max: events.streams_max, send_timeout: events.send_timeout, rotation: events.rotation }
+}
+
+fn message_limits(config: &Config) -> grpc::server::MessageLimits {
+    grpc::server::MessageLimits {
+        request_bytes_max: config.grpc.message_bytes_max,
+        is_reflecting: config.grpc.reflection,
+    }
+}
+
+fn webhook_config(config: &Config) -> webhook::Config {
+    let webhook = &config.webhook;
+    webhook::Config {
+        path: webhook.path.clone(),
+        body_bytes_max: webhook.body_bytes_max,
+        body_timeout: webhook.body_timeout,
+    }
+}
+
+fn grpc_options(config: &Config) -> Options {
+    let limits = Http2Limits {
+        max_concurrent_streams: config.grpc.streams_per_connection_max,
+        ..Http2Limits::default()
+    };
+    Options {
+        name: "grpc",
+        protocol: Protocol::Http2(limits),
+        connections_max: config.grpc.connections_max,
+        connections_per_peer_max: None,
+    }
+}
+
+fn webhook_options(config: &Config) -> Options {
+    let webhook = &config.webhook;
+    let limits = Http1Limits {
+        header_timeout: webhook.header_timeout,
+        idle_timeout: webhook.idle_timeout,
+        ..Http1Limits::default()
+    };
+    Options {
+        name: "webhook",
+        protocol: Protocol::Http1(limits),
+        connections_max: webhook.connections_max,
+        connections_per_peer_max: webhook.connections_per_peer_max,
+    }
+}
+
+fn admin_options() -> Options {
+    Options {
+        name: "admin",
+        protocol: Protocol::Http1(Http1Limits::default()),
+        connections_max: ADMIN_CONNECTIONS_MAX,
+        connections_per_peer_max: None,
+    }
+}

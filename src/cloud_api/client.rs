@@ -1,0 +1,204 @@
+//! Calls to the Cloud API: one request, one answer, and what is known when there is none.
+//!
+//! HTTP/1.1 over pooled connections, no redirects and no retries: a send must not be repeated by a library. The
+//! access token comes with every call, because the configuration may change it. The trace context of a caller
+//! stays here; Meta has no use for it.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, Method, header};
+use reqwest::Url;
+use secrecy::{ExposeSecret, SecretString};
+use tracing::Instrument;
+
+use super::body::WatchedBody;
+use super::config::{Config, base_url};
+use super::envelope::{ErrorAnswer, with_stated_delay};
+use super::error::{Error, causes};
+use super::error_code::{Operation, ambiguous, verdict};
+use crate::clock::SharedClock;
+
+/// Bytes of an answer at most. A page of 100 templates with all their components stays far below.
+/// How long an idle connection is kept. Meta closes them without notice, so not for long.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
+const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Histogram of the time a call takes, in seconds; labels `server_address`, `url_template`,
+/// `http_request_method` and `http_response_status_class` (`none` without an answer).
+pub const REQUEST_DURATION: &str = "http_client_request_duration_seconds";
+
+/// Why a client cannot be built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The configuration is wrong.
+    #[error("{}", .0.join("; "))]
+    Config(Vec<String>),
+    /// TLS cannot be set up.
+    #[error("the HTTP client cannot be built: {0}")]
+    Http(String),
+}
+
+/// The client. Cheap to clone: clones share their connections.
+#[derive(Debug, Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    graph: Url,
+    pub(super) clock: SharedClock,
+}
+
+impl Client {
+    /// Builds a client. Connects to nothing yet.
+    pub fn new(config: &Config, clock: SharedClock) -> Result<Self, BuildError> {
+        let problems: Vec<String> = Vec::new();
+        let (true, Some(mut graph)) = (problems.is_empty(), base_url(&config.graph_url)) else {
+            return Err(BuildError::Config(problems));
+        };
+        if let Ok(mut path) = graph.path_segments_mut() {
+            path.pop_if_empty().push(&config.version);
+        }
+        let http = reqwest::Client::builder()
+            .user_agent(concat!("whatsapp-gateway/", env!("CARGO_PKG_VERSION")))
+            .http1_only()
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .connect_timeout(config.connect_timeout)
+            .timeout(config.request_timeout)
+            .pool_max_idle_per_host(config.idle_connections_max)
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .tcp_nodelay(true)
+            .build()
+            .map_err(|error| BuildError::Http(causes(error)))?;
+        Ok(Self { http, graph, clock })
+    }
+
+    /// Makes one call and returns the body of its 2xx answer. Every other answer is an error.
+    pub(super) async fn call(&self, access_token: &SecretString, call: Call<'_>) -> Result<Bytes, Error> {
+        let span = tracing::info_span!(
+            "cloud_api.request",
+            otel.kind = "client",
+            url.template = call.template,
+            http.request.method = call.method.as_str(),
+            http.response.status_code = tracing::field::Empty,
+            meta.code = tracing::field::Empty,
+            meta.fbtrace_id = tracing::field::Empty,
+        );
+        let began = tokio::time::Instant::now();
+        let (template, method) = (call.template, call.method.clone());
+        let mut status_class = "none";
+        let result = self.exchange(access_token, call, &mut status_class).instrument(span.clone()).await;
+        self.observe(template, &method, status_class, began.elapsed());
+        if let Some(error) = result.as_ref().err().and_then(Error::meta) {
+            span.record("meta.code", error.code);
+            span.record("meta.fbtrace_id", error.fbtrace_id.as_str());
+        }
+        result
+    }
+
+    async fn exchange(
+        &self,
+        access_token: &SecretString,
+        call: Call<'_>,
+        status_class: &mut &'static str,
+    ) -> Result<Bytes, Error> {
+        let operation = call.operation;
+        let (body, watch) = WatchedBody::new(call.body.unwrap_or_default());
+        let mut request = self.http.request(call.method, self.url(call.path, call.query));
+        request = request.header(header::AUTHORIZATION, authorization(access_token)?);
+        if !watch.may_have_left() {
+            request =
+                request.header(header::CONTENT_TYPE, "application/json").body(reqwest::Body::wrap(body));
+        }
+        let response = request.send().await.map_err(|error| {
+            let is_sent = watch.may_have_left() && !error.is_connect() && !error.is_builder();
+            let cause = causes(error);
+            if is_sent { Error::lost(operation, cause) } else { Error::NotSent { cause } }
+        })?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        *status_class = class_of(status.as_u16());
+        tracing::Span::current().record("http.response.status_code", status.as_u16());
+        // Half an error is no proof of a refusal: the other half may hold a code that is ambiguous.
+        let body = read_all(response).await.map_err(|cause| Error::lost(operation, cause))?;
+        if status.is_success() { Ok(body) } else { Err(failure(operation, status.as_u16(), &headers, &body)) }
+    }
+
+    fn url(&self, path: &[&str], query: &[(&str, &str)]) -> Url {
+        let mut url = self.graph.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.extend(path);
+        }
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        url
+    }
+
+    fn observe(&self, template: &'static str, method: &Method, status_class: &'static str, time: Duration) {
+        metrics::histogram!(
+            REQUEST_DURATION,
+            "server_address" => self.graph.host_str().unwrap_or_default().to_owned(),
+            "url_template" => template,
+            "http_request_method" => method.as_str().to_owned(),
+            "http_response_status_class" => status_class,
+        )
+        .record(time.as_secs_f64());
+    }
+}
+
+/// One call. Path segments must not come from outside unchecked: `.` and `..` would change the path.
+#[derive(Debug)]
+pub(super) struct Call<'a> {
+    pub(super) operation: Operation,
+    pub(super) method: Method,
+    /// The path with names in place of ids, for telemetry.
+    pub(super) template: &'static str,
+    pub(super) path: &'a [&'a str],
+    pub(super) query: &'a [(&'a str, &'a str)],
+    /// JSON text; without it the call has no body.
+    pub(super) body: Option<Bytes>,
+}
+
+/// A value that the library marks as sensitive, so that it never prints it.
+fn authorization(access_token: &SecretString) -> Result<HeaderValue, Error> {
+    let value = HeaderValue::from_str(&format!("Bearer {}", access_token.expose_secret()));
+    let mut value = value.map_err(|_| Error::NotSent {
+        cause: "the access token holds characters that no header may hold".to_owned(),
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+async fn read_all(mut response: reqwest::Response) -> Result<Bytes, String> {
+    let mut body = BytesMut::new();
+    while let Some(chunk) = response.chunk().await.map_err(causes)? {
+        if body.len() + chunk.len() > ANSWER_BYTES_MAX {
+            return Err(format!("the answer is longer than {ANSWER_BYTES_MAX} bytes"));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body.freeze())
+}
+
+/// What an answer other than 2xx proves.
+fn failure(operation: Operation, status: u16, headers: &HeaderMap, body: &[u8]) -> Error {
+    let ErrorAnswer { error, is_transient } = ErrorAnswer::read(status, headers, body);
+    let verdict = verdict(&error, is_transient, operation);
+    if operation != Operation::Read && verdict == ambiguous(operation) {
+        let cause = format!("Meta answered with HTTP {status}, which does not say whether it was done");
+        return Error::OutcomeUnknown { error: Some(error), cause };
+    }
+    Error::Refused { error, verdict: with_stated_delay(verdict, headers) }
+}
+
+fn class_of(status: u16) -> &'static str {
+    match status / 100 {
+        2 => "2xx",
+        3 => "3xx",
+        4 => "4xx",
+        5 => "5xx",
+        _ => "other",
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -1,0 +1,177 @@
+//! Sending messages and marking them read: `POST /{phone number id}/messages` (reference 2.1).
+
+use bytes::Bytes;
+use http::Method;
+use secrecy::SecretString;
+use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde_json::json;
+
+use super::client::{Call, Client};
+use super::error::Error;
+use super::error_code::Operation;
+use crate::domain::ids::{BusinessScopedUserId, GroupId, MessageId, PhoneNumberId};
+use crate::domain::message::{MessageAcceptance, OutboundMessage, PhoneNumber, Receipt, Recipient, SendTag};
+use crate::domain::value::Value;
+
+const TEMPLATE: &str = "/{phone_number_id}/messages";
+
+impl Client {
+    /// Sends a message, once. An answer that cannot be understood leaves the outcome unknown.
+    pub async fn send_message(
+        &self,
+        access_token: &SecretString,
+        message: &OutboundMessage,
+        tag: &SendTag,
+    ) -> Result<Receipt, Error> {
+        let body = request_json(message, Some(tag)).into_bytes();
+        let path = [message.phone_number_id.as_str(), "messages"];
+        let answer = self.call(access_token, post(Operation::Send, &path, body)).await?;
+        let (message_id, acceptance, recipient) = read_receipt(&answer, &message.recipient)
+            .ok_or_else(|| Error::lost(Operation::Send, "the answer names no message".to_owned()))?;
+        Ok(Receipt { message_id, acceptance, recipient, accept_time: self.clock.now() })
+    }
+
+    /// Marks a received message and those before it as read; `is_typing` also shows the typing indicator, for
+    /// 25 seconds or until the answer.
+    pub async fn mark_read(
+        &self,
+        access_token: &SecretString,
+        number: &PhoneNumberId,
+        message_id: &MessageId,
+        is_typing: bool,
+    ) -> Result<(), Error> {
+        let mut body =
+            json!({"messaging_product": "whatsapp", "status": "read", "message_id": message_id.as_str()});
+        if let (true, Some(fields)) = (is_typing, body.as_object_mut()) {
+            fields.insert("typing_indicator".to_owned(), json!({"type": "text"}));
+        }
+        let body = body.to_string().into_bytes();
+        let path = [number.as_str(), "messages"];
+        let answer = self.call(access_token, post(Operation::Write, &path, body)).await?;
+        let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap_or_default();
+        match answer.get("success") {
+            Some(success) if success == &json!(true) || success == "true" => Ok(()),
+            Some(_) | None => {
+                Err(Error::lost(Operation::Write, "the answer does not say that it was done".to_owned()))
+            }
+        }
+    }
+}
+
+fn post<'a>(operation: Operation, path: &'a [&'a str], body: Vec<u8>) -> Call<'a> {
+    let body = Some(Bytes::from(body));
+    Call { operation, method: Method::POST, template: TEMPLATE, path, query: &[], body }
+}
+
+/// The JSON that goes to Meta. Whole numbers go as integers; beyond 2^53 a fraction's type cannot tell them
+/// apart, so they go as they are.
+pub fn request_json(message: &OutboundMessage, tag: Option<&SendTag>) -> String {
+    serde_json::to_string(&Request { message, tag }).unwrap_or_default()
+}
+
+struct Request<'a> {
+    message: &'a OutboundMessage,
+    tag: Option<&'a SendTag>,
+}
+
+impl Serialize for Request<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { message, tag } = self;
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("messaging_product", "whatsapp")?;
+        match &message.recipient {
+            Recipient::PhoneNumber(number) => {
+                map.serialize_entry("recipient_type", "individual")?;
+                map.serialize_entry("to", &number.international())?;
+            }
+            Recipient::User(user_id) => {
+                map.serialize_entry("recipient_type", "individual")?;
+                map.serialize_entry("recipient", user_id.expose())?;
+            }
+            Recipient::Group(group_id) => {
+                map.serialize_entry("recipient_type", "group")?;
+                map.serialize_entry("to", group_id.as_str())?;
+            }
+        }
+        if let Some(quoted) = &message.reply_to {
+            map.serialize_entry("context", &json!({"message_id": quoted.as_str()}))?;
+        }
+        let data = &message.callback_data;
+        let data = tag.map_or_else(|| data.clone(), |tag| tag.wrap(data));
+        if !data.is_empty() {
+            map.serialize_entry("biz_opaque_callback_data", &data)?;
+        }
+        map.serialize_entry("type", &message.content.kind)?;
+        map.serialize_entry(&message.content.kind, &Json(&message.content.body))?;
+        for (name, value) in &message.content.extra {
+            map.serialize_entry(name, &Json(value))?;
+        }
+        map.end()
+    }
+}
+
+/// A value of the domain as JSON, its fields in order.
+struct Json<'a>(&'a Value);
+
+impl Serialize for Json<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Value::Null => serializer.serialize_unit(),
+            Value::Bool(truth) => serializer.serialize_bool(*truth),
+            Value::Integer(number) => serializer.serialize_i64(*number),
+            Value::Number(number) => match whole(*number) {
+                Some(integer) => serializer.serialize_i64(integer),
+                None => serializer.serialize_f64(*number),
+            },
+            Value::String(text) => serializer.serialize_str(text),
+            Value::List(list) => serializer.collect_seq(list.iter().map(Json)),
+            Value::Map(fields) => {
+                serializer.collect_map(fields.iter().map(|(name, value)| (name, Json(value))))
+            }
+        }
+    }
+}
+
+/// The integer that a number is, if it is one of those that a fraction's type holds exactly.
+fn whole(number: f64) -> Option<i64> {
+    const EXACT_MAX: f64 = 9_007_199_254_740_992.0; // 2^53
+    let is_whole = number.is_finite() && number.fract() == 0.0 && number.abs() <= EXACT_MAX;
+    #[expect(clippy::cast_possible_truncation, reason = "whole and within 2^53")]
+    is_whole.then_some(number as i64)
+}
+
+/// What a 200 says: 200 means accepted, not delivered (reference 2.1). Without a message id it says nothing.
+fn read_receipt(
+    body: &[u8],
+    sent_to: &Recipient,
+) -> Option<(MessageId, MessageAcceptance, Option<Recipient>)> {
+    let answer: serde_json::Value = serde_json::from_slice(body).ok()?;
+    let message = answer.get("messages")?.get(0)?;
+    let message_id = MessageId::parse(message.get("id")?.as_str()?).ok()?;
+    let acceptance = match message.get("message_status").and_then(serde_json::Value::as_str) {
+        Some("held_for_quality_assessment") => MessageAcceptance::HeldForQualityAssessment,
+        Some("paused") => MessageAcceptance::Paused,
+        // Absent on some pages of Meta's, and new words may come: the id is the proof.
+        Some(_) | None => MessageAcceptance::Accepted,
+    };
+    let contact = answer.get("contacts").and_then(|contacts| contacts.get(0));
+    let recipient = contact.and_then(|contact| resolved(contact, sent_to));
+    Some((message_id, acceptance, recipient))
+}
+
+/// The recipient as Meta resolved it: `wa_id` for a number (or the group again), `user_id` for a user.
+fn resolved(contact: &serde_json::Value, sent_to: &Recipient) -> Option<Recipient> {
+    let text = |name: &str| contact.get(name).and_then(serde_json::Value::as_str);
+    let number = || Some(Recipient::PhoneNumber(PhoneNumber::parse(text("wa_id")?).ok()?));
+    let user = || Some(Recipient::User(BusinessScopedUserId::parse(text("user_id")?).ok()?));
+    match sent_to {
+        Recipient::PhoneNumber(_) => number().or_else(user),
+        Recipient::User(_) => user().or_else(number),
+        Recipient::Group(_) => {
+            Some(Recipient::Group(GroupId::parse(text("wa_id").or_else(|| text("input"))?).ok()?))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,299 @@
+//! The events of one change: who, when, about what, and by which dedupe key.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::time::SystemTime;
+
+use serde_json::value::RawValue;
+
+use super::dedupe::{Key, canonical_hash};
+use super::{Budget, Post, UNKNOWN_TYPE, bounded, time_of, unknown};
+use crate::cloud_api::error_code::async_verdict;
+use crate::cloud_api::json::{self, Object};
+use crate::cloud_api::webhook::{Change, Entry, Item, ItemKind, MESSAGES_FIELD};
+use crate::domain::conversation::{UserIdentity, fold_digits, group_key};
+use crate::domain::event::{Event, EventAttributes, Origin, Payload};
+use crate::domain::failure::Verdict;
+use crate::domain::ids::{BusinessScopedUserId, PhoneNumberId, WaId};
+
+/// Fields of a value that name what it is about (reference 4.7, 4.10, 4.14).
+const SUBJECTS: [&str; 3] = ["message_template_id", "flow_id", "solution_id"];
+
+/// A group participant's names, where a status calls them so; the first two are spellings of one name
+/// (reference 4.5), the third stands for a user whose number is hidden.
+const PARTICIPANTS: [&str; 3] =
+    ["recipient_participant_id", "participant_recipient_id", "recipient_participant_user_id"];
+
+/// What the items of one change have in common.
+pub(super) struct ChangeContext<'a> {
+    change: &'a Change<'a>,
+    origin: Origin,
+    /// Entry id, field and phone number id, bounded, since every item repeats them.
+    waba_id: String,
+    field: String,
+    number: String,
+    entry_time: Option<SystemTime>,
+    entry_time_text: String,
+    contacts: Contacts<'a>,
+}
+
+impl<'a> ChangeContext<'a> {
+    pub(super) fn new(entry: &'a Entry<'a>, change: &'a Change<'a>, origin: Origin) -> Self {
+        let metadata = change.value_fields.object("metadata").unwrap_or_default();
+        let bounded_text = |fields: &Object<'_>, name| bounded(fields.text(name).unwrap_or_default());
+        let users = change.items.iter().filter(|item| item.kind != ItemKind::Error).count();
+        Self {
+            change,
+            origin,
+            waba_id: bounded_text(&entry.fields, "id"),
+            field: bounded(change.field.clone()),
+            number: bounded_text(&metadata, "phone_number_id"),
+            entry_time: time_of(&entry.fields, "time"),
+            entry_time_text: bounded_text(&entry.fields, "time"),
+            contacts: Contacts::read(&change.value_fields, users <= 1),
+        }
+    }
+
+    /// The events in order, each without what it shares with its neighbors.
+    pub(super) fn events(
+        &'a self,
+        post: &'a Post,
+        copies: &'a mut Budget,
+    ) -> impl Iterator<Item = Event> + 'a {
+        let whole = self.change.items.is_empty().then(|| self.whole(post));
+        whole.into_iter().chain(self.change.items.iter().map(move |item| self.item(post, item, copies)))
+    }
+
+    /// A change that is not split.
+    fn whole(&self, post: &Post) -> Event {
+        let text = self.change.value.map_or("", RawValue::get);
+        let value = &self.change.value_fields;
+        let user = self.contacts.only().map(Contact::identity).unwrap_or_default();
+        let subject = SUBJECTS.iter().find_map(|name| value.text(name)).unwrap_or_default();
+        let event = post.event(self.content_key("change", text).id(), text.to_owned());
+        Event {
+            attributes: EventAttributes {
+                event_type: event_type(&self.change.field),
+                conversation_key: self.conversation_key(self.group_of_value(), &user),
+                ..self.attributes()
+            },
+            subject: subject.into_owned(),
+            event_time: time_of(value, "timestamp").or(self.entry_time),
+            origin: self.origin.clone(),
+            payload: unknown(if self.field == MESSAGES_FIELD {
+                "the value holds no items of the expected form"
+            } else {
+                "the gateway passes this field on as JSON"
+            }),
+            user,
+            ..event
+        }
+    }
+
+    fn item(&self, post: &Post, item: &Item<'_>, copies: &mut Budget) -> Event {
+        let text = item.raw.get();
+        let names = names(item);
+        let contact = self.contacts.find(&names);
+        let user = contact.map_or_else(|| names.clone(), |contact| names.clone().or(contact.identity()));
+        let contact = contact.map(|contact| contact.raw.get());
+        let contact = contact.filter(|text| copies.take(text.len()).is_some()).map(str::to_owned);
+        let (word, payload) = match item.kind {
+            ItemKind::Message => ("whatsapp.message.received", Payload::Message { contact }),
+            ItemKind::Status => ("whatsapp.message.status", Payload::Status { contact }),
+            ItemKind::Error => ("whatsapp.error", Payload::Error),
+        };
+        let id = item.fields.text("id").filter(|_| item.kind != ItemKind::Error).unwrap_or_default();
+        let event = post.event(self.item_key(item).id(), text.to_owned());
+        Event {
+            attributes: EventAttributes {
+                event_type: word.to_owned(),
+                conversation_key: self.conversation_key(group_of_item(item), &user.0),
+                ..self.attributes()
+            },
+            subject: id.into_owned(),
+            event_time: time_of(&item.fields, "timestamp").or(self.entry_time),
+            origin: Origin {
+                array: item.kind.array(),
+                array_index: super::to_u32(item.index),
+                ..self.origin.clone()
+            },
+            payload,
+            verdicts: verdicts(item),
+            user: user.0,
+            ..event
+        }
+    }
+
+    fn attributes(&self) -> EventAttributes {
+        EventAttributes {
+            event_type: UNKNOWN_TYPE.to_owned(),
+            phone_number_id: self.number.clone(),
+            waba_id: self.waba_id.clone(),
+            conversation_key: String::new(),
+        }
+    }
+
+    /// The group's key; empty for a user, whose key is found later; else the WABA.
+    fn conversation_key(&self, group: Option<Cow<'_, str>>, user: &UserIdentity) -> String {
+        match (PhoneNumberId::parse(&self.number), group) {
+            (Ok(number), Some(group)) => group_key(&number, &group),
+            (Ok(_), None) if !user.is_empty() => String::new(),
+            (Ok(_) | Err(_), _) => self.waba_id.clone(),
+        }
+    }
+
+    /// The one group that a `group_…` value is about (reference 4.12).
+    fn group_of_value(&self) -> Option<Cow<'a, str>> {
+        let groups = self.change.value_fields.get("groups").filter(|_| self.field.starts_with("group_"))?;
+        match json::elements(groups)?.as_slice() {
+            [group] => Object::read(group.get())?.text("group_id"),
+            _ => None,
+        }
+    }
+
+    /// The dedupe key of an item (reference 4.1, "Duplicates"; a status also by its time and type, because
+    /// payments repeat a status). An item without an id is known by what it says.
+    fn item_key(&self, item: &Item<'_>) -> Key {
+        let array = item.kind.array();
+        let text = |name| item.fields.text(name).unwrap_or_default();
+        let id = text("id");
+        if id.is_empty() || item.kind == ItemKind::Error {
+            return self.content_key(array, item.raw.get());
+        }
+        let key = Key::of(array).with(&self.field).with(&self.number).with(id.as_bytes());
+        if item.kind == ItemKind::Message {
+            return key;
+        }
+        let participant = PARTICIPANTS.iter().find_map(|name| item.fields.text(name)).unwrap_or_default();
+        let parts = [text("status"), text("timestamp"), text("type"), participant];
+        parts.iter().fold(key, |key, part| key.with(part.as_bytes()))
+    }
+
+    /// A key by content. Errors without a time that say the same of the same number are one event, whenever
+    /// they come: nothing in them tells a repetition from a redelivery.
+    fn content_key(&self, kind: &str, text: &str) -> Key {
+        let key = Key::of(kind).with(&self.waba_id).with(&self.field).with(&self.entry_time_text);
+        key.with(&self.number).with(canonical_hash(text))
+    }
+}
+
+/// The verdicts on the errors of an item, in their order; on an error item itself, one (reference 1.6). An error
+/// without a code is judged like one that the reference does not list.
+fn verdicts(item: &Item<'_>) -> Vec<Verdict> {
+    let verdict = |error: &Object<'_>| {
+        async_verdict(error.text("code").and_then(|code| code.parse().ok()).unwrap_or(i64::MIN))
+    };
+    if item.kind == ItemKind::Error {
+        return vec![verdict(&item.fields)];
+    }
+    let errors = item.fields.get("errors").and_then(json::elements).unwrap_or_default();
+    errors.into_iter().map(|error| verdict(&Object::read(error.get()).unwrap_or_default())).collect()
+}
+
+/// The names under which an item mentions a user, as text and as far as they are valid.
+#[derive(Clone, Default)]
+struct Names(UserIdentity);
+
+impl Names {
+    fn read(fields: &Object<'_>, digits: &[&str], user_id: &str) -> Self {
+        let digits = digits.iter().find_map(|name| fields.text(name));
+        Self(UserIdentity {
+            wa_id: digits.and_then(|text| WaId::parse(&text).ok()),
+            user_id: fields.text(user_id).and_then(|text| BusinessScopedUserId::parse(&text).ok()),
+        })
+    }
+
+    /// Completed by what `other` knows.
+    fn or(self, other: UserIdentity) -> Self {
+        let wa_id = self.0.wa_id.or(other.wa_id);
+        Self(UserIdentity { wa_id, user_id: self.0.user_id.or(other.user_id) })
+    }
+}
+
+/// The sender of a message, the recipient of a status; in a group the participant (reference 4.4, 4.5).
+fn names(item: &Item<'_>) -> Names {
+    match item.kind {
+        ItemKind::Message => Names::read(&item.fields, &["from"], "from_user_id"),
+        ItemKind::Status if is_group_status(item) => {
+            let [digits, other_spelling, user_id] = PARTICIPANTS;
+            Names::read(&item.fields, &[digits, other_spelling], user_id)
+        }
+        ItemKind::Status => Names::read(&item.fields, &["recipient_id"], "recipient_user_id"),
+        ItemKind::Error => Names::default(),
+    }
+}
+
+fn is_group_status(item: &Item<'_>) -> bool {
+    item.fields.text("recipient_type").as_deref() == Some("group")
+}
+
+fn group_of_item<'a>(item: &Item<'a>) -> Option<Cow<'a, str>> {
+    match item.kind {
+        ItemKind::Message => item.fields.text("group_id"),
+        ItemKind::Status if is_group_status(item) => item.fields.text("recipient_id"),
+        ItemKind::Status | ItemKind::Error => None,
+    }
+}
+
+/// `whatsapp.<field>`, when the field is a plain word of at most 64 characters.
+fn event_type(field: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    if (1..=64).contains(&field.len()) && field.bytes().all(is_plain) {
+        format!("whatsapp.{field}")
+    } else {
+        UNKNOWN_TYPE.to_owned()
+    }
+}
+
+/// One element of `contacts`.
+struct Contact<'a> {
+    raw: &'a RawValue,
+    names: Names,
+}
+
+impl Contact<'_> {
+    fn identity(&self) -> UserIdentity {
+        self.names.0.clone()
+    }
+}
+
+/// The contacts of a value, found by name and not by position (reference 4.3).
+#[derive(Default)]
+struct Contacts<'a> {
+    list: Vec<Contact<'a>>,
+    by_name: HashMap<String, usize>,
+    /// Whether the value has one item at most, so that a single contact must be its user's.
+    has_one_item: bool,
+}
+
+impl<'a> Contacts<'a> {
+    fn read(value: &Object<'a>, has_one_item: bool) -> Self {
+        let elements = value.get("contacts").and_then(json::elements).unwrap_or_default();
+        let mut contacts = Self { has_one_item, ..Self::default() };
+        for raw in elements {
+            let Some(fields) = Object::read(raw.get()) else { continue };
+            let names = Names::read(&fields, &["wa_id"], "user_id");
+            for name in keys(&names) {
+                contacts.by_name.entry(name).or_insert(contacts.list.len());
+            }
+            contacts.list.push(Contact { raw, names });
+        }
+        contacts
+    }
+
+    fn find(&self, names: &Names) -> Option<&Contact<'a>> {
+        let found = keys(names).find_map(|name| self.list.get(*self.by_name.get(&name)?));
+        found.or_else(|| self.only().filter(|_| self.has_one_item))
+    }
+
+    fn only(&self) -> Option<&Contact<'a>> {
+        if let [contact] = self.list.as_slice() { Some(contact) } else { None }
+    }
+}
+
+/// The names to find a contact by: the stable one, then the digits in their folded spelling, because `wa_id`
+/// and `from` may differ by a mobile prefix (reference 4.3).
+fn keys(names: &Names) -> impl Iterator<Item = String> {
+    let user_id = names.0.user_id.as_ref().map(|id| id.expose().to_owned());
+    user_id.into_iter().chain(names.0.wa_id.as_ref().map(|id| fold_digits(id.expose())))
+}

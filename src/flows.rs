@@ -1,0 +1,15 @@
+//! What the gateway does, one module per data flow.
+//!
+//! A flow knows the rules and the order of steps. It knows no gRPC, no HTTP and no JSON: edges translate to and from
+//! `domain`, and which engine stores events is private to `storage`.
+
+mod cloud_failure;
+pub mod deliver_events;
+pub mod identities;
+pub mod manage_template;
+pub mod mark_read;
+pub mod numbers;
+pub mod project_log;
+pub mod receive_webhook;
+pub mod retain_log;
+pub mod send_message;

@@ -1,0 +1,41 @@
+//! What a failed call to Meta means for the caller of a flow.
+
+use crate::cloud_api;
+use crate::domain::failure::{Actor, Class, Failure, Reason, Retry, Verdict};
+
+/// How a caller may wait before repeating what does no harm.
+const REPEAT_DELAY: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// The failure of an operation that must not happen twice.
+pub(super) fn failure(cause: &cloud_api::Error) -> Failure {
+    let meta = cause.meta().cloned();
+    let details = meta.as_ref().map_or("", |meta| meta.details.as_str());
+    let message = match cause {
+        cloud_api::Error::Refused { .. } if !details.is_empty() => format!("Meta refused: {details}"),
+        cloud_api::Error::Refused { .. }
+        | cloud_api::Error::NotSent { .. }
+        | cloud_api::Error::NoAnswer { .. }
+        | cloud_api::Error::Invalid { .. } => cause.to_string(),
+        cloud_api::Error::OutcomeUnknown { .. } => {
+            format!("{cause}; the message may have gone out: a status event with the send tag proves it")
+        }
+    };
+    Failure { verdict: cause.verdict(), message, meta }
+}
+
+/// The failure of an operation that may be repeated without harm: what is not known is simply unavailable.
+pub(super) fn repeatable(cause: &cloud_api::Error) -> Failure {
+    let is_unknown = matches!(cause, cloud_api::Error::OutcomeUnknown { .. });
+    let message = cause.to_string();
+    let known = failure(cause);
+    if !is_unknown {
+        return known;
+    }
+    let verdict = Verdict {
+        class: Class::Unavailable,
+        reason: Reason::UpstreamUnavailable,
+        actor: Actor::Meta,
+        retry: Retry::Backoff(REPEAT_DELAY),
+    };
+    Failure { verdict, message, ..known }
+}

@@ -1,0 +1,282 @@
+//! log → subscribers: starts, filters, views, frames, and the end of every stream.
+//!
+//! Each stream is a position of its own and reads the log when the tail moves; nothing is queued for it but a few frames
+//! in flight. A stream that does not read is closed with a cursor, and slows nobody else.
+
+mod feed;
+mod start;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+use tracing::{Instrument, info_span};
+use uuid::Uuid;
+
+use crate::clock::SharedClock;
+use crate::domain::caller::Caller;
+use crate::domain::cursor::Cursor;
+use crate::domain::filter::EventFilter;
+use crate::lifecycle::Shutdown;
+use crate::storage::event_log::{EventLog, ReadError};
+pub use crate::storage::events::View;
+
+pub use start::StartError;
+
+/// Frames in flight to one stream.
+const FRAMES_IN_FLIGHT: usize = 8;
+/// Bytes of events in one frame; a larger event goes alone.
+const FRAME_BYTES_MAX: usize = 64 * 1024;
+
+/// Where a stream starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Start {
+    /// With what comes from now on.
+    Latest,
+    /// With the first event that is kept.
+    Earliest,
+    /// After this position.
+    After(Cursor),
+    /// With the first event that was appended at or after this time.
+    Time(SystemTime),
+}
+
+/// What to do when retention has passed the position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnExpired {
+    /// End with an error.
+    Fail,
+    /// Say what is missing and go on with the first event that is kept.
+    Earliest,
+    /// Say what is missing and go on with what comes from now on.
+    Latest,
+}
+
+/// What a subscriber asks for.
+#[derive(Debug, Clone)]
+pub struct Subscription {
+    /// Where to start.
+    pub start: Start,
+    /// Which events.
+    pub filter: EventFilter,
+    /// What they carry.
+    pub view: View,
+    /// Silence after which a heartbeat is sent.
+    pub heartbeat_interval: Duration,
+    /// What to do when retention has passed the position.
+    pub on_expired: OnExpired,
+    /// Events in a frame.
+    pub batch_events_max: usize,
+    /// Whether to end when everything up to now was sent.
+    pub stop_when_caught_up: bool,
+    /// The subscriber's name for itself; for logs.
+    pub client_id: String,
+}
+
+/// Limits of all streams.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Streams open at once.
+    pub streams_max: usize,
+    /// How long one frame may wait for a subscriber that does not read.
+    pub send_timeout: Duration,
+    /// How long a stream lives; each one's life is up to a fifth shorter or longer.
+    pub rotation: Duration,
+}
+
+/// One event on its way to a subscriber.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivered {
+    /// The encoded pieces of its view.
+    pub segments: Vec<Bytes>,
+    /// Resumes after it.
+    pub cursor: String,
+}
+
+/// What a stream carries.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Frame {
+    /// The first frame.
+    Opened {
+        /// Names the stream.
+        stream_id: String,
+        /// Where it starts.
+        start_cursor: String,
+        /// Before the first event that is kept.
+        earliest_cursor: String,
+        /// Silence after which a heartbeat is sent.
+        heartbeat_interval: Duration,
+        /// Events in a frame.
+        batch_events_max: usize,
+    },
+    /// Events in the order of the log.
+    Events(Vec<Delivered>),
+    /// All is well.
+    Heartbeat {
+        /// Everything up to here was sent.
+        cursor: String,
+        /// The time of day.
+        server_time: SystemTime,
+        /// Stored events not looked at yet.
+        backlog: u64,
+    },
+    /// Everything stored was sent.
+    CaughtUp {
+        /// Up to here.
+        cursor: String,
+    },
+    /// The stream reads stored events again.
+    FellBehind {
+        /// Up to here everything was sent.
+        cursor: String,
+    },
+    /// Retention removed events.
+    Gap {
+        /// Where the stream was.
+        from_cursor: String,
+        /// Where it goes on.
+        to_cursor: String,
+        /// How many are missing.
+        missing: u64,
+    },
+}
+
+/// How a stream ended, and from where to go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// Everything that was asked for was sent.
+    CaughtUp,
+    /// The gateway is shutting down.
+    Draining {
+        /// From where to go on.
+        resume_cursor: String,
+    },
+    /// The stream has lived its time.
+    Rotated {
+        /// From where to go on.
+        resume_cursor: String,
+    },
+    /// The subscriber did not read.
+    SlowConsumer {
+        /// From where to go on.
+        resume_cursor: String,
+    },
+    /// Retention removed events that were not sent yet.
+    Expired {
+        /// From where the stream can go on.
+        earliest_cursor: String,
+        /// How many are missing.
+        missing: u64,
+    },
+    /// The log cannot be read.
+    Unreadable {
+        /// From where to go on.
+        resume_cursor: String,
+    },
+}
+
+/// An open stream: frames until there are no more, then how it ended.
+#[derive(Debug)]
+pub struct EventStream {
+    /// The frames.
+    pub frames: mpsc::Receiver<Frame>,
+    /// How it ended; ready when the frames are at their end. A stream that is cut says nothing.
+    pub end: oneshot::Receiver<End>,
+    /// Tells the feeding task that the subscriber has taken everything, or is gone.
+    _taken: oneshot::Sender<()>,
+    /// Gives the place among the open streams back.
+    _place: Place,
+}
+
+/// Opens streams.
+#[derive(Debug, Clone)]
+pub struct DeliverEvents {
+    log: Arc<dyn EventLog>,
+    limits: Limits,
+    clock: SharedClock,
+    shutdown: Shutdown,
+    open: Arc<AtomicUsize>,
+}
+
+impl DeliverEvents {
+    /// Streams this log.
+    pub fn new(log: Arc<dyn EventLog>, limits: Limits, clock: SharedClock, shutdown: Shutdown) -> Self {
+        Self { log, limits, clock, shutdown, open: Arc::new(AtomicUsize::new(0)) }
+    }
+
+    /// Opens a stream. `on_stuck` is called when the subscriber takes nothing even after its stream was closed: it
+    /// should cut the connection.
+    pub async fn open(
+        &self,
+        caller: &Caller,
+        subscription: Subscription,
+        on_stuck: Box<dyn FnOnce() + Send>,
+    ) -> Result<EventStream, StartError> {
+        if self.shutdown.drain().is_cancelled() {
+            return Err(StartError::Draining);
+        }
+        let place = Place::take(&self.open, self.limits.streams_max)?;
+        let start = start::resolve(self.log.as_ref(), &subscription).await?;
+        let stream_id = Uuid::now_v7().simple().to_string();
+        let span = info_span!(
+            "event_stream",
+            stream.id = stream_id,
+            caller = caller.name(),
+            client.id = subscription.client_id
+        );
+        let (frames_tx, frames) = mpsc::channel(FRAMES_IN_FLIGHT);
+        let (end_tx, end) = oneshot::channel();
+        let (taken_tx, taken) = oneshot::channel();
+        let feed = feed::Feed {
+            log: Arc::clone(&self.log),
+            subscription,
+            limits: self.limits,
+            clock: Arc::clone(&self.clock),
+            shutdown: self.shutdown.clone(),
+            frames: frames_tx,
+        };
+        let work = feed.run(stream_id, start, end_tx, taken, on_stuck).instrument(span);
+        drop(self.shutdown.spawn_request(work));
+        Ok(EventStream { frames, end, _taken: taken_tx, _place: place })
+    }
+
+    /// Streams that are open.
+    pub fn open_streams(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+}
+
+/// A place among the open streams.
+#[derive(Debug)]
+struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    fn take(open: &Arc<AtomicUsize>, streams_max: usize) -> Result<Self, StartError> {
+        let claim = |count: usize| (count < streams_max).then_some(count + 1);
+        match open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, claim) {
+            Ok(_) => Ok(Self(Arc::clone(open))),
+            Err(_) => Err(StartError::TooManyStreams { streams_max }),
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The id prefix of the event at `seq`, which a cursor on it carries; zeros when it is not kept.
+async fn id_prefix_at(log: &dyn EventLog, seq: u64) -> Result<[u8; 4], ReadError> {
+    let limit = crate::storage::event_log::ReadLimit { events: 1, bytes: 1 };
+    let Some(before) = seq.checked_sub(1) else { return Ok([0; 4]) };
+    match log.read(before, limit).await {
+        Ok(page) => {
+            Ok(page.first().map_or([0; 4], |event| Cursor::id_prefix(crate::storage::events::id(event))))
+        }
+        Err(ReadError::Trimmed { .. }) => Ok([0; 4]),
+        Err(error @ (ReadError::Closed | ReadError::Failed(_))) => Err(error),
+    }
+}

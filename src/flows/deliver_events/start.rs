@@ -1,0 +1,106 @@
+//! Where a stream starts: cursor, position or time → a place in the log, or the reason why not.
+//!
+//! Never moves a position silently: what cannot be served exactly is an error, or a gap that the subscriber asked for.
+
+use crate::clock::unix_ms;
+use crate::domain::cursor::{Cursor, ENGINE_EMBEDDED};
+use crate::storage::event_log::{Bounds, EventLog, ReadError};
+
+use super::{OnExpired, Start, Subscription, id_prefix_at};
+
+/// A resolved start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Started {
+    /// Everything up to this position is passed.
+    pub(super) position: Cursor,
+    /// Before the first event that is kept.
+    pub(super) earliest: Cursor,
+    /// The tail when the stream was opened.
+    pub(super) tail: u64,
+    /// Where the subscriber was, when that is not kept any more, and how many events are missing.
+    pub(super) gap: Option<(Cursor, u64)>,
+}
+
+/// Why a stream cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The cursor is of another log, or of another history of this one.
+    #[error("the cursor belongs to another log, or to a history that this log no longer has")]
+    EpochMismatch {
+        /// Before the first event that is kept.
+        earliest_cursor: String,
+        /// At the newest event.
+        latest_cursor: String,
+    },
+    /// The cursor names an event that this log does not have.
+    #[error("the cursor is ahead of this log; was it restored from a backup?")]
+    AheadOfLog {
+        /// Before the first event that is kept.
+        earliest_cursor: String,
+        /// At the newest event.
+        latest_cursor: String,
+    },
+    /// Retention removed events after the cursor.
+    #[error("{missing} events after the cursor were removed by retention")]
+    Expired {
+        /// Before the first event that is kept.
+        earliest_cursor: String,
+        /// How many are missing.
+        missing: u64,
+    },
+    /// No place for another stream.
+    #[error("{streams_max} streams are open already")]
+    TooManyStreams {
+        /// How many may be open.
+        streams_max: usize,
+    },
+    /// The gateway is shutting down.
+    #[error("the gateway is shutting down")]
+    Draining,
+    /// The log cannot be read.
+    #[error(transparent)]
+    Unreadable(#[from] ReadError),
+}
+
+pub(super) async fn resolve(log: &dyn EventLog, subscription: &Subscription) -> Result<Started, StartError> {
+    let Bounds { earliest, tail } = log.bounds().await?;
+    let at = async |seq: u64| -> Result<Cursor, ReadError> {
+        let id_prefix = id_prefix_at(log, seq).await?;
+        Ok(Cursor { engine: ENGINE_EMBEDDED, epoch: log.epoch(), seq, id_prefix })
+    };
+    let first = at(earliest.saturating_sub(1)).await?;
+    let started = |position| Started { position, earliest: first, tail, gap: None };
+    match &subscription.start {
+        Start::Latest => Ok(started(at(tail).await?)),
+        Start::Earliest => Ok(started(first)),
+        Start::Time(time) => {
+            let seq = log.seek_time(unix_ms(*time)).await?;
+            Ok(started(at(seq.max(first.seq)).await?))
+        }
+        Start::After(cursor) => {
+            let latest = at(tail).await?;
+            let (earliest_cursor, latest_cursor) = (first.encode(), latest.encode());
+            if cursor.engine != ENGINE_EMBEDDED || cursor.epoch != log.epoch() {
+                return Err(StartError::EpochMismatch { earliest_cursor, latest_cursor });
+            }
+            if cursor.seq > tail {
+                return Err(StartError::AheadOfLog { earliest_cursor, latest_cursor });
+            }
+            if cursor.seq < first.seq {
+                let missing = first.seq - cursor.seq;
+                let position = match subscription.on_expired {
+                    OnExpired::Fail => return Err(StartError::Expired { earliest_cursor, missing }),
+                    OnExpired::Earliest => first,
+                    OnExpired::Latest => latest,
+                };
+                let missing = position.seq - cursor.seq;
+                return Ok(Started { gap: Some((*cursor, missing)), ..started(position) });
+            }
+            let is_kept = cursor.seq > first.seq;
+            if is_kept && at(cursor.seq).await?.id_prefix != cursor.id_prefix {
+                return Err(StartError::EpochMismatch { earliest_cursor, latest_cursor });
+            }
+            Ok(started(*cursor))
+        }
+    }
+}

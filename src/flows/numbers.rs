@@ -1,0 +1,108 @@
+//! Which number, which WABA, which token: the configured accounts as the flows see them.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use secrecy::SecretString;
+
+use crate::cloud_api::signature::{Rejection, SignatureKeys};
+use crate::domain::ids::{PhoneNumberId, WabaId};
+use crate::tenants::{Snapshot, Tenants};
+
+/// The configured numbers, WABAs and app secrets of this moment.
+#[derive(Debug, Clone)]
+pub struct Numbers {
+    tenants: Tenants,
+    /// The keys of the snapshot beside them: preparing a key costs as much as verifying a small body.
+    keys: Arc<ArcSwapOption<(Arc<Snapshot>, SignatureKeys)>>,
+}
+
+/// Why a number or WABA cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// None was named and there is not exactly one.
+    #[error("is required, since {} are configured: {}", configured.len(), configured.join(", "))]
+    Ambiguous {
+        /// The field to fill.
+        field: &'static str,
+        /// What could stand there.
+        configured: Vec<String>,
+    },
+    /// This gateway does not know the number.
+    #[error("phone number id {0} is not configured on this gateway")]
+    NumberNotConfigured(String),
+    /// This gateway does not know the WABA.
+    #[error("WABA {0} is not configured on this gateway")]
+    WabaNotConfigured(String),
+}
+
+impl Numbers {
+    /// Follows these tenants.
+    pub fn new(tenants: Tenants) -> Self {
+        Self { tenants, keys: Arc::new(ArcSwapOption::empty()) }
+    }
+
+    /// The number that a request means: the one it names, or the only one.
+    pub fn resolve(&self, named: &str) -> Result<PhoneNumberId, Error> {
+        let snapshot = self.tenants.load();
+        let configured = || snapshot.numbers().map(ToString::to_string).collect::<Vec<_>>();
+        let id = match (named, snapshot.only_number()) {
+            ("", Some((only, _))) => only.to_string(),
+            ("", None) => {
+                return Err(Error::Ambiguous { field: "phone_number_id", configured: configured() });
+            }
+            (named, _) => named.to_owned(),
+        };
+        let not_configured = || Error::NumberNotConfigured(id.clone());
+        snapshot.number(&id).ok_or_else(not_configured)?;
+        PhoneNumberId::parse(&id).map_err(|_| not_configured())
+    }
+
+    /// The WABA that a request means: the one it names, or the only one.
+    pub fn resolve_waba(&self, named: &str) -> Result<WabaId, Error> {
+        let snapshot = self.tenants.load();
+        let configured = || snapshot.wabas().iter().map(|waba| waba.id.to_string()).collect::<Vec<_>>();
+        let id = match (named, snapshot.only_waba()) {
+            ("", Some(only)) => only.id.to_string(),
+            ("", None) => return Err(Error::Ambiguous { field: "waba_id", configured: configured() }),
+            (named, _) => named.to_owned(),
+        };
+        let not_configured = || Error::WabaNotConfigured(id.clone());
+        snapshot.waba(&id).ok_or_else(not_configured)?;
+        WabaId::parse(&id).map_err(|_| not_configured())
+    }
+
+    /// The access token for calls of this number.
+    pub(super) fn access_token(&self, number: &PhoneNumberId) -> Result<SecretString, Error> {
+        let snapshot = self.tenants.load();
+        let waba = snapshot.number(number.as_str());
+        let waba = waba.ok_or_else(|| Error::NumberNotConfigured(number.to_string()))?;
+        Ok(waba.access_token.clone())
+    }
+
+    /// The access token for calls of this WABA.
+    pub(super) fn waba_access_token(&self, waba: &WabaId) -> Result<SecretString, Error> {
+        let snapshot = self.tenants.load();
+        let waba = snapshot.waba(waba.as_str()).ok_or_else(|| Error::WabaNotConfigured(waba.to_string()))?;
+        Ok(waba.access_token.clone())
+    }
+
+    /// Whether the text is the verify token of an app.
+    pub(super) fn is_verify_token(&self, candidate: &str) -> bool {
+        self.tenants.load().verify_token_matches(candidate)
+    }
+
+    /// Whether any live app secret signed the body.
+    pub(super) fn verify_signature(&self, header: Option<&[u8]>, body: &[u8]) -> Result<(), Rejection> {
+        let snapshot = self.tenants.load();
+        if let Some(prepared) = self.keys.load().as_ref()
+            && Arc::ptr_eq(&prepared.0, &snapshot)
+        {
+            return prepared.1.verify(header, body);
+        }
+        let keys = SignatureKeys::new(snapshot.app_secrets());
+        let verified = keys.verify(header, body);
+        self.keys.store(Some(Arc::new((snapshot, keys))));
+        verified
+    }
+}

@@ -1,0 +1,168 @@
+//! Log → identities, windows and message states.
+//!
+//! One task reads the log behind its stored position and applies what each event says. Every step may be repeated: the
+//! results only ever move forward, and the position is written last.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use crate::domain::conversation::Alias;
+use crate::domain::event::Fact;
+use crate::domain::message_state::MessageState;
+use crate::domain::window::CustomerServiceWindow;
+use crate::lifecycle::Shutdown;
+use crate::storage::event_log::{EventLog, ReadError, ReadLimit, StoredEvent};
+use crate::storage::events;
+use crate::storage::keyed_state::StateError;
+use crate::storage::projections::{Change, MessageName, MessageRecord, Projections};
+
+/// Longer message ids than this are not followed: keys of the state are bounded.
+const MESSAGE_ID_BYTES_MAX: usize = 440;
+/// Between two tries when the store refuses or fails to read.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
+
+/// Follows the log.
+#[derive(Debug)]
+pub struct ProjectLog {
+    log: Arc<dyn EventLog>,
+    projections: Projections,
+}
+
+/// Why a step failed; the next try starts at the same position.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+impl ProjectLog {
+    /// Applies this log to these projections.
+    pub fn new(log: Arc<dyn EventLog>, projections: Projections) -> Self {
+        Self { log, projections }
+    }
+
+    /// Follows the log until the process stops.
+    pub async fn run(self, shutdown: Shutdown) {
+        let mut tail = self.log.watch_tail();
+        let mut position = None;
+        while !shutdown.stop().is_cancelled() {
+            let at = match position {
+                Some(at) => at,
+                None => self.projections.position(self.log.epoch()).await.unwrap_or(0),
+            };
+            match self.step(at).await {
+                Ok(next) => position = Some(next),
+                Err(error) => {
+                    warn!(%error, "projections are behind; trying again");
+                    tokio::time::sleep(RETRY_DELAY).await;
+                }
+            }
+            if position.is_some_and(|at| at >= *tail.borrow_and_update()) && tail.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Applies everything that is stored now, so that what is served next knows it.
+    pub async fn catch_up(&self) -> Result<(), String> {
+        let mut at = self.projections.position(self.log.epoch()).await.map_err(|e| e.to_string())?;
+        let tail = *self.log.watch_tail().borrow();
+        let start = at;
+        while at < tail {
+            at = self.step(at).await.map_err(|e| e.to_string())?;
+        }
+        if at > start {
+            info!(events = at - start, "projections caught up with the log");
+        }
+        Ok(())
+    }
+
+    /// Applies one page after `position`; returns the new position. What retention took in the meantime is passed over:
+    /// it is older than anything the projections promise.
+    async fn step(&self, position: u64) -> Result<u64, Error> {
+        let page = match self.log.read(position, ReadLimit::default()).await {
+            Err(ReadError::Trimmed { earliest }) => return Ok(earliest.saturating_sub(1)),
+            page => page?,
+        };
+        let Some(last) = page.last() else { return Ok(position) };
+        let changes = self.changes(&page).await?;
+        self.projections.apply(changes, self.log.epoch(), last.seq).await?;
+        Ok(last.seq)
+    }
+
+    async fn changes(&self, page: &[Arc<StoredEvent>]) -> Result<Vec<Change>, StateError> {
+        let mut aliases: HashMap<Alias, String> = HashMap::new();
+        let mut windows: HashMap<String, CustomerServiceWindow> = HashMap::new();
+        let mut messages: HashMap<MessageName, MessageRecord> = HashMap::new();
+        for fact in page.iter().map(|event| events::fact(event)) {
+            match fact {
+                Fact::Inbound { phone_number_id, conversation_key, user, time } => {
+                    for alias in Alias::of(&phone_number_id, &user) {
+                        aliases.entry(alias).or_insert_with(|| conversation_key.clone());
+                    }
+                    let window = CustomerServiceWindow { last_inbound: time };
+                    windows.entry(conversation_key).and_modify(|w| *w = w.extend(time)).or_insert(window);
+                }
+                Fact::Status { phone_number_id, conversation_key, user, message_id, status, time } => {
+                    for alias in Alias::of(&phone_number_id, &user) {
+                        aliases.entry(alias).or_insert_with(|| conversation_key.clone());
+                    }
+                    let state = MessageState::from_status(&status);
+                    if let Some(state) = state.filter(|_| message_id.len() <= MESSAGE_ID_BYTES_MAX) {
+                        let record = MessageRecord { state, time, conversation_key };
+                        let key = (phone_number_id.as_str().to_owned(), message_id);
+                        let merged = match messages.remove(&key) {
+                            Some(known) => merge(known, record),
+                            None => record,
+                        };
+                        messages.insert(key, merged);
+                    }
+                }
+                Fact::Other => {}
+            }
+        }
+        self.against_stored(aliases, windows, messages).await
+    }
+
+    /// Merges what the page says with what is stored, so that nothing moves backwards.
+    async fn against_stored(
+        &self,
+        aliases: HashMap<Alias, String>,
+        windows: HashMap<String, CustomerServiceWindow>,
+        messages: HashMap<MessageName, MessageRecord>,
+    ) -> Result<Vec<Change>, StateError> {
+        let mut changes = Vec::new();
+        let (names, keys): (Vec<Alias>, Vec<String>) = aliases.into_iter().unzip();
+        let known = self.projections.conversations(&names).await?;
+        let unknown = names.into_iter().zip(keys).zip(known).filter(|(_, known)| known.is_none());
+        changes.extend(unknown.map(|((name, key), _)| Change::Identity(name, key)));
+        let (keys, moved): (Vec<String>, Vec<CustomerServiceWindow>) = windows.into_iter().unzip();
+        let stored = self.projections.windows(&keys).await?;
+        for ((key, window), stored) in keys.into_iter().zip(moved).zip(stored) {
+            let merged = stored.map_or(window, |stored| stored.extend(window.last_inbound));
+            if stored != Some(merged) {
+                changes.push(Change::Window(key, merged));
+            }
+        }
+        let (names, records): (Vec<MessageName>, Vec<MessageRecord>) = messages.into_iter().unzip();
+        let stored = self.projections.messages(&names).await?;
+        for ((name, record), stored) in names.into_iter().zip(records).zip(stored) {
+            let merged =
+                stored.clone().map_or_else(|| record.clone(), |stored| merge(stored, record.clone()));
+            if stored.as_ref() != Some(&merged) {
+                changes.push(Change::Message(name, merged));
+            }
+        }
+        Ok(changes)
+    }
+}
+
+/// The further of two records.
+fn merge(known: MessageRecord, next: MessageRecord) -> MessageRecord {
+    if known.state.advance(next.state) == known.state { known } else { next }
+}

@@ -1,0 +1,107 @@
+//! verify → normalize → name the conversation → durable append → accepted.
+//!
+//! The 200 that follows an `Ok` is a promise: every item of the body is durable. Anything else makes Meta send it again.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tracing::{debug, error, warn};
+
+use crate::clock::SharedClock;
+use crate::cloud_api::normalize;
+use crate::lifecycle::Shutdown;
+use crate::storage::event_log::{AppendError, Appended, EventLog};
+use crate::storage::events;
+use crate::storage::keyed_state::StateError;
+use crate::telemetry;
+
+use super::identities::Identities;
+use super::numbers::Numbers;
+
+/// Takes webhooks in.
+#[derive(Debug, Clone)]
+pub struct ReceiveWebhook {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    log: Arc<dyn EventLog>,
+    identities: Identities,
+    numbers: Numbers,
+    clock: SharedClock,
+    shutdown: Shutdown,
+}
+
+/// What became of a webhook that was accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Accepted {
+    /// Events that are new.
+    pub new: usize,
+    /// Events that were known already.
+    pub duplicates: usize,
+}
+
+/// Why a webhook was not accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The signature is missing, malformed or wrong. Nothing was stored, and sending it again is useless.
+    #[error("the signature does not match")]
+    BadSignature,
+    /// It could not be made durable; sending it again is right.
+    #[error("not stored: {0}")]
+    NotStored(#[from] AppendError),
+    /// The state could not be read; sending it again is right.
+    #[error("not stored: {0}")]
+    State(#[from] StateError),
+    /// The work was cut off by the end of the process; sending it again is right.
+    #[error("not stored: the gateway is shutting down")]
+    Interrupted,
+}
+
+impl ReceiveWebhook {
+    /// Takes webhooks into this log.
+    pub fn new(
+        log: Arc<dyn EventLog>,
+        identities: Identities,
+        numbers: Numbers,
+        clock: SharedClock,
+        shutdown: Shutdown,
+    ) -> Self {
+        Self { inner: Arc::new(Inner { log, identities, numbers, clock, shutdown }) }
+    }
+
+    /// Whether the handshake presents the verify token of an app.
+    pub fn is_verify_token(&self, candidate: &str) -> bool {
+        self.inner.numbers.is_verify_token(candidate)
+    }
+
+    /// Verifies and stores one body. Once verified, it is stored even if the sender hangs up.
+    pub async fn receive(&self, signature: Option<&[u8]>, body: Bytes) -> Result<Accepted, Error> {
+        if let Err(rejection) = self.inner.numbers.verify_signature(signature, &body) {
+            warn!(reason = rejection.as_str(), "a webhook was refused: is the app secret right?");
+            return Err(Error::BadSignature);
+        }
+        let inner = Arc::clone(&self.inner);
+        let work = async move { inner.store(body).await };
+        self.inner.shutdown.spawn_request(work).await.unwrap_or(Err(Error::Interrupted))
+    }
+}
+
+impl Inner {
+    async fn store(&self, body: Bytes) -> Result<Accepted, Error> {
+        let mut events = normalize::normalize(&body, self.clock.now());
+        self.identities.assign(&mut events).await?;
+        let traceparent = telemetry::current_traceparent(None).unwrap_or_default();
+        let items = events.iter().map(|event| events::item(event, &traceparent)).collect();
+        let appended = self.log.append(items).await.inspect_err(|cause| match cause {
+            AppendError::Failed => error!("the event log failed; the webhook is not acknowledged"),
+            AppendError::Refused(_) | AppendError::Busy | AppendError::TooLarge { .. } => {
+                warn!(error = %cause, "a webhook was not stored; Meta sends it again");
+            }
+        })?;
+        let new = appended.iter().filter(|a| matches!(a, Appended::New(_))).count();
+        debug!(events = appended.len(), new, "a webhook was stored");
+        Ok(Accepted { new, duplicates: appended.len() - new })
+    }
+}

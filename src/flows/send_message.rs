@@ -1,0 +1,126 @@
+//! validate → tag → Cloud API → receipt.
+//!
+//! From the tag on, the work runs to its end even if the caller hangs up: a message may go out at any moment after,
+//! and somebody must be there to hear what became of it.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use tracing::{Instrument, info, info_span, warn};
+use uuid::Uuid;
+
+use crate::cloud_api::{self, Client};
+use crate::domain::caller::Caller;
+use crate::domain::failure::Failure;
+use crate::domain::ids::PhoneNumberId;
+use crate::domain::message::{OutboundMessage, Receipt, SendTag};
+use crate::lifecycle::Shutdown;
+
+use super::cloud_failure::failure;
+use super::numbers::{self, Numbers};
+
+/// Sends messages.
+#[derive(Debug, Clone)]
+pub struct SendMessage {
+    client: Client,
+    numbers: Numbers,
+    shutdown: Shutdown,
+}
+
+/// A message that Meta accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sent {
+    /// What Meta said.
+    pub receipt: Receipt,
+    /// What names the send in statuses.
+    pub tag: SendTag,
+    /// The number that sent it.
+    pub phone_number_id: PhoneNumberId,
+}
+
+/// Why a message was not sent, or may not have been.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The number cannot send.
+    #[error(transparent)]
+    Number(#[from] numbers::Error),
+    /// Meta refused it, could not be reached, or did not answer.
+    #[error("{}", failure.message)]
+    Failed {
+        /// What happened.
+        failure: Box<Failure>,
+        /// What names the send, if it did go out.
+        tag: SendTag,
+    },
+    /// The work ended without a result; the message may have gone out.
+    #[error("the send was cut off")]
+    Interrupted {
+        /// What names the send, if it did go out.
+        tag: SendTag,
+    },
+}
+
+impl SendMessage {
+    /// Sends through this client, for these numbers.
+    pub fn new(client: Client, numbers: Numbers, shutdown: Shutdown) -> Self {
+        Self { client, numbers, shutdown }
+    }
+
+    /// Sends one message and waits for Meta's answer.
+    pub async fn send(&self, caller: &Caller, message: OutboundMessage) -> Result<Sent, Error> {
+        let access_token = self.numbers.access_token(&message.phone_number_id)?;
+        let tag = new_tag();
+        let phone_number_id = message.phone_number_id.clone();
+        let span = info_span!(
+            "send_message",
+            caller = caller.name(),
+            phone_number.id = %phone_number_id,
+            message.kind = message.content.kind,
+            send.tag = tag.as_str(),
+            message.id = tracing::field::Empty,
+        );
+        let client = self.client.clone();
+        let work = {
+            let tag = tag.clone();
+            async move {
+                let result = client.send_message(&access_token, &message, &tag).await;
+                record(&result);
+                result
+            }
+        };
+        match self.shutdown.spawn_request(work.instrument(span)).await {
+            Ok(Ok(receipt)) => Ok(Sent { receipt, tag, phone_number_id }),
+            Ok(Err(cause)) => Err(Error::Failed { failure: Box::new(failure(&cause)), tag }),
+            Err(_cut_off) => Err(Error::Interrupted { tag }),
+        }
+    }
+}
+
+/// Logs the outcome where it is known even when nobody waits for it any more.
+fn record(result: &Result<Receipt, cloud_api::Error>) {
+    match result {
+        Ok(receipt) => {
+            tracing::Span::current().record("message.id", receipt.message_id.as_str());
+            info!("accepted");
+        }
+        Err(cause) => warn!(error = %cause, "not accepted"),
+    }
+}
+
+fn new_tag() -> SendTag {
+    loop {
+        // 16 bytes are 22 characters of base64; the loop is for the type's sake and never turns.
+        if let Ok(tag) = SendTag::parse(&URL_SAFE_NO_PAD.encode(Uuid::now_v7())) {
+            return tag;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_differ() {
+        assert_ne!(new_tag(), new_tag());
+    }
+}

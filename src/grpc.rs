@@ -1,0 +1,14 @@
+//! The edge toward callers: tonic.
+//!
+//! Translates between the contract and the flows, finds out who calls, and turns every error into a status. It knows
+//! nothing of Meta and nothing of storage.
+
+mod callers;
+mod convert;
+mod service;
+mod status;
+mod stream;
+
+pub mod server;
+
+pub use callers::Callers;

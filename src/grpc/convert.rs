@@ -1,0 +1,350 @@
+//! Requests → domain values. Every bad field of a request is found before anything is done.
+//!
+//! Static rules stand in the protos; here are those that need a parser, and those between fields.
+
+use std::time::{Duration, SystemTime};
+
+use prost::Message as _;
+use url::{Host, Url};
+
+use crate::contract::{self, rules, v1};
+use crate::domain::failure::FieldViolation;
+use crate::domain::filter::{EventFilter, is_type_pattern};
+use crate::domain::ids::{BusinessScopedUserId, GroupId, InvalidId, MessageId};
+use crate::domain::message::{Content, PhoneNumber, Recipient};
+use crate::domain::template::TemplateQuery;
+use crate::domain::value::Value;
+
+/// Fields of Meta's body that have a field in our request, and which.
+const NOT_IN_RAW: [(&str, &str); 5] = [
+    ("to", "recipient"),
+    ("recipient", "recipient"),
+    ("recipient_type", "recipient"),
+    ("context", "reply_to_message_id"),
+    ("biz_opaque_callback_data", "callback_data"),
+];
+
+/// The heartbeat of a stream that asks for none.
+const HEARTBEAT_DEFAULT: Duration = Duration::from_secs(15);
+const HEARTBEAT_MIN: Duration = Duration::from_secs(5);
+const HEARTBEAT_MAX: Duration = Duration::from_mins(1);
+/// Events in a frame of a stream that does not say.
+const BATCH_EVENTS_DEFAULT: u32 = 32;
+/// Templates a page that Meta gives at most.
+const PAGE_SIZE_MAX: u32 = 100;
+
+/// Bad fields, collected.
+#[derive(Debug, Default)]
+pub(super) struct Violations(Vec<FieldViolation>);
+
+impl Violations {
+    /// What the static rules find.
+    pub(super) fn of(message: &str, encoded: &[u8]) -> Self {
+        Self(rules::violations(message, encoded))
+    }
+
+    /// As [`Violations::of`], for a message that is not encoded yet.
+    pub(super) fn of_message(name: &str, message: &impl prost::Message) -> Self {
+        Self::of(name, &message.encode_to_vec())
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn add(&mut self, field: &str, description: impl Into<String>) {
+        // A field that a static rule found already needs no second sentence.
+        if !self.0.iter().any(|v| v.field == field) {
+            self.0.push(FieldViolation { field: field.to_owned(), description: description.into() });
+        }
+    }
+
+    /// The value of a parser, or a violation of the field.
+    fn take<T>(&mut self, field: &str, parsed: Result<T, InvalidId>) -> Option<T> {
+        parsed.map_err(|error| self.add(field, error.0)).ok()
+    }
+
+    pub(super) fn into_inner(self) -> Vec<FieldViolation> {
+        self.0
+    }
+}
+
+/// What a message request says, as far as it could be read.
+#[derive(Debug)]
+pub(super) struct Outbound {
+    pub(super) recipient: Recipient,
+    pub(super) reply_to: Option<MessageId>,
+    pub(super) content: Content,
+}
+
+/// Reads a message; `None` means that at least one violation was added.
+pub(super) fn outbound(request: &v1::SendMessageRequest, found: &mut Violations) -> Option<Outbound> {
+    let encoded = request.encode_to_vec();
+    *found = Violations::of("SendMessageRequest", &encoded);
+    let recipient = request.recipient.as_ref().and_then(|r| recipient(r, found));
+    let reply_to = match request.reply_to_message_id.as_str() {
+        "" => None,
+        id => found.take("reply_to_message_id", MessageId::parse(id)),
+    };
+    let content = match &request.content {
+        Some(v1::send_message_request::Content::Raw(raw)) => raw_content(raw, found),
+        Some(content) => {
+            check_links(content, found);
+            let content = contract::content_of(&encoded);
+            content.map(|(kind, body)| Content { kind, body, extra: Vec::new() })
+        }
+        None => None,
+    };
+    if !found.0.is_empty() {
+        return None;
+    }
+    Some(Outbound { recipient: recipient?, reply_to, content: content? })
+}
+
+fn recipient(recipient: &v1::Recipient, found: &mut Violations) -> Option<Recipient> {
+    use v1::recipient::Address;
+    match recipient.address.as_ref()? {
+        Address::PhoneNumber(number) => {
+            found.take("recipient.phone_number", PhoneNumber::parse(number)).map(Recipient::PhoneNumber)
+        }
+        Address::UserId(id) => {
+            found.take("recipient.user_id", BusinessScopedUserId::parse(id)).map(Recipient::User)
+        }
+        Address::GroupId(id) => found.take("recipient.group_id", GroupId::parse(id)).map(Recipient::Group),
+    }
+}
+
+fn raw_content(raw: &prost_types::Struct, found: &mut Violations) -> Option<Content> {
+    for (name, field) in NOT_IN_RAW {
+        if raw.fields.contains_key(name) {
+            found.add(&format!("raw.{name}"), format!("must not stand in raw: use the field {field}"));
+        }
+    }
+    let Value::Map(fields) = contract::from_struct(raw) else { return None };
+    let kind = fields.iter().find(|(name, _)| name == "type").and_then(|(_, value)| value.as_str());
+    let Some(kind) = kind.map(str::to_owned).filter(|kind| !kind.is_empty()) else {
+        found.add("raw.type", "is required: Meta's word for the content, such as \"location\"");
+        return None;
+    };
+    let (body, extra): (Vec<_>, Vec<_>) = fields
+        .into_iter()
+        .filter(|(name, _)| name != "type" && name != "messaging_product")
+        .partition(|(name, _)| *name == kind);
+    let Some((_, body)) = body.into_iter().next() else {
+        found.add(&format!("raw.{kind}"), format!("is required, since raw.type is \"{kind}\""));
+        return None;
+    };
+    Some(Content { kind, body, extra })
+}
+
+/// Links are never fetched by the gateway, only checked for form.
+fn check_links(content: &v1::send_message_request::Content, found: &mut Violations) {
+    use v1::send_message_request::Content as C;
+    let link = match content {
+        C::Image(v1::Image { source: Some(v1::image::Source::Link(link)), .. }) => Some(("image.link", link)),
+        C::Video(v1::Video { source: Some(v1::video::Source::Link(link)), .. }) => Some(("video.link", link)),
+        C::Audio(v1::Audio { source: Some(v1::audio::Source::Link(link)), .. }) => Some(("audio.link", link)),
+        C::Document(v1::Document { source: Some(v1::document::Source::Link(link)), .. }) => {
+            Some(("document.link", link))
+        }
+        C::Sticker(v1::Sticker { source: Some(v1::sticker::Source::Link(link)) }) => {
+            Some(("sticker.link", link))
+        }
+        C::Template(template) => return check_template_links(template, found),
+        C::Image(_) | C::Video(_) | C::Audio(_) | C::Document(_) | C::Sticker(_) | C::Text(_) | C::Raw(_) => {
+            None
+        }
+    };
+    if let Some((field, link)) = link {
+        check_link(field, link, found);
+    }
+}
+
+fn check_template_links(template: &v1::Template, found: &mut Violations) {
+    use v1::template_parameter::Parameter as P;
+    for (position, component) in template.components.iter().enumerate() {
+        let Some(v1::template_component::Component::Header(header)) = &component.component else { continue };
+        for (at, parameter) in header.parameters.iter().enumerate() {
+            let link = match &parameter.parameter {
+                Some(P::Image(v1::Image { source: Some(v1::image::Source::Link(link)), .. })) => {
+                    ("image", link)
+                }
+                Some(P::Video(v1::Video { source: Some(v1::video::Source::Link(link)), .. })) => {
+                    ("video", link)
+                }
+                Some(P::Document(v1::Document {
+                    source: Some(v1::document::Source::Link(link)), ..
+                })) => ("document", link),
+                _ => continue,
+            };
+            let path = format!("template.components[{position}].header.parameters[{at}].{}.link", link.0);
+            check_link(&path, link.1, found);
+        }
+    }
+}
+
+fn check_link(field: &str, link: &str, found: &mut Violations) {
+    let rule = "must be a public https URL, such as https://example.com/file.jpg: Meta fetches it";
+    let is_public = |host: &str| {
+        host.rsplit_once('.').is_some_and(|(_, last)| !["local", "internal", "localhost"].contains(&last))
+    };
+    let url = Url::parse(link).ok().filter(|url| url.scheme() == "https");
+    match url.as_ref().and_then(Url::host) {
+        Some(Host::Domain(host)) if is_public(host) => {}
+        Some(Host::Domain(_) | Host::Ipv4(_) | Host::Ipv6(_)) | None => found.add(field, rule),
+    }
+}
+
+/// Reads a list query.
+pub(super) fn template_query(list: v1::ListTemplatesAction) -> TemplateQuery {
+    TemplateQuery {
+        name: list.name,
+        language: list.language,
+        status: list.status,
+        category: list.category,
+        page_size: u32::try_from(list.page_size).unwrap_or(0).min(PAGE_SIZE_MAX),
+        page_token: list.page_token,
+    }
+}
+
+/// Reads a filter.
+pub(super) fn filter(filter: Option<v1::EventFilter>, found: &mut Violations) -> EventFilter {
+    let v1::EventFilter { phone_number_ids, waba_ids, types, conversation_keys } = filter.unwrap_or_default();
+    for (position, pattern) in types.iter().enumerate().filter(|(_, pattern)| !is_type_pattern(pattern)) {
+        let rule =
+            format!("{pattern:?} is no event type: write whatsapp.message.status, or whatsapp.message.*");
+        found.add(&format!("filter.types[{position}]"), rule);
+    }
+    EventFilter { phone_number_ids, waba_ids, types, conversation_keys }
+}
+
+/// Reads a heartbeat interval, clamped.
+pub(super) fn heartbeat_interval(asked: Option<prost_types::Duration>) -> Duration {
+    let asked = asked.and_then(|d| Duration::try_from(d).ok()).filter(|d| !d.is_zero());
+    asked.unwrap_or(HEARTBEAT_DEFAULT).clamp(HEARTBEAT_MIN, HEARTBEAT_MAX)
+}
+
+/// Reads how many events a frame may have.
+pub(super) fn batch_events_max(asked: u32) -> usize {
+    let events = if asked == 0 { BATCH_EVENTS_DEFAULT } else { asked };
+    usize::try_from(events).unwrap_or(usize::MAX)
+}
+
+/// Reads a point in time; `None` means that a violation was added.
+pub(super) fn time(
+    field: &str,
+    timestamp: prost_types::Timestamp,
+    found: &mut Violations,
+) -> Option<SystemTime> {
+    let time = SystemTime::try_from(timestamp).ok();
+    if time.is_none() {
+        found.add(field, "is no valid timestamp");
+    }
+    time
+}
+
+/// A recipient as the contract writes it.
+pub(super) fn recipient_to_pb(recipient: &Recipient) -> v1::Recipient {
+    use v1::recipient::Address;
+    let address = match recipient {
+        Recipient::PhoneNumber(number) => Address::PhoneNumber(number.international()),
+        Recipient::User(id) => Address::UserId(id.expose().to_owned()),
+        Recipient::Group(id) => Address::GroupId(id.as_str().to_owned()),
+    };
+    v1::Recipient { address: Some(address) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::v1::send_message_request::Content as C;
+
+    fn request(content: C) -> v1::SendMessageRequest {
+        let address = v1::recipient::Address::PhoneNumber("+1 650 555 1234".to_owned());
+        v1::SendMessageRequest {
+            recipient: Some(v1::Recipient { address: Some(address) }),
+            content: Some(content),
+            ..Default::default()
+        }
+    }
+
+    fn violations(request: &v1::SendMessageRequest) -> Vec<String> {
+        let mut found = Violations::default();
+        let read = outbound(request, &mut found);
+        assert_eq!(read.is_none(), !found.0.is_empty());
+        found.0.into_iter().map(|v| format!("{} {}", v.field, v.description)).collect()
+    }
+
+    fn raw(json: &serde_json::Value) -> C {
+        let fields = json.as_object().unwrap().iter().map(|(name, value)| (name.clone(), to_pb(value)));
+        C::Raw(prost_types::Struct { fields: fields.collect() })
+    }
+
+    fn to_pb(value: &serde_json::Value) -> prost_types::Value {
+        use prost_types::value::Kind;
+        let kind = match value {
+            serde_json::Value::String(text) => Kind::StringValue(text.clone()),
+            other => Kind::StructValue(prost_types::Struct {
+                fields: other.as_object().unwrap().iter().map(|(n, v)| (n.clone(), to_pb(v))).collect(),
+            }),
+        };
+        prost_types::Value { kind: Some(kind) }
+    }
+
+    #[test]
+    fn raw_says_which_field_to_use() {
+        let body = serde_json::json!({"to": "1", "context": {}, "recipient_type": "individual", "text": {}});
+        assert_eq!(
+            violations(&request(raw(&body))),
+            [
+                "raw.to must not stand in raw: use the field recipient",
+                "raw.recipient_type must not stand in raw: use the field recipient",
+                "raw.context must not stand in raw: use the field reply_to_message_id",
+                "raw.type is required: Meta's word for the content, such as \"location\"",
+            ]
+        );
+        let body = serde_json::json!({"type": "location", "text": {}});
+        assert_eq!(
+            violations(&request(raw(&body))),
+            ["raw.location is required, since raw.type is \"location\""]
+        );
+    }
+
+    #[test]
+    fn raw_keeps_what_stands_beside_the_content() {
+        let body = serde_json::json!({
+            "messaging_product": "whatsapp", "type": "location", "location": {"name": "x"}, "category": "utility",
+        });
+        let read = outbound(&request(raw(&body)), &mut Violations::default()).unwrap();
+        assert_eq!(read.content.kind, "location");
+        assert_eq!(read.content.extra, [("category".to_owned(), Value::from("utility"))]);
+        assert!(!read.content.is_free_form());
+    }
+
+    #[test]
+    fn links_are_checked_for_form() {
+        let image = |link: &str| {
+            let source = Some(v1::image::Source::Link(link.to_owned()));
+            request(C::Image(v1::Image { source, caption: String::new() }))
+        };
+        assert!(violations(&image("https://example.com/a.jpg")).is_empty());
+        for bad in [
+            "http://example.com/a.jpg",
+            "https://localhost/a",
+            "https://10.0.0.1/a",
+            "https://db.internal/",
+            "x",
+        ] {
+            assert_eq!(violations(&image(bad)).len(), 1, "{bad}");
+        }
+    }
+
+    #[test]
+    fn bad_recipients_say_the_remedy() {
+        let mut bad = request(C::Text(v1::Text { body: "Hi".to_owned(), preview_url: false }));
+        let address = v1::recipient::Address::PhoneNumber("0170 1234567".to_owned());
+        bad.recipient = Some(v1::Recipient { address: Some(address) });
+        let found = violations(&bad);
+        assert!(found[0].starts_with("recipient.phone_number the number starts with 0"), "{found:?}");
+    }
+}

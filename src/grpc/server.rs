@@ -1,0 +1,84 @@
+//! The gRPC port: the service, health, reflection, and what they are served with.
+
+use tonic::service::Routes;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+use crate::contract::DESCRIPTORS;
+use crate::contract::server::gateway_service_server::{GatewayServiceServer, SERVICE_NAME};
+use crate::lifecycle::Shutdown;
+use crate::listener::{Listener, Options, Tokens};
+
+use super::service::Service;
+
+pub use super::service::{Flows, Service as GatewayService};
+
+/// Health of the webhook port, as a name of its own: a full disk stops the intake and nothing else.
+const INGRESS: &str = "whatsapp.gateway.ingress";
+
+/// Limits of messages.
+#[derive(Debug, Clone, Copy)]
+pub struct MessageLimits {
+    /// Bytes of a request.
+    pub request_bytes_max: usize,
+    /// Whether reflection is served.
+    pub is_reflecting: bool,
+}
+
+/// Why the port could not be set up.
+#[derive(Debug, thiserror::Error)]
+#[error("the descriptors of the protos cannot be served: {0}")]
+pub struct Error(#[from] tonic_reflection::server::Error);
+
+/// What the port serves. Health says `NOT_SERVING` until told otherwise.
+pub async fn routes(service: Service, limits: MessageLimits) -> Result<(Routes, Health), Error> {
+    let (reporter, health_service) = tonic_health::server::health_reporter();
+    let health = Health { reporter };
+    health.set_all(ServingStatus::NotServing).await;
+    let gateway = GatewayServiceServer::new(service).max_decoding_message_size(limits.request_bytes_max);
+    let mut routes = Routes::new(gateway).add_service(health_service);
+    if limits.is_reflecting {
+        let reflection = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(DESCRIPTORS)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        };
+        // Older grpcurl and several graphical clients still ask v1alpha first.
+        routes = routes.add_service(reflection().build_v1()?).add_service(reflection().build_v1alpha()?);
+    }
+    Ok((routes.prepare(), health))
+}
+
+/// Serves until the drain.
+pub async fn serve(listener: Listener, routes: Routes, options: Options, shutdown: Shutdown) {
+    listener.serve(routes.into_axum_router(), options, Tokens::draining(&shutdown)).await;
+}
+
+/// What `grpc.health.v1` says.
+#[derive(Debug, Clone)]
+pub struct Health {
+    reporter: HealthReporter,
+}
+
+impl Health {
+    /// Ready to serve; `is_accepting` says whether webhooks can be stored.
+    pub async fn set_serving(&self, is_accepting: bool) {
+        for name in ["", SERVICE_NAME] {
+            self.reporter.set_service_status(name, ServingStatus::Serving).await;
+        }
+        let ingress = if is_accepting { ServingStatus::Serving } else { ServingStatus::NotServing };
+        self.reporter.set_service_status(INGRESS, ingress).await;
+    }
+
+    /// About to end.
+    pub async fn set_leaving(&self) {
+        self.set_all(ServingStatus::NotServing).await;
+    }
+
+    /// The overall name too, which otherwise counts as serving from the start.
+    async fn set_all(&self, status: ServingStatus) {
+        for name in ["", SERVICE_NAME, INGRESS] {
+            self.reporter.set_service_status(name, status).await;
+        }
+    }
+}

@@ -1,0 +1,381 @@
+//! `GatewayService`: identify, validate, call the flow, translate.
+
+use std::time::SystemTime;
+
+use metrics::{counter, histogram};
+use tokio::time::Instant;
+use tonic::{Code, Request, Response, Status};
+use tracing::field::Empty;
+use tracing::{Instrument, Span, error, info_span};
+
+use crate::contract::server::gateway_service_server::GatewayService;
+use crate::contract::{from_json, v1};
+use crate::domain::caller::Caller;
+use crate::domain::cursor::Cursor;
+use crate::domain::ids::MessageId;
+use crate::domain::message::{MessageAcceptance, OutboundMessage};
+use crate::domain::template::Template;
+use crate::flows::deliver_events::{DeliverEvents, OnExpired, Start, Subscription, View};
+use crate::flows::manage_template::ManageTemplate;
+use crate::flows::mark_read::MarkRead;
+use crate::flows::numbers::{self, Numbers};
+use crate::flows::send_message::{SendMessage, Sent};
+use crate::listener::ConnectionInfo;
+use crate::telemetry::{self, TraceContext, names};
+
+use super::callers::Callers;
+use super::convert::{self, Violations};
+use super::status;
+use super::stream::ResponseStream;
+
+const SEND_MESSAGE: &str = "whatsapp.gateway.v1.GatewayService/SendMessage";
+const MARK_MESSAGE_READ: &str = "whatsapp.gateway.v1.GatewayService/MarkMessageRead";
+const MANAGE_TEMPLATE: &str = "whatsapp.gateway.v1.GatewayService/ManageTemplate";
+const SUBSCRIBE_EVENTS: &str = "whatsapp.gateway.v1.GatewayService/SubscribeEvents";
+
+/// The flows behind the service.
+#[derive(Debug, Clone)]
+pub struct Flows {
+    /// Which numbers and WABAs there are.
+    pub numbers: Numbers,
+    /// Sends.
+    pub send_message: SendMessage,
+    /// Marks as read.
+    pub mark_read: MarkRead,
+    /// Reads templates.
+    pub manage_template: ManageTemplate,
+    /// Streams events.
+    pub deliver_events: DeliverEvents,
+}
+
+/// The implementation of `GatewayService`.
+#[derive(Debug, Clone)]
+pub struct Service {
+    flows: Flows,
+    callers: Callers,
+}
+
+impl Service {
+    /// Serves these flows to these callers.
+    pub fn new(flows: Flows, callers: Callers) -> Self {
+        Self { flows, callers }
+    }
+
+    /// The caller behind a request. Counted, so that a wave of strangers shows.
+    fn identify<T>(&self, request: &Request<T>) -> Result<Caller, Status> {
+        let caller = self.callers.identify(request.metadata());
+        let decision = if caller.is_ok() { "allowed" } else { "unauthenticated" };
+        counter!(names::AUTH_DECISIONS, "decision" => decision).increment(1);
+        caller.map_err(status::unauthenticated)
+    }
+
+    /// The number that a request means. A missing one joins the other violations.
+    fn number(
+        &self,
+        named: &str,
+        found: &mut Violations,
+    ) -> Result<Option<crate::domain::ids::PhoneNumberId>, Status> {
+        match self.flows.numbers.resolve(named) {
+            Ok(number) => Ok(Some(number)),
+            Err(error @ numbers::Error::Ambiguous { .. }) => {
+                found.add("phone_number_id", error.to_string());
+                Ok(None)
+            }
+            Err(numbers::Error::NumberNotConfigured(_)) if !found.is_empty() => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn send(
+        &self,
+        caller: &Caller,
+        request: v1::SendMessageRequest,
+    ) -> Result<v1::SendMessageResponse, Status> {
+        let mut found = Violations::default();
+        let outbound = convert::outbound(&request, &mut found);
+        let number = self.number(&request.phone_number_id, &mut found)?;
+        let (Some(outbound), Some(phone_number_id)) = (outbound, number) else {
+            return Err(status::invalid(found.into_inner()));
+        };
+        let message = OutboundMessage {
+            phone_number_id,
+            recipient: outbound.recipient,
+            reply_to: outbound.reply_to,
+            callback_data: request.callback_data,
+            content: outbound.content,
+        };
+        if request.validate_only {
+            return Ok(v1::SendMessageResponse {
+                state: v1::SendState::Validated.into(),
+                phone_number_id: message.phone_number_id.to_string(),
+                ..Default::default()
+            });
+        }
+        let sent = self.flows.send_message.send(caller, message).await?;
+        Ok(sent_to_pb(sent))
+    }
+
+    async fn mark(&self, request: v1::MarkMessageReadRequest) -> Result<v1::MarkMessageReadResponse, Status> {
+        let mut found = Violations::of_message("MarkMessageReadRequest", &request);
+        let number = self.number(&request.phone_number_id, &mut found)?;
+        let (Ok(message), Some(number)) = (MessageId::parse(&request.message_id), number) else {
+            return Err(status::invalid(found.into_inner()));
+        };
+        if !found.is_empty() {
+            return Err(status::invalid(found.into_inner()));
+        }
+        self.flows.mark_read.mark(&number, &message, request.typing_indicator).await?;
+        Ok(v1::MarkMessageReadResponse {})
+    }
+
+    async fn manage(&self, request: v1::ManageTemplateRequest) -> Result<v1::ManageTemplateResponse, Status> {
+        use v1::manage_template_request::Action;
+        use v1::manage_template_response::Result as Outcome;
+        let found = Violations::of_message("ManageTemplateRequest", &request);
+        let (action, true) = (request.action, found.is_empty()) else {
+            return Err(status::invalid(found.into_inner()));
+        };
+        let waba = self.flows.numbers.resolve_waba(&request.waba_id)?;
+        let outcome = match action {
+            Some(Action::Get(get)) => {
+                let template = self.flows.manage_template.get(&waba, &get.template_id).await?;
+                Outcome::Get(template_to_pb(template)?)
+            }
+            Some(Action::List(list)) => {
+                let query = convert::template_query(list);
+                let page = self.flows.manage_template.list(&waba, &query).await?;
+                let templates = page.templates.into_iter().map(template_to_pb).collect::<Result<_, _>>()?;
+                Outcome::List(v1::ListTemplatesResult { templates, next_page_token: page.next_page_token })
+            }
+            None => return Err(status::internal()),
+        };
+        Ok(v1::ManageTemplateResponse { result: Some(outcome) })
+    }
+
+    async fn subscribe(
+        &self,
+        caller: &Caller,
+        request: v1::SubscribeEventsRequest,
+        connection: Option<ConnectionInfo>,
+    ) -> Result<ResponseStream, Status> {
+        let subscription = subscription(request)?;
+        let on_stuck = Box::new(move || {
+            if let Some(connection) = connection {
+                connection.kill.kill();
+            }
+        });
+        let events = self.flows.deliver_events.open(caller, subscription, on_stuck).await?;
+        Ok(ResponseStream::new(events))
+    }
+}
+
+#[tonic::async_trait]
+impl GatewayService for Service {
+    async fn send_message(
+        &self,
+        request: Request<v1::SendMessageRequest>,
+    ) -> Result<Response<v1::SendMessageResponse>, Status> {
+        measured(SEND_MESSAGE, &request, async {
+            let caller = self.identify(&request)?;
+            self.send(&caller, request.get_ref().clone()).await.map(Response::new)
+        })
+        .await
+    }
+
+    async fn mark_message_read(
+        &self,
+        request: Request<v1::MarkMessageReadRequest>,
+    ) -> Result<Response<v1::MarkMessageReadResponse>, Status> {
+        measured(MARK_MESSAGE_READ, &request, async {
+            self.identify(&request)?;
+            self.mark(request.get_ref().clone()).await.map(Response::new)
+        })
+        .await
+    }
+
+    async fn manage_template(
+        &self,
+        request: Request<v1::ManageTemplateRequest>,
+    ) -> Result<Response<v1::ManageTemplateResponse>, Status> {
+        measured(action_method(request.get_ref()), &request, async {
+            self.identify(&request)?;
+            self.manage(request.get_ref().clone()).await.map(Response::new)
+        })
+        .await
+    }
+
+    type SubscribeEventsStream = ResponseStream;
+
+    async fn subscribe_events(
+        &self,
+        request: Request<v1::SubscribeEventsRequest>,
+    ) -> Result<Response<ResponseStream>, Status> {
+        measured(SUBSCRIBE_EVENTS, &request, async {
+            let caller = self.identify(&request)?;
+            let connection = request.extensions().get::<ConnectionInfo>().cloned();
+            self.subscribe(&caller, request.get_ref().clone(), connection).await.map(Response::new)
+        })
+        .await
+    }
+}
+
+/// Each action of `ManageTemplate` is a method of its own to metrics and traces.
+fn action_method(request: &v1::ManageTemplateRequest) -> &'static str {
+    use v1::manage_template_request::Action;
+    match request.action {
+        Some(Action::Get(_)) => "whatsapp.gateway.v1.GatewayService/ManageTemplate/get",
+        Some(Action::List(_)) => "whatsapp.gateway.v1.GatewayService/ManageTemplate/list",
+        None => MANAGE_TEMPLATE,
+    }
+}
+
+/// Runs one call in its span, and measures it.
+async fn measured<T, R>(
+    method: &'static str,
+    request: &Request<T>,
+    call: impl Future<Output = Result<R, Status>>,
+) -> Result<R, Status> {
+    let span = info_span!(
+        "rpc.server",
+        otel.name = method,
+        otel.kind = "server",
+        otel.status_code = Empty,
+        rpc.system.name = "grpc",
+        rpc.method = method,
+        rpc.response.status_code = Empty,
+        trace_id = Empty,
+    );
+    telemetry::begin_trace(&span, TraceContext::extract(request.metadata().as_ref()).as_ref());
+    let started = Instant::now();
+    let result = call.instrument(span.clone()).await;
+    let code = result.as_ref().err().map_or(Code::Ok, Status::code);
+    record(&span, code);
+    histogram!(
+        names::RPC_SERVER_CALL_DURATION,
+        names::RPC_METHOD => method,
+        names::RPC_STATUS => word(code),
+    )
+    .record(started.elapsed());
+    result
+}
+
+/// Only what is our fault is an error of the span: a caller's bad request is not (semantic conventions of RPC).
+fn record(span: &Span, code: Code) {
+    span.record("rpc.response.status_code", word(code));
+    if matches!(
+        code,
+        Code::Unknown
+            | Code::DeadlineExceeded
+            | Code::Unimplemented
+            | Code::Internal
+            | Code::Unavailable
+            | Code::DataLoss
+    ) {
+        span.record("otel.status_code", "ERROR");
+    }
+}
+
+/// The word of a status code, as metrics and traces write it.
+fn word(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
+fn subscription(request: v1::SubscribeEventsRequest) -> Result<Subscription, Status> {
+    let mut found = Violations::of_message("SubscribeEventsRequest", &request);
+    let start = start(request.start.as_ref(), &mut found)?;
+    let filter = convert::filter(request.filter.clone(), &mut found);
+    if !found.is_empty() {
+        return Err(status::invalid(found.into_inner()));
+    }
+    Ok(Subscription {
+        start,
+        filter,
+        view: match request.payload_view() {
+            v1::PayloadView::Unspecified | v1::PayloadView::Full => View::Full,
+            v1::PayloadView::Typed => View::Typed,
+            v1::PayloadView::Raw => View::Raw,
+        },
+        heartbeat_interval: convert::heartbeat_interval(request.heartbeat_interval),
+        on_expired: match request.on_expired_cursor() {
+            v1::OnExpiredCursor::Unspecified | v1::OnExpiredCursor::Fail => OnExpired::Fail,
+            v1::OnExpiredCursor::Earliest => OnExpired::Earliest,
+            v1::OnExpiredCursor::Latest => OnExpired::Latest,
+        },
+        batch_events_max: convert::batch_events_max(request.max_batch_events),
+        stop_when_caught_up: request.stop_when_caught_up,
+        client_id: request.client_id,
+    })
+}
+
+fn start(
+    start: Option<&v1::subscribe_events_request::Start>,
+    found: &mut Violations,
+) -> Result<Start, Status> {
+    use v1::subscribe_events_request::Start as Pb;
+    Ok(match start {
+        None => Start::Latest,
+        Some(Pb::Position(position)) => match v1::Position::try_from(*position) {
+            Ok(v1::Position::Earliest) => Start::Earliest,
+            // A number that is no position is among the violations already.
+            Ok(v1::Position::Unspecified | v1::Position::Latest) | Err(_) => Start::Latest,
+        },
+        Some(Pb::StartTime(time)) => {
+            let time = convert::time("start_time", *time, found);
+            time.map_or(Start::Latest, |time: SystemTime| Start::Time(time))
+        }
+        Some(Pb::AfterCursor(text)) => {
+            let cursor =
+                Cursor::decode(text).map_err(|error| status::malformed_cursor(&error.to_string()))?;
+            Start::After(cursor)
+        }
+    })
+}
+
+fn sent_to_pb(sent: Sent) -> v1::SendMessageResponse {
+    let Sent { receipt, tag, phone_number_id } = sent;
+    let state = match receipt.acceptance {
+        MessageAcceptance::Accepted => v1::SendState::Accepted,
+        MessageAcceptance::HeldForQualityAssessment => v1::SendState::Held,
+        MessageAcceptance::Paused => v1::SendState::Paused,
+    };
+    v1::SendMessageResponse {
+        message_id: receipt.message_id.as_str().to_owned(),
+        state: state.into(),
+        recipient: receipt.recipient.as_ref().map(convert::recipient_to_pb),
+        accept_time: Some(receipt.accept_time.into()),
+        send_tag: tag.as_str().to_owned(),
+        phone_number_id: phone_number_id.to_string(),
+    }
+}
+
+/// Reads Meta's description by name. One that cannot be read is still given as its JSON.
+fn template_to_pb(template: Template) -> Result<v1::TemplateDefinition, Status> {
+    let json = serde_json::from_str(&template.json).map_err(|_| status::internal())?;
+    let typed = from_json("TemplateDefinition", &json).map(|bytes| prost::Message::decode(bytes.as_slice()));
+    let mut definition = if let Ok(Ok(definition)) = typed {
+        definition
+    } else {
+        error!(template.id = template.id, "a template could not be typed; its JSON is given");
+        v1::TemplateDefinition { id: template.id, ..Default::default() }
+    };
+    definition.raw_json = template.json;
+    Ok(definition)
+}

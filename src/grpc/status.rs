@@ -1,0 +1,333 @@
+//! The only place that builds a status: every error of a flow → code, one reason, details.
+//!
+//! Three rules stand above the rest (see `ARCHITECTURE.md`): `UNAVAILABLE` means certainly not done; what may have gone
+//! out is `UNKNOWN`; Meta refusing our own credentials is never the caller's `UNAUTHENTICATED`.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+use crate::domain::failure::{Actor, Class, Failure, FieldViolation, MetaError, Reason};
+use crate::flows::deliver_events::{End, StartError};
+use crate::flows::{manage_template, mark_read, numbers, send_message};
+
+use super::callers;
+
+/// The domain of every `ErrorInfo`.
+const DOMAIN: &str = "whatsapp-gateway";
+/// Where the window rule is explained.
+const WINDOW_HELP_URL: &str =
+    "https://developers.facebook.com/docs/whatsapp/cloud-api/guides/send-message-templates";
+/// What a client that may try again should wait when nothing else is known.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
+
+/// A status in the making.
+struct Draft {
+    code: Code,
+    reason: Reason,
+    message: String,
+    metadata: HashMap<String, String>,
+    details: ErrorDetails,
+}
+
+impl Draft {
+    fn new(code: Code, reason: Reason, message: impl Into<String>) -> Self {
+        let (metadata, details) = (HashMap::new(), ErrorDetails::new());
+        Self { code, reason, message: message.into(), metadata, details }
+    }
+
+    fn actor(self, actor: Actor) -> Self {
+        self.with("actor", actor.as_str())
+    }
+
+    fn with(mut self, key: &str, value: impl Into<String>) -> Self {
+        self.metadata.insert(key.to_owned(), value.into());
+        self
+    }
+
+    fn retry_after(mut self, delay: Option<Duration>) -> Self {
+        if delay.is_some() {
+            self.details.set_retry_info(delay);
+        }
+        self
+    }
+
+    fn build(mut self) -> Status {
+        self.details.set_error_info(self.reason.as_str(), DOMAIN, self.metadata);
+        Status::with_error_details(self.code, self.message, self.details)
+    }
+}
+
+/// One or more fields break a rule.
+pub(super) fn invalid(violations: Vec<FieldViolation>) -> Status {
+    let listed: Vec<String> = violations.iter().map(|v| format!("{} {}", v.field, v.description)).collect();
+    let mut draft = Draft::new(Code::InvalidArgument, Reason::ValidationFailed, listed.join("; "));
+    for violation in violations {
+        draft.details.add_bad_request_violation(violation.field, violation.description);
+    }
+    draft.actor(Actor::Caller).build()
+}
+
+/// Nobody is known to call.
+pub(super) fn unauthenticated(error: callers::Error) -> Status {
+    Draft::new(Code::Unauthenticated, Reason::CallerUnauthenticated, error.to_string())
+        .actor(Actor::Caller)
+        .build()
+}
+
+/// The text is no cursor.
+pub(super) fn malformed_cursor(description: &str) -> Status {
+    let mut draft = Draft::new(Code::InvalidArgument, Reason::CursorMalformed, description);
+    draft.details.add_bad_request_violation("after_cursor", description);
+    draft.actor(Actor::Caller).build()
+}
+
+impl From<numbers::Error> for Status {
+    fn from(error: numbers::Error) -> Self {
+        let message = error.to_string();
+        match error {
+            numbers::Error::Ambiguous { field, .. } => {
+                invalid(vec![FieldViolation { field: field.to_owned(), description: message }])
+            }
+            numbers::Error::NumberNotConfigured(_) => {
+                Draft::new(Code::NotFound, Reason::PhoneNumberNotConfigured, message)
+                    .actor(Actor::Caller)
+                    .build()
+            }
+            numbers::Error::WabaNotConfigured(_) => {
+                Draft::new(Code::NotFound, Reason::WabaNotConfigured, message).actor(Actor::Caller).build()
+            }
+        }
+    }
+}
+
+impl From<send_message::Error> for Status {
+    fn from(error: send_message::Error) -> Self {
+        match error {
+            send_message::Error::Number(error) => error.into(),
+            send_message::Error::Failed { failure, tag } => {
+                let draft = failed(*failure);
+                let is_unknown = draft.reason == Reason::SendOutcomeUnknown;
+                if is_unknown { draft.with("send_tag", tag.as_str()).build() } else { draft.build() }
+            }
+            send_message::Error::Interrupted { tag } => {
+                let message = "the send was cut off by the end of the process; it may have gone out";
+                Draft::new(Code::Unknown, Reason::SendOutcomeUnknown, message)
+                    .actor(Actor::Caller)
+                    .with("send_tag", tag.as_str())
+                    .build()
+            }
+        }
+    }
+}
+
+impl From<mark_read::Error> for Status {
+    fn from(error: mark_read::Error) -> Self {
+        match error {
+            mark_read::Error::Number(error) => error.into(),
+            mark_read::Error::Failed(failure) => failed(*failure).build(),
+        }
+    }
+}
+
+impl From<manage_template::Error> for Status {
+    fn from(error: manage_template::Error) -> Self {
+        match error {
+            manage_template::Error::Number(error) => error.into(),
+            manage_template::Error::Failed(failure) => failed(*failure).build(),
+        }
+    }
+}
+
+impl From<StartError> for Status {
+    fn from(error: StartError) -> Self {
+        let message = error.to_string();
+        match error {
+            StartError::EpochMismatch { earliest_cursor, latest_cursor } => {
+                Draft::new(Code::FailedPrecondition, Reason::CursorEpochMismatch, message)
+                    .with("earliest_cursor", earliest_cursor)
+                    .with("latest_cursor", latest_cursor)
+                    .actor(Actor::Caller)
+            }
+            StartError::AheadOfLog { earliest_cursor, latest_cursor } => {
+                Draft::new(Code::FailedPrecondition, Reason::CursorAheadOfLog, message)
+                    .with("earliest_cursor", earliest_cursor)
+                    .with("latest_cursor", latest_cursor)
+                    .actor(Actor::Caller)
+            }
+            StartError::Expired { earliest_cursor, missing } => expired(earliest_cursor, missing),
+            StartError::TooManyStreams { streams_max } => {
+                let mut draft = Draft::new(Code::ResourceExhausted, Reason::StreamQuota, message);
+                draft
+                    .details
+                    .add_quota_failure_violation("streams", format!("at most {streams_max} open streams"));
+                draft.retry_after(Some(RETRY_DELAY)).actor(Actor::Caller)
+            }
+            StartError::Draining => draining(None),
+            StartError::Unreadable(_) => store_unavailable(None),
+        }
+        .build()
+    }
+}
+
+/// The status of a stream's end; `None` for an end that was asked for.
+pub(super) fn stream_end(end: End) -> Option<Status> {
+    let draft = match end {
+        End::CaughtUp => return None,
+        End::Draining { resume_cursor } => draining(Some(resume_cursor)),
+        End::Rotated { resume_cursor } => Draft::new(
+            Code::Unavailable,
+            Reason::StreamRotated,
+            "the stream has lived its time; open it again",
+        )
+        .with("resume_cursor", resume_cursor)
+        .retry_after(Some(Duration::ZERO)),
+        End::SlowConsumer { resume_cursor } => {
+            let message = "the subscriber did not read in time; resume with resume_cursor and read faster, or use \
+                           one connection per subscription";
+            Draft::new(Code::ResourceExhausted, Reason::SlowConsumer, message)
+                .with("resume_cursor", resume_cursor)
+                .retry_after(Some(RETRY_DELAY))
+                .actor(Actor::Caller)
+        }
+        End::Expired { earliest_cursor, missing } => expired(earliest_cursor, missing),
+        End::Unreadable { resume_cursor } => store_unavailable(Some(resume_cursor)),
+    };
+    Some(draft.build())
+}
+
+/// A stream that ended without a word: the task behind it was cut off.
+pub(super) fn stream_cut() -> Status {
+    draining(None).build()
+}
+
+/// A defect; the cause is in the log.
+pub(super) fn internal() -> Status {
+    let message = "the gateway failed; its log has the cause";
+    Draft::new(Code::Internal, Reason::Internal, message).actor(Actor::Operator).build()
+}
+
+fn draining(resume_cursor: Option<String>) -> Draft {
+    let message = "the gateway is shutting down; try again, the next one answers";
+    let draft = Draft::new(Code::Unavailable, Reason::ServerDraining, message).retry_after(Some(RETRY_DELAY));
+    resuming(draft, resume_cursor)
+}
+
+fn store_unavailable(resume_cursor: Option<String>) -> Draft {
+    let message = "the event log cannot be read at this moment";
+    let draft = Draft::new(Code::Unavailable, Reason::EventStoreUnavailable, message);
+    resuming(draft.retry_after(Some(RETRY_DELAY)).actor(Actor::Operator), resume_cursor)
+}
+
+fn resuming(draft: Draft, resume_cursor: Option<String>) -> Draft {
+    match resume_cursor {
+        Some(cursor) => draft.with("resume_cursor", cursor),
+        None => draft,
+    }
+}
+
+fn expired(earliest_cursor: String, missing: u64) -> Draft {
+    let message = format!("{missing} events after the cursor were removed by retention");
+    Draft::new(Code::OutOfRange, Reason::CursorExpired, message)
+        .with("earliest_cursor", earliest_cursor)
+        .with("missing_estimate", missing.to_string())
+        .actor(Actor::Caller)
+}
+
+fn failed(failure: Failure) -> Draft {
+    let Failure { verdict, message, meta } = failure;
+    let mut draft = Draft::new(code(verdict.class), verdict.reason, message)
+        .actor(verdict.actor)
+        .retry_after(verdict.retry.delay());
+    if let Some(MetaError { code, subcode, fbtrace_id, .. }) = meta {
+        let number = |n: Option<i64>| n.map(|n| n.to_string());
+        let known = [
+            ("meta_code", number(code)),
+            ("meta_subcode", number(subcode)),
+            ("fbtrace_id", Some(fbtrace_id)),
+        ];
+        for (key, value) in known {
+            if let Some(value) = value.filter(|value| !value.is_empty()) {
+                draft = draft.with(key, value);
+            }
+        }
+    }
+    explain(draft)
+}
+
+/// Details that belong to a reason.
+fn explain(mut draft: Draft) -> Draft {
+    let (message, reason) = (draft.message.clone(), draft.reason.as_str());
+    if draft.code == Code::FailedPrecondition {
+        draft.details.add_precondition_failure_violation(reason, "Cloud API", message);
+    } else if draft.code == Code::ResourceExhausted {
+        draft.details.add_quota_failure_violation(reason, message);
+    }
+    if draft.reason == Reason::WindowClosed {
+        draft.details.add_help_link("Outside the window only templates may be sent", WINDOW_HELP_URL);
+    }
+    draft
+}
+
+fn code(class: Class) -> Code {
+    match class {
+        Class::InvalidArgument => Code::InvalidArgument,
+        Class::NotFound => Code::NotFound,
+        Class::AlreadyExists => Code::AlreadyExists,
+        Class::FailedPrecondition => Code::FailedPrecondition,
+        Class::PermissionDenied => Code::PermissionDenied,
+        Class::ResourceExhausted => Code::ResourceExhausted,
+        Class::Aborted => Code::Aborted,
+        Class::OutOfRange => Code::OutOfRange,
+        Class::Unimplemented => Code::Unimplemented,
+        Class::Unavailable => Code::Unavailable,
+        Class::Unknown => Code::Unknown,
+        Class::Internal => Code::Internal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::v1::ErrorReason;
+    use crate::domain::failure::{Retry, Verdict};
+
+    #[test]
+    fn every_reason_is_published() {
+        for reason in Reason::ALL {
+            let published = ErrorReason::from_str_name(&format!("ERROR_REASON_{}", reason.as_str()));
+            assert!(published.is_some(), "{} is missing in error_reason.proto", reason.as_str());
+        }
+    }
+
+    #[test]
+    fn an_unknown_outcome_names_the_send() {
+        let verdict = Verdict {
+            class: Class::Unknown,
+            reason: Reason::SendOutcomeUnknown,
+            actor: Actor::Caller,
+            retry: Retry::Ambiguous,
+        };
+        let meta = MetaError { code: Some(131_000), fbtrace_id: "AbC".to_owned(), ..MetaError::default() };
+        let failure = Failure { verdict, message: "no answer".to_owned(), meta: Some(meta) };
+        let tag = crate::domain::message::SendTag::parse("AZ3kq0p2cXKkzqv1b5c-_w").unwrap();
+        let status = Status::from(send_message::Error::Failed { failure: Box::new(failure), tag });
+        assert_eq!(status.code(), Code::Unknown);
+        let info = status.get_details_error_info().unwrap();
+        assert_eq!((info.domain.as_str(), info.reason.as_str()), (DOMAIN, "SEND_OUTCOME_UNKNOWN"));
+        assert_eq!(info.metadata["send_tag"], "AZ3kq0p2cXKkzqv1b5c-_w");
+        assert_eq!(info.metadata["meta_code"], "131000");
+        assert!(status.get_details_retry_info().is_none());
+    }
+
+    #[test]
+    fn violations_are_listed() {
+        let violation =
+            FieldViolation { field: "text.body".to_owned(), description: "must not be empty".to_owned() };
+        let status = invalid(vec![violation]);
+        assert_eq!(status.message(), "text.body must not be empty");
+        assert_eq!(status.get_details_bad_request().unwrap().field_violations[0].field, "text.body");
+    }
+}

@@ -1,0 +1,147 @@
+//! What the log says of identities, windows and messages, kept under keys.
+//!
+//! Each is an idempotent projection: applying an event again changes nothing, and the position is written last. Values
+//! are short texts behind a version digit, so that a later version can tell them apart.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+
+use crate::clock::unix_ms;
+use crate::domain::conversation::Alias;
+use crate::domain::message_state::MessageState;
+use crate::domain::window::CustomerServiceWindow;
+
+use super::keyed_state::{Bucket, Entry, KeyedState, Put, StateError};
+
+const IDENTITIES: Bucket = Bucket::named("identities");
+const WINDOWS: Bucket = Bucket::named("windows");
+const MESSAGES: Bucket = Bucket::named("messages");
+const POSITIONS: Bucket = Bucket::named("positions");
+
+/// How long a window is remembered after the user's last message.
+const WINDOW_KEPT: Duration = Duration::from_hours(8 * 24);
+/// How long the state of a message is remembered after its last status; Meta tries to deliver for 30 days.
+const MESSAGE_KEPT: Duration = Duration::from_hours(35 * 24);
+
+/// The projections over the keyed state.
+#[derive(Debug, Clone)]
+pub struct Projections {
+    state: Arc<dyn KeyedState>,
+}
+
+/// Names a message: the business number and Meta's id.
+pub type MessageName = (String, String);
+
+/// What is known of a message that the business sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MessageRecord {
+    /// How far it has come.
+    pub state: MessageState,
+    /// When it came there, by Meta's clock.
+    pub time: SystemTime,
+    /// Its conversation.
+    pub conversation_key: String,
+}
+
+/// One change of a projection.
+#[derive(Debug)]
+pub enum Change {
+    /// A user's name got a conversation.
+    Identity(Alias, String),
+    /// A conversation's window moved.
+    Window(String, CustomerServiceWindow),
+    /// A message came further.
+    Message(MessageName, MessageRecord),
+}
+
+impl Projections {
+    /// Over this state.
+    pub fn new(state: Arc<dyn KeyedState>) -> Self {
+        Self { state }
+    }
+
+    /// The conversations known under these names, in their order.
+    pub async fn conversations(&self, aliases: &[Alias]) -> Result<Vec<Option<String>>, StateError> {
+        let keys: Vec<Bytes> =
+            aliases.iter().map(|a| Bytes::copy_from_slice(a.expose().as_bytes())).collect();
+        let entries = self.state.get_many(IDENTITIES, &keys).await?;
+        Ok(entries.iter().map(|entry| entry.as_ref().and_then(text).map(str::to_owned)).collect())
+    }
+
+    /// The windows of conversations, in their order; `None` where no message of the user is remembered.
+    pub async fn windows(&self, keys: &[String]) -> Result<Vec<Option<CustomerServiceWindow>>, StateError> {
+        let keys: Vec<Bytes> = keys.iter().map(|key| key.clone().into()).collect();
+        let entries = self.state.get_many(WINDOWS, &keys).await?;
+        Ok(entries.iter().map(|entry| entry.as_ref().and_then(text).and_then(read_window)).collect())
+    }
+
+    /// What is known of messages, in their order.
+    pub async fn messages(&self, ids: &[MessageName]) -> Result<Vec<Option<MessageRecord>>, StateError> {
+        let keys: Vec<Bytes> = ids.iter().map(|id| message_key(id).into()).collect();
+        let entries = self.state.get_many(MESSAGES, &keys).await?;
+        Ok(entries.iter().map(|entry| entry.as_ref().and_then(text).and_then(read_message)).collect())
+    }
+
+    /// Up to which event of the log with this epoch everything was applied.
+    pub async fn position(&self, epoch: [u8; 8]) -> Result<u64, StateError> {
+        let entry = self.state.get(POSITIONS, &epoch).await?;
+        Ok(entry.as_ref().and_then(text).and_then(|position| position.parse().ok()).unwrap_or(0))
+    }
+
+    /// Applies changes and then moves the position. An identity that is there already stays: a conversation's key never
+    /// changes.
+    pub async fn apply(&self, changes: Vec<Change>, epoch: [u8; 8], position: u64) -> Result<(), StateError> {
+        let mut puts: Vec<Put> = changes.iter().map(to_put).collect();
+        puts.push(put(POSITIONS, &epoch, &position.to_string(), None));
+        self.state.put_all(puts).await
+    }
+}
+
+fn to_put(change: &Change) -> Put {
+    match change {
+        Change::Identity(alias, key) => put(IDENTITIES, alias.expose().as_bytes(), key, None),
+        Change::Window(conversation_key, window) => {
+            let text = unix_ms(window.last_inbound).to_string();
+            put(WINDOWS, conversation_key.as_bytes(), &text, Some(window.last_inbound + WINDOW_KEPT))
+        }
+        Change::Message(name, record) => {
+            let MessageRecord { state, time, conversation_key } = record;
+            let text = format!("{} {} {conversation_key}", state.as_str(), unix_ms(*time));
+            put(MESSAGES, message_key(name).as_bytes(), &text, Some(*time + MESSAGE_KEPT))
+        }
+    }
+}
+
+fn put(bucket: Bucket, key: &[u8], text: &str, expires: Option<SystemTime>) -> Put {
+    let value = format!("1{text}");
+    Put { bucket, key: Bytes::copy_from_slice(key), value: value.into(), expire_at_ms: expires.map(unix_ms) }
+}
+
+/// The text behind version 1; values of a version that this one does not know count as absent.
+fn text(entry: &Entry) -> Option<&str> {
+    std::str::from_utf8(&entry.value).ok()?.strip_prefix('1')
+}
+
+fn message_key((number, message_id): &MessageName) -> String {
+    format!("{number}:{message_id}")
+}
+
+fn from_ms(text: &str) -> Option<SystemTime> {
+    Some(SystemTime::UNIX_EPOCH + Duration::from_millis(text.parse().ok()?))
+}
+
+fn read_window(text: &str) -> Option<CustomerServiceWindow> {
+    Some(CustomerServiceWindow { last_inbound: from_ms(text)? })
+}
+
+fn read_message(text: &str) -> Option<MessageRecord> {
+    let (state, rest) = text.split_once(' ')?;
+    let (time, conversation_key) = rest.split_once(' ')?;
+    Some(MessageRecord {
+        state: MessageState::from_status(state)?,
+        time: from_ms(time)?,
+        conversation_key: conversation_key.to_owned(),
+    })
+}
