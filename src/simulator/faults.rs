@@ -53,7 +53,7 @@ pub(super) struct Fault {
     /// Answered with any status and body instead of being carried out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) http: Option<HttpFault>,
-    /// Waits so long before anything else.
+    /// The answer comes so much later; what was asked happens at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) delay_ms: Option<u64>,
     /// Read, not carried out, never answered.

@@ -108,7 +108,8 @@ pub(super) async fn serve(world: &World, connection: &Connection, request: Reque
 
 /// The client went away, or sent too much; nothing of it counts.
 fn incomplete(world: &World, parts: &http::request::Parts, is_too_large: bool) -> Response {
-    let body = RecordedBody::Incomplete(media::UPLOAD_BYTES_MAX as u64 * u64::from(is_too_large));
+    let reason = if is_too_large { "too large" } else { "the connection ended" };
+    let body = RecordedBody::Incomplete(reason);
     let recorded = Recorded::new(world.now(), parts, body);
     world.state().requests.push(recorded, 0);
     StatusCode::PAYLOAD_TOO_LARGE.into_response()
@@ -156,52 +157,48 @@ fn subject<'a>(call: &'a Call, parts: &'a http::request::Parts) -> Subject<'a> {
     }
 }
 
+/// Carries a call out, unless a fault forbids it, and waits before the answer if a fault asks for it: a
+/// client that gives up in between has sent its message all the same.
 async fn answer(
     world: &World,
     parts: &http::request::Parts,
     mut call: Call,
     fault: Option<TakenFault>,
 ) -> Result<Response, Silence> {
-    let mut cut_after = false;
-    if let Some(TakenFault { fault, shape }) = fault {
-        call.shape = shape;
-        if let Some(delay) = fault.delay_ms {
-            tokio::time::sleep(Duration::from_millis(delay)).await;
-        }
-        if fault.stall {
-            return Err(Silence::Stall);
-        }
-        match fault.cut {
-            Some(Cut::BeforeAcceptance) => return Err(Silence::Cut),
-            Some(Cut::AfterAcceptance) => cut_after = true,
-            None => {}
-        }
-        if let Some(response) = faulty_response(world, &call, &fault) {
-            return Ok(response);
-        }
+    let Some(TakenFault { fault, shape }) = fault else { return carry_out(world, parts, &call).await };
+    call.shape = shape;
+    let answer = match fault.cut {
+        _ if fault.stall => Err(Silence::Stall),
+        Some(Cut::BeforeAcceptance) => Err(Silence::Cut),
+        Some(Cut::AfterAcceptance) => carry_out(world, parts, &call).await.and(Err(Silence::Cut)),
+        None => match faulty_response(world, &call, &fault) {
+            Some(response) => Ok(response),
+            None => carry_out(world, parts, &call).await,
+        },
+    };
+    if let Some(delay) = fault.delay_ms {
+        tokio::time::sleep(Duration::from_millis(delay)).await;
     }
+    answer
+}
+
+async fn carry_out(world: &World, parts: &http::request::Parts, call: &Call) -> Result<Response, Silence> {
     let reply = authorize(world, &parts.headers).and_then(|()| {
-        if parts.uri.path() == DOWNLOAD_PATH {
-            media_api::download(world, &call)
-        } else {
-            route(world, &call)
-        }
+        let is_download = parts.uri.path() == DOWNLOAD_PATH;
+        if is_download { media_api::download(world, call) } else { route(world, call) }
     });
-    if cut_after {
-        return Err(Silence::Cut);
-    }
     match reply {
-        Ok(Reply::Json(body)) => Ok(respond(world, &call, StatusCode::OK, &body)),
+        Ok(Reply::Json(body)) => Ok(respond(world, call, StatusCode::OK, &body)),
         Ok(Reply::Late(delay, body)) => {
             tokio::time::sleep(delay).await;
-            Ok(respond(world, &call, StatusCode::OK, &body))
+            Ok(respond(world, call, StatusCode::OK, &body))
         }
         Ok(Reply::Bytes { content_type, content }) => {
             Ok(([(CONTENT_TYPE, content_type)], content).into_response())
         }
         Ok(Reply::Cut) => Err(Silence::Cut),
         Ok(Reply::Never) => Err(Silence::Stall),
-        Err(error) => Ok(refuse(world, &call, &error)),
+        Err(error) => Ok(refuse(world, call, &error)),
     }
 }
 

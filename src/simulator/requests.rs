@@ -42,8 +42,8 @@ pub(super) enum Body {
     },
     /// A form: text parts as they are, files by size and checksum.
     Form(Value),
-    /// The connection ended first.
-    Incomplete(u64),
+    /// Not all of it came, for this reason.
+    Incomplete(&'static str),
 }
 
 /// The record.
@@ -130,7 +130,7 @@ impl Recorded {
             Body::Json(body) => ("body", body.clone()),
             Body::Bytes { bytes, sha256 } => ("raw", json!({ "bytes": bytes, "sha256": sha256 })),
             Body::Form(parts) => ("parts", parts.clone()),
-            Body::Incomplete(bytes) => ("incomplete", json!({ "bytes": bytes })),
+            Body::Incomplete(reason) => ("incomplete", json!(reason)),
         };
         if let Some(fields) = shown.as_object_mut() {
             fields.insert(key.to_owned(), body);
