@@ -1,1 +1,16 @@
-fn main() {}
+//! The integration tests, as one binary: the real gateway process over real sockets.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::missing_panics_doc,
+    missing_docs,
+    unreachable_pub,
+    reason = "test helpers fail loudly; their names are their documentation"
+)]
+
+#[path = "../support/support.rs"]
+mod support;
+
+mod smoke;

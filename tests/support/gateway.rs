@@ -1,0 +1,206 @@
+//! A gateway process.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+use tonic::transport::{Channel, Endpoint};
+use whatsapp_gateway::contract::v1;
+use whatsapp_gateway::contract::v1::gateway_service_client::GatewayServiceClient;
+
+use super::webhook;
+
+pub type Client = GatewayServiceClient<Channel>;
+
+/// How long a process may take to start or to end.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What to start. The default is `dev` with everything on free ports.
+#[derive(Debug, Default)]
+pub struct Builder {
+    arguments: Vec<String>,
+    environment: Vec<(String, String)>,
+    data_dir: Option<PathBuf>,
+}
+
+/// A running gateway. It is killed when it goes out of scope; its log stays in its folder until then.
+#[derive(Debug)]
+pub struct Gateway {
+    pub child: Child,
+    /// The line it printed when it was ready.
+    pub ready: Value,
+    pub data_dir: PathBuf,
+    pub log_file: PathBuf,
+    pub http: reqwest::Client,
+    _folder: TempDir,
+}
+
+impl Builder {
+    /// Sets an environment variable, such as `WHATSAPP_GATEWAY__EVENTS__SEND_TIMEOUT`.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Adds an argument of `dev`, or replaces the command: `serve --config …`.
+    pub fn arguments(mut self, arguments: &[&str]) -> Self {
+        self.arguments.extend(arguments.iter().map(|a| (*a).to_owned()));
+        self
+    }
+
+    /// Uses a folder that outlives the process.
+    pub fn data_dir(mut self, path: &Path) -> Self {
+        self.data_dir = Some(path.to_owned());
+        self
+    }
+
+    /// Starts it and waits until it is ready.
+    pub async fn start(self) -> Gateway {
+        let log = |gateway: &Path| std::fs::read_to_string(gateway).unwrap_or_default();
+        let (mut child, folder, data_dir, log_file) = self.spawn();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let line = timeout(PATIENCE, lines.next_line()).await.expect("not ready in time").unwrap();
+        let line = line.unwrap_or_else(|| panic!("it ended before it was ready:\n{}", log(&log_file)));
+        let ready: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(ready["ready"], true);
+        let http = reqwest::Client::builder().timeout(PATIENCE).no_proxy().build().unwrap();
+        Gateway { child, ready, data_dir, log_file, http, _folder: folder }
+    }
+
+    /// Starts it and waits until it ends by itself; returns its exit code and what it wrote to stderr.
+    pub async fn run_to_end(self) -> (Option<i32>, String) {
+        let (mut child, folder, _, log_file) = self.spawn();
+        let status = timeout(PATIENCE, child.wait()).await.expect("it did not end").unwrap();
+        let log = std::fs::read_to_string(log_file).unwrap();
+        drop(folder);
+        (status.code(), log)
+    }
+
+    fn spawn(self) -> (Child, TempDir, PathBuf, PathBuf) {
+        let folder = TempDir::new().unwrap();
+        let data_dir = self.data_dir.unwrap_or_else(|| folder.path().join("data"));
+        let log_file = folder.path().join("stderr.log");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_whatsapp-gateway"));
+        if self.arguments.first().is_none_or(|first| first.starts_with("--")) {
+            command.arg("dev").arg("--data-dir").arg(&data_dir);
+            for port in ["--grpc-listen", "--webhook-listen", "--admin-listen", "--simulator-listen"] {
+                command.args([port, "127.0.0.1:0"]);
+            }
+        }
+        command
+            .args(&self.arguments)
+            .envs(self.environment)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(std::fs::File::create(&log_file).unwrap())
+            .kill_on_drop(true);
+        (command.spawn().unwrap(), folder, data_dir, log_file)
+    }
+}
+
+impl Gateway {
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// `dev` with everything on free ports.
+    pub async fn dev() -> Self {
+        Self::builder().start().await
+    }
+
+    /// The address of a port: `grpc`, `webhook`, `admin` or `simulator`.
+    pub fn address(&self, port: &str) -> &str {
+        self.ready[port].as_str().unwrap_or_else(|| panic!("no port {port}"))
+    }
+
+    /// A client on a connection of its own.
+    pub async fn client(&self) -> Client {
+        let endpoint = Endpoint::from_shared(format!("http://{}", self.address("grpc"))).unwrap();
+        GatewayServiceClient::new(endpoint.connect().await.unwrap())
+            .max_decoding_message_size(8 * 1024 * 1024)
+    }
+
+    /// Posts a body with a valid signature of the `dev` account; returns the HTTP status.
+    pub async fn post_webhook(&self, body: impl Into<Vec<u8>>) -> u16 {
+        let body = body.into();
+        let signature = webhook::signature(&body);
+        self.post_webhook_signed(body, Some(&signature)).await
+    }
+
+    /// Posts a body with this signature header, or none.
+    pub async fn post_webhook_signed(&self, body: Vec<u8>, signature: Option<&str>) -> u16 {
+        let mut request = self.http.post(format!("http://{}/webhook", self.address("webhook"))).body(body);
+        if let Some(signature) = signature {
+            request = request.header("x-hub-signature-256", signature);
+        }
+        request.send().await.unwrap().status().as_u16()
+    }
+
+    /// Posts JSON to a control path of the simulator, such as `messages`; returns the answer.
+    pub async fn simulate(&self, path: &str, json: &Value) -> Value {
+        let url = format!("http://{}/_simulator/{path}", self.address("simulator"));
+        let response = self.http.post(url).body(json.to_string()).send().await.unwrap();
+        let status = response.status();
+        let text = response.text().await.unwrap();
+        assert!(status.is_success(), "{path}: {status} {text}");
+        serde_json::from_str(&text).unwrap_or(Value::Null)
+    }
+
+    /// Gets a control path of the simulator, such as `requests?path=/messages`.
+    pub async fn simulator(&self, path: &str) -> Value {
+        let url = format!("http://{}/_simulator/{path}", self.address("simulator"));
+        serde_json::from_str(&self.http.get(url).send().await.unwrap().text().await.unwrap()).unwrap()
+    }
+
+    /// Gets a path of the admin port; returns the status and the text.
+    pub async fn admin(&self, path: &str) -> (u16, String) {
+        let response = self.http.get(format!("http://{}{path}", self.address("admin"))).send().await.unwrap();
+        (response.status().as_u16(), response.text().await.unwrap())
+    }
+
+    /// Every event that is stored, from the earliest on.
+    pub async fn events(&self) -> Vec<v1::Event> {
+        let request = v1::SubscribeEventsRequest {
+            start: Some(v1::subscribe_events_request::Start::Position(v1::Position::Earliest.into())),
+            stop_when_caught_up: true,
+            max_batch_events: 256,
+            ..Default::default()
+        };
+        let mut frames = self.client().await.subscribe_events(request).await.unwrap().into_inner();
+        let mut events = Vec::new();
+        while let Some(frame) = timeout(PATIENCE, frames.message()).await.expect("no frame in time").unwrap()
+        {
+            if let Some(v1::subscribe_events_response::Frame::Events(batch)) = frame.frame {
+                events.extend(batch.events.into_iter().map(|received| received.event.unwrap()));
+            }
+        }
+        events
+    }
+
+    /// Sends SIGTERM and waits for the end; returns the exit code.
+    pub async fn terminate(&mut self) -> Option<i32> {
+        let pid = rustix::process::Pid::from_raw(i32::try_from(self.child.id().unwrap()).unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.wait().await
+    }
+
+    /// Waits for the end; returns the exit code.
+    pub async fn wait(&mut self) -> Option<i32> {
+        timeout(PATIENCE, self.child.wait()).await.expect("it did not end").unwrap().code()
+    }
+
+    /// kill -9, and waits until it is gone.
+    pub async fn kill(&mut self) {
+        self.child.kill().await.unwrap();
+    }
+
+    /// What it wrote to stderr so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log_file).unwrap()
+    }
+}
