@@ -20,9 +20,10 @@ use super::error_code::{Operation, ambiguous, verdict};
 use crate::clock::SharedClock;
 
 /// Bytes of an answer at most. A page of 100 templates with all their components stays far below.
+const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
+
 /// How long an idle connection is kept. Meta closes them without notice, so not for long.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
-const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Histogram of the time a call takes, in seconds; labels `server_address`, `url_template`,
 /// `http_request_method` and `http_response_status_class` (`none` without an answer).
@@ -31,9 +32,9 @@ pub const REQUEST_DURATION: &str = "http_client_request_duration_seconds";
 /// Why a client cannot be built.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    /// The configuration is wrong.
-    #[error("{}", .0.join("; "))]
-    Config(Vec<String>),
+    /// The URL of the Graph API is none.
+    #[error("cloud_api.graph_url: must be an http or https URL without query, fragment and user")]
+    GraphUrl,
     /// TLS cannot be set up.
     #[error("the HTTP client cannot be built: {0}")]
     Http(String),
@@ -50,14 +51,16 @@ pub struct Client {
 impl Client {
     /// Builds a client. Connects to nothing yet.
     pub fn new(config: &Config, clock: SharedClock) -> Result<Self, BuildError> {
-        let problems: Vec<String> = Vec::new();
-        let (true, Some(mut graph)) = (problems.is_empty(), base_url(&config.graph_url)) else {
-            return Err(BuildError::Config(problems));
-        };
+        let mut graph = base_url(&config.graph_url).ok_or(BuildError::GraphUrl)?;
         if let Ok(mut path) = graph.path_segments_mut() {
             path.pop_if_empty().push(&config.version);
         }
-        let http = reqwest::Client::builder()
+        let mut builder = reqwest::Client::builder();
+        if is_loopback(&graph) {
+            // A simulator beside us is never behind the proxy of the environment.
+            builder = builder.no_proxy();
+        }
+        let http = builder
             .user_agent(concat!("whatsapp-gateway/", env!("CARGO_PKG_VERSION")))
             .http1_only()
             .redirect(reqwest::redirect::Policy::none())
@@ -159,6 +162,15 @@ pub(super) struct Call<'a> {
 }
 
 /// A value that the library marks as sensitive, so that it never prints it.
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
 fn authorization(access_token: &SecretString) -> Result<HeaderValue, Error> {
     let value = HeaderValue::from_str(&format!("Bearer {}", access_token.expose_secret()));
     let mut value = value.map_err(|_| Error::NotSent {

@@ -17,7 +17,7 @@ pub struct Config {
     pub connect_timeout: Duration,
     /// Time for a whole call, from the first byte to the last.
     pub request_timeout: Duration,
-    /// Hosts that may be asked for media with the access token; a leading dot stands for every host below.
+    /// Hosts that may be asked for media with the access token.
     pub media_hosts: Vec<String>,
     /// Idle connections that are kept per host.
     pub idle_connections_max: usize,

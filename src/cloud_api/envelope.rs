@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use crate::domain::failure::{Class, MetaError, Reason, Retry, Verdict};
 
-/// Seconds that a header may ask us to wait at most; whoever says more is mistaken.
-const HEADER_WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// Time that a header may ask us to wait at most; whoever says more is mistaken.
+const HEADER_WAIT_MAX: Duration = Duration::from_hours(24);
 
 /// An error answer.
 #[derive(Debug)]
@@ -150,7 +150,7 @@ mod tests {
         assert_eq!(delay(80_007, "x-business-use-case-usage", &usage(7)), wait(420));
         assert_eq!(
             delay(80_007, "x-business-use-case-usage", &usage(0)),
-            Retry::Backoff(Duration::from_secs(60))
+            Retry::Backoff(Duration::from_mins(1))
         );
         assert_eq!(
             delay(130_429, "x-business-use-case-usage", &usage(7)),
@@ -158,7 +158,7 @@ mod tests {
         );
         assert_eq!(
             delay(80_007, "x-business-use-case-usage", "nonsense"),
-            Retry::Backoff(Duration::from_secs(60))
+            Retry::Backoff(Duration::from_mins(1))
         );
         assert_eq!(delay(130_429, "retry-after", "5"), wait(5));
         assert_eq!(delay(130_429, "retry-after", "99999999"), wait(86_400));

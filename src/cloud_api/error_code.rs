@@ -1,4 +1,4 @@
-//! What Meta's error codes mean: one table ([`table`]) and the rules that stand above it.
+//! What Meta's error codes mean: one table (`error_code/table.rs`) and the rules that stand above it.
 //!
 //! The reference recommends a gRPC code per row (5.2 to 5.10). Three rules outrank it:
 //!
@@ -112,7 +112,7 @@ fn refusal(row: &Row) -> Verdict {
 
 /// Reference 5.1, "Unknown code", under the three rules.
 fn unlisted(http_status: u16, is_transient: bool, operation: Operation) -> Verdict {
-    let minute = Duration::from_secs(60);
+    let minute = Duration::from_mins(1);
     let (class, reason, actor, retry) = match http_status {
         _ if is_transient => return ambiguous(operation),
         401 | 403 => {

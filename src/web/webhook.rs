@@ -113,7 +113,10 @@ async fn deliver(port: &Port, request: Request) -> Response {
     let body = match read_body(port, body).await {
         Ok(body) => body,
         Err(status) => {
-            return outcome(if status == StatusCode::PAYLOAD_TOO_LARGE { "too_large" } else { "cut" }, status);
+            return outcome(
+                if status == StatusCode::PAYLOAD_TOO_LARGE { "too_large" } else { "cut" },
+                status,
+            );
         }
     };
     let signature = parts.headers.get(SIGNATURE_HEADER).map(header::HeaderValue::as_bytes);

@@ -18,7 +18,7 @@ fn send() -> Call<'static> {
         operation: Operation::Send,
         method: Method::POST,
         template: "/{phone_number_id}/messages",
-        path: &["1065", "messages"],
+        path: &["106540352242922", "messages"],
         query: &[],
         body: Some(Bytes::from_static(b"{\"to\":\"+16505551234\"}")),
     }
@@ -56,7 +56,7 @@ async fn a_request_carries_what_it_must_and_nothing_else() {
     let request = peer.finish();
     let (head, body) = request.split_once("\r\n\r\n").unwrap();
     let mut lines: Vec<String> = head.lines().map(str::to_lowercase).collect();
-    assert_eq!(lines.remove(0), "post /v25.0/1065/messages http/1.1");
+    assert_eq!(lines.remove(0), "post /v25.0/106540352242922/messages http/1.1");
     lines.sort();
     let names: Vec<_> = lines.iter().map(|line| line.split(':').next().unwrap()).collect();
     assert_eq!(names, ["accept", "authorization", "content-length", "content-type", "host", "user-agent"]);
@@ -103,7 +103,7 @@ async fn nothing_is_sent_before_the_handshake_is_done() {
     let error = client.call(&token(), send()).await.unwrap_err();
     assert!(matches!(error, Error::NotSent { .. }), "{error:?}");
     let request_timeout = Duration::from_millis(100);
-    let config = Config { request_timeout, connect_timeout: Duration::from_secs(60), ..config };
+    let config = Config { request_timeout, connect_timeout: Duration::from_mins(1), ..config };
     let peer = Peer::start(|mut stream| peer::read_all(&mut stream));
     let config = Config { graph_url: peer.url().replace("http:", "https:"), ..config };
     let client = Client::new(&config, ManualClock::new(SystemTime::UNIX_EPOCH)).unwrap();
@@ -227,7 +227,7 @@ async fn a_read_is_unavailable_where_a_send_is_unknown() {
 async fn an_endless_answer_is_cut() {
     let peer = Peer::start(|mut stream| {
         let head = read_head(&mut stream);
-        let chunk = [b'x'; 64 * 1024];
+        let chunk = vec![b'x'; 64 * 1024];
         let mut result = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n");
         while result.is_ok() {
             result = stream.write_all(&chunk);
@@ -236,6 +236,13 @@ async fn an_endless_answer_is_cut() {
     });
     let error = outcome(&peer, read()).await.unwrap_err();
     assert!(error.to_string().contains("longer than"), "{error}");
+}
+
+#[test]
+fn the_token_is_marked_so_that_nobody_prints_it() {
+    let value = authorization(&token()).unwrap();
+    assert!(value.is_sensitive());
+    assert!(!format!("{value:?}").contains("secret-token"));
 }
 
 #[tokio::test]
@@ -247,9 +254,9 @@ async fn a_token_that_no_header_can_hold_is_not_sent() {
 
 #[test]
 fn a_wrong_configuration_builds_no_client() {
-    let config = Config { version: "latest".to_owned(), ..Config::default() };
+    let config = Config { graph_url: "graph.facebook.com".to_owned(), ..Config::default() };
     let error = Client::new(&config, ManualClock::new(SystemTime::UNIX_EPOCH)).unwrap_err();
-    assert_eq!(error.to_string(), "version: must look like v25.0");
+    assert!(error.to_string().starts_with("cloud_api.graph_url: "), "{error}");
 }
 
 /// Collects what a subscriber prints.
@@ -277,6 +284,9 @@ async fn the_span_names_the_call_and_nobody() {
         .with_writer(move || writer.clone())
         .finish();
     let _guard = tracing::subscriber::set_default(subscriber);
+    // While a process has one dispatcher, tracing asks the thread that meets a span first whether anybody
+    // listens, and remembers its "no" for all; the other tests have no listener. With two it asks both.
+    let _second = tracing::Dispatch::new(tracing_subscriber::registry());
     let peer = Peer::start(|mut stream| {
         let request = read_request(&mut stream);
         let body = r#"{"error":{"code":131030,"message":"to +16505551234","fbtrace_id":"AI5"}}"#;
@@ -288,7 +298,7 @@ async fn the_span_names_the_call_and_nobody() {
     for part in ["cloud_api.request", "/{phone_number_id}/messages", "=400", "=131030", "AI5"] {
         assert!(text.contains(part), "{part} is missing in {text}");
     }
-    for private in ["1065", "16505551234", "secret-token"] {
+    for private in ["106540352242922", "16505551234", "secret-token"] {
         assert!(!text.contains(private), "{private} is in {text}");
         assert!(!error.to_string().contains(private));
     }

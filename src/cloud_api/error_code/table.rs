@@ -1,5 +1,7 @@
 //! Every code of reference section 5, one row each, in the order of the reference.
 
+#![expect(clippy::unreadable_literal, reason = "people search for a code as Meta writes it")]
+
 use crate::domain::failure::{Actor, Class, Reason};
 
 /// What the reference says about trying again (5.1, "Retry").

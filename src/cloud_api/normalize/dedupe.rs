@@ -79,7 +79,9 @@ fn add_list(hash: &mut Sha256, text: &str) -> Option<()> {
     let list: Vec<&RawValue> = serde_json::from_str(text).ok()?;
     hash.update(b"[");
     hash.update(length(list.len()));
-    list.into_iter().for_each(|element| add_canonical(hash, element.get()));
+    for element in list {
+        add_canonical(hash, element.get());
+    }
     Some(())
 }
 
