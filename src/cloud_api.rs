@@ -20,6 +20,6 @@ pub mod normalize;
 pub mod signature;
 mod webhook;
 
-pub use client::{BuildError, Client, REQUEST_DURATION};
+pub use client::{BuildError, Client};
 pub use config::Config;
 pub use error::Error;

@@ -18,16 +18,13 @@ use super::envelope::{ErrorAnswer, with_stated_delay};
 use super::error::{Error, causes};
 use super::error_code::{Operation, ambiguous, verdict};
 use crate::clock::SharedClock;
+use crate::telemetry::names;
 
 /// Bytes of an answer at most. A page of 100 templates with all their components stays far below.
 const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// How long an idle connection is kept. Meta closes them without notice, so not for long.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
-
-/// Histogram of the time a call takes, in seconds; labels `server_address`, `url_template`,
-/// `http_request_method` and `http_response_status_class` (`none` without an answer).
-pub const REQUEST_DURATION: &str = "http_client_request_duration_seconds";
 
 /// Why a client cannot be built.
 #[derive(Debug, thiserror::Error)]
@@ -138,11 +135,11 @@ impl Client {
 
     fn observe(&self, template: &'static str, method: &Method, status_class: &'static str, time: Duration) {
         metrics::histogram!(
-            REQUEST_DURATION,
-            "server_address" => self.graph.host_str().unwrap_or_default().to_owned(),
-            "url_template" => template,
-            "http_request_method" => method.as_str().to_owned(),
-            "http_response_status_class" => status_class,
+            names::HTTP_CLIENT_REQUEST_DURATION,
+            names::SERVER_ADDRESS => self.graph.host_str().unwrap_or_default().to_owned(),
+            names::URL_TEMPLATE => template,
+            names::HTTP_METHOD => method.as_str().to_owned(),
+            names::HTTP_STATUS_CLASS => status_class,
         )
         .record(time.as_secs_f64());
     }

@@ -1,4 +1,4 @@
-//! The current [`Snapshot`], and its replacement when a secret file changes.
+//! The replacement of the tenants' snapshot when a secret file changes.
 
 use std::time::Duration;
 

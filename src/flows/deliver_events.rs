@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use metrics::gauge;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{Instrument, info_span};
 use uuid::Uuid;
@@ -22,6 +23,7 @@ use crate::domain::filter::EventFilter;
 use crate::lifecycle::Shutdown;
 use crate::storage::event_log::{EventLog, ReadError};
 pub use crate::storage::events::View;
+use crate::telemetry::names;
 
 pub use start::StartError;
 
@@ -177,6 +179,20 @@ pub enum End {
     },
 }
 
+impl End {
+    /// A word for metrics.
+    fn word(&self) -> &'static str {
+        match self {
+            Self::CaughtUp => "caught_up",
+            Self::Draining { .. } => "draining",
+            Self::Rotated { .. } => "rotated",
+            Self::SlowConsumer { .. } => "slow_consumer",
+            Self::Expired { .. } => "expired",
+            Self::Unreadable { .. } => "unreadable",
+        }
+    }
+}
+
 /// An open stream: frames until there are no more, then how it ended.
 #[derive(Debug)]
 pub struct EventStream {
@@ -241,11 +257,6 @@ impl DeliverEvents {
         drop(self.shutdown.spawn_request(work));
         Ok(EventStream { frames, end, _taken: taken_tx, _place: place })
     }
-
-    /// Streams that are open.
-    pub fn open_streams(&self) -> usize {
-        self.open.load(Ordering::Relaxed)
-    }
 }
 
 /// A place among the open streams.
@@ -256,7 +267,10 @@ impl Place {
     fn take(open: &Arc<AtomicUsize>, streams_max: usize) -> Result<Self, StartError> {
         let claim = |count: usize| (count < streams_max).then_some(count + 1);
         match open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, claim) {
-            Ok(_) => Ok(Self(Arc::clone(open))),
+            Ok(_) => {
+                gauge!(names::EVENT_STREAMS).increment(1.0);
+                Ok(Self(Arc::clone(open)))
+            }
             Err(_) => Err(StartError::TooManyStreams { streams_max }),
         }
     }
@@ -265,6 +279,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+        gauge!(names::EVENT_STREAMS).decrement(1.0);
     }
 }
 

@@ -5,18 +5,36 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use metrics::counter;
 use tracing::{Instrument, info, info_span, warn};
 use uuid::Uuid;
 
 use crate::cloud_api::{self, Client};
 use crate::domain::caller::Caller;
-use crate::domain::failure::Failure;
+use crate::domain::failure::{Failure, Reason};
 use crate::domain::ids::PhoneNumberId;
 use crate::domain::message::{OutboundMessage, Receipt, SendTag};
 use crate::lifecycle::Shutdown;
+use crate::telemetry::names;
 
 use super::cloud_failure::failure;
 use super::numbers::{self, Numbers};
+
+/// Kinds of content, for metrics.
+const KINDS: [&str; 12] = [
+    "text",
+    "image",
+    "video",
+    "audio",
+    "document",
+    "sticker",
+    "template",
+    "location",
+    "contacts",
+    "reaction",
+    "interactive",
+    "pin",
+];
 
 /// Sends messages.
 #[derive(Debug, Clone)]
@@ -83,7 +101,7 @@ impl SendMessage {
             let tag = tag.clone();
             async move {
                 let result = client.send_message(&access_token, &message, &tag).await;
-                record(&result);
+                record(&message.content.kind, &result);
                 result
             }
         };
@@ -96,14 +114,31 @@ impl SendMessage {
 }
 
 /// Logs the outcome where it is known even when nobody waits for it any more.
-fn record(result: &Result<Receipt, cloud_api::Error>) {
-    match result {
+fn record(kind: &str, result: &Result<Receipt, cloud_api::Error>) {
+    let outcome = match result {
         Ok(receipt) => {
             tracing::Span::current().record("message.id", receipt.message_id.as_str());
             info!("accepted");
+            "accepted"
         }
-        Err(cause) => warn!(error = %cause, "not accepted"),
-    }
+        Err(cause) => {
+            let verdict = cause.verdict();
+            warn!(error = %cause, reason = verdict.reason.as_str(), "not accepted");
+            if cause.meta().is_some() {
+                counter!(names::META_ERRORS, names::ERROR_CLASS => verdict.reason.as_str()).increment(1);
+            }
+            if verdict.reason == Reason::SendOutcomeUnknown {
+                "unknown"
+            } else if verdict.reason == Reason::UpstreamUnreachable {
+                "not_sent"
+            } else {
+                "refused"
+            }
+        }
+    };
+    // What `raw` carries is named by the caller, so only known words may become a label.
+    let kind = KINDS.iter().find(|known| **known == kind).copied().unwrap_or("other");
+    counter!(names::SENDS, names::MESSAGE_TYPE => kind, names::OUTCOME => outcome).increment(1);
 }
 
 fn new_tag() -> SendTag {

@@ -65,7 +65,7 @@ impl Service {
     fn identify<T>(&self, request: &Request<T>) -> Result<Caller, Status> {
         let caller = self.callers.identify(request.metadata());
         let decision = if caller.is_ok() { "allowed" } else { "unauthenticated" };
-        counter!(names::AUTH_DECISIONS, "decision" => decision).increment(1);
+        counter!(names::AUTH_DECISIONS, names::OUTCOME => decision).increment(1);
         caller.map_err(status::unauthenticated)
     }
 

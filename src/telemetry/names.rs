@@ -8,9 +8,9 @@ use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 
 /// Histogram, seconds: calls to our gRPC API. Labels: [`RPC_METHOD`], [`RPC_STATUS`].
 pub const RPC_SERVER_CALL_DURATION: &str = "rpc_server_call_duration_seconds";
-/// Histogram, seconds: requests to the webhook and admin ports. Labels: [`HTTP_METHOD`], [`HTTP_ROUTE`], [`HTTP_STATUS`].
+/// Histogram, seconds: requests to the webhook port. Labels: [`HTTP_METHOD`], [`HTTP_ROUTE`], [`HTTP_STATUS`].
 pub const HTTP_SERVER_REQUEST_DURATION: &str = "http_server_request_duration_seconds";
-/// Histogram, seconds: requests to the Cloud API. Labels: [`HTTP_METHOD`], [`SERVER_ADDRESS`], [`URL_TEMPLATE`], [`HTTP_STATUS`].
+/// Histogram, seconds: requests to the Cloud API. Labels: [`HTTP_METHOD`], [`SERVER_ADDRESS`], [`URL_TEMPLATE`], [`HTTP_STATUS_CLASS`].
 pub const HTTP_CLIENT_REQUEST_DURATION: &str = "http_client_request_duration_seconds";
 
 /// Gauge, always 1. Label: [`VERSION`].
@@ -25,15 +25,15 @@ pub const CONNECTIONS_CUT: &str = "whatsapp_gateway_connections_cut_total";
 pub const ACCEPT_ERRORS: &str = "whatsapp_gateway_accept_errors_total";
 /// Counter: attempts to read changed secrets. Label: [`OUTCOME`] (`applied`, `rejected`).
 pub const CONFIG_RELOAD: &str = "whatsapp_gateway_config_reload_total";
-/// Counter: webhook POSTs. Label: [`OUTCOME`] (`accepted`, `bad_signature`, `too_large`, `timeout`, `overloaded`, `storage_failed`).
+/// Counter: webhook POSTs. Label: [`OUTCOME`] (`accepted`, `bad_signature`, `too_large`, `timeout`, `cut`, `not_stored`).
 pub const WEBHOOKS: &str = "whatsapp_gateway_webhooks_total";
-/// Counter: items of accepted webhooks. Labels: [`EVENT_TYPE`], [`OUTCOME`] (`appended`, `duplicate`).
+/// Counter: items of accepted webhooks. Label: [`OUTCOME`] (`new`, `duplicate`).
 pub const WEBHOOK_ITEMS: &str = "whatsapp_gateway_webhook_items_total";
-/// Counter: sends that were answered. Labels: [`MESSAGE_TYPE`], [`OUTCOME`] (`accepted`, `refused`, `not_sent`, `unknown`, `replayed`).
+/// Counter: sends that were answered. Labels: [`MESSAGE_TYPE`], [`OUTCOME`] (`accepted`, `refused`, `not_sent`, `unknown`).
 pub const SENDS: &str = "whatsapp_gateway_sends_total";
 /// Counter: errors that Meta answered with. Label: [`ERROR_CLASS`].
 pub const META_ERRORS: &str = "whatsapp_gateway_meta_errors_total";
-/// Counter: decisions about who calls. Label: [`OUTCOME`] (`allowed`, `unauthenticated`, `denied`).
+/// Counter: decisions about who calls. Label: [`OUTCOME`] (`allowed`, `unauthenticated`).
 pub const AUTH_DECISIONS: &str = "whatsapp_gateway_auth_decisions_total";
 /// Gauge: open event streams.
 pub const EVENT_STREAMS: &str = "whatsapp_gateway_event_streams";
@@ -41,7 +41,7 @@ pub const EVENT_STREAMS: &str = "whatsapp_gateway_event_streams";
 pub const EVENT_AGE: &str = "whatsapp_gateway_event_age_seconds";
 /// Counter: events handed to streams.
 pub const EVENTS_DELIVERED: &str = "whatsapp_gateway_events_delivered_total";
-/// Counter: streams that ended. Label: [`REASON`].
+/// Counter: streams that ended. Label: [`REASON`] (`left`, `caught_up`, `draining`, `rotated`, `slow_consumer`, `expired`, `unreadable`).
 pub const EVENT_STREAMS_CLOSED: &str = "whatsapp_gateway_event_streams_closed_total";
 /// Histogram, seconds: one durable commit. Recorded and described by the storage room, as are all of
 /// `whatsapp_gateway_log_*`; it is named here for its buckets.
@@ -59,13 +59,6 @@ pub const PROCESS_RESIDENT: &str = "process_resident_memory_bytes";
 /// Gauge: open files and sockets of the process.
 pub const PROCESS_OPEN_FILES: &str = "process_open_fds";
 
-/// Span, one per gRPC call; its `otel.name` is the method, its `otel.kind` is `server`.
-pub const SPAN_RPC_SERVER: &str = "rpc.server";
-/// Span, one per HTTP request received; its `otel.kind` is `server`.
-pub const SPAN_HTTP_SERVER: &str = "http.server";
-/// Span, one per request to the Cloud API; its `otel.kind` is `client`.
-pub const SPAN_HTTP_CLIENT: &str = "http.client";
-
 /// Label: `package.Service/Method`; `_OTHER` for a method that does not exist.
 pub const RPC_METHOD: &str = "rpc_method";
 /// Label: the gRPC status as a word, such as `NOT_FOUND`.
@@ -76,6 +69,8 @@ pub const HTTP_METHOD: &str = "http_request_method";
 pub const HTTP_ROUTE: &str = "http_route";
 /// Label: the HTTP status as a number.
 pub const HTTP_STATUS: &str = "http_response_status_code";
+/// Label: the HTTP status as its class, such as `2xx`; `none` without an answer.
+pub const HTTP_STATUS_CLASS: &str = "http_response_status_class";
 /// Label: the host called.
 pub const SERVER_ADDRESS: &str = "server_address";
 /// Label: the path called, ids replaced by their names.
@@ -86,8 +81,6 @@ pub const LISTENER: &str = "listener";
 pub const REASON: &str = "reason";
 /// Label: how something ended; the metric lists the words.
 pub const OUTCOME: &str = "outcome";
-/// Label: the type of an event, such as `whatsapp.message.received`.
-pub const EVENT_TYPE: &str = "type";
 /// Label: the type of message sent, such as `template`.
 pub const MESSAGE_TYPE: &str = "type";
 /// Label: the kind of failure that Meta's code stands for.

@@ -52,6 +52,13 @@ async fn serve(State(port): State<Port>, request: Request) -> Response {
         return StatusCode::NOT_FOUND.into_response();
     }
     let method = request.method().clone();
+    let method_word = if method == Method::GET {
+        "GET"
+    } else if method == Method::POST {
+        "POST"
+    } else {
+        "_OTHER"
+    };
     let span = info_span!(
         "http.server",
         otel.kind = "server",
@@ -73,6 +80,7 @@ async fn serve(State(port): State<Port>, request: Request) -> Response {
     span.record("http.response.status_code", response.status().as_u16());
     histogram!(
         names::HTTP_SERVER_REQUEST_DURATION,
+        names::HTTP_METHOD => method_word,
         names::HTTP_ROUTE => "webhook",
         names::HTTP_STATUS => response.status().as_str().to_owned(),
     )
@@ -112,18 +120,14 @@ async fn deliver(port: &Port, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let body = match read_body(port, body).await {
         Ok(body) => body,
-        Err(status) => {
-            return outcome(
-                if status == StatusCode::PAYLOAD_TOO_LARGE { "too_large" } else { "cut" },
-                status,
-            );
-        }
+        Err((word, status)) => return outcome(word, status),
     };
     let signature = parts.headers.get(SIGNATURE_HEADER).map(header::HeaderValue::as_bytes);
     match port.flow.receive(signature, body).await {
         Ok(accepted) => {
-            counter!(names::WEBHOOK_ITEMS, "outcome" => "new").increment(accepted.new as u64);
-            counter!(names::WEBHOOK_ITEMS, "outcome" => "duplicate").increment(accepted.duplicates as u64);
+            counter!(names::WEBHOOK_ITEMS, names::OUTCOME => "new").increment(accepted.new as u64);
+            counter!(names::WEBHOOK_ITEMS, names::OUTCOME => "duplicate")
+                .increment(accepted.duplicates as u64);
             outcome("accepted", StatusCode::OK)
         }
         Err(Error::BadSignature) => outcome("bad_signature", StatusCode::UNAUTHORIZED),
@@ -133,20 +137,20 @@ async fn deliver(port: &Port, request: Request) -> Response {
     }
 }
 
-async fn read_body(port: &Port, body: Body) -> Result<Bytes, StatusCode> {
+async fn read_body(port: &Port, body: Body) -> Result<Bytes, (&'static str, StatusCode)> {
     let limited = Limited::new(body, port.config.body_bytes_max);
     match timeout(port.config.body_timeout, limited.collect()).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
             warn!(limit = port.config.body_bytes_max, "a webhook is too large; nothing was stored");
-            Err(StatusCode::PAYLOAD_TOO_LARGE)
+            Err(("too_large", StatusCode::PAYLOAD_TOO_LARGE))
         }
-        Ok(Err(_)) => Err(StatusCode::BAD_REQUEST),
-        Err(_elapsed) => Err(StatusCode::REQUEST_TIMEOUT),
+        Ok(Err(_)) => Err(("cut", StatusCode::BAD_REQUEST)),
+        Err(_elapsed) => Err(("timeout", StatusCode::REQUEST_TIMEOUT)),
     }
 }
 
 fn outcome(word: &'static str, status: StatusCode) -> Response {
-    counter!(names::WEBHOOKS, "outcome" => word).increment(1);
+    counter!(names::WEBHOOKS, names::OUTCOME => word).increment(1);
     status.into_response()
 }

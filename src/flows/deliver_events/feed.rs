@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use metrics::{counter, histogram};
 use tokio::sync::mpsc::error::SendTimeoutError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -15,6 +16,7 @@ use crate::domain::cursor::Cursor;
 use crate::lifecycle::Shutdown;
 use crate::storage::event_log::{EventLog, ReadError, ReadLimit, StoredEvent};
 use crate::storage::events;
+use crate::telemetry::names;
 
 use super::start::Started;
 use super::{Delivered, End, FRAME_BYTES_MAX, Frame, Limits, OnExpired, Subscription};
@@ -74,9 +76,11 @@ impl Feed {
             Err(stop) => stop,
         };
         let Stop::End(reason) = stop else {
+            counter!(names::EVENT_STREAMS_CLOSED, names::REASON => "left").increment(1);
             debug!("the subscriber left");
             return;
         };
+        counter!(names::EVENT_STREAMS_CLOSED, names::REASON => reason.word()).increment(1);
         info!(end = ?reason, "stream closes");
         let is_slow = matches!(reason, End::SlowConsumer { .. });
         let mut taken = taken;
@@ -182,6 +186,11 @@ impl Feed {
             self.send(state, Frame::Events(batch)).await?;
         }
         state.position = passed;
+        // What is read after a reconnect says nothing about how fast events travel.
+        if let Some(oldest) = page.first().filter(|_| state.is_live) {
+            let age = self.clock.now_ms().saturating_sub(oldest.append_ms);
+            histogram!(names::EVENT_AGE).record(Duration::from_millis(age));
+        }
         Ok(())
     }
 
@@ -235,6 +244,7 @@ impl Feed {
     /// Hands one frame over; a subscriber that does not take it in time is slow.
     async fn send(&self, state: &mut State, frame: Frame) -> Result<(), Stop> {
         let resume_cursor = || state.position.encode();
+        let events = if let Frame::Events(events) = &frame { events.len() as u64 } else { 0 };
         let sent = tokio::select! {
             biased;
             sent = self.frames.send_timeout(frame, self.limits.send_timeout) => sent,
@@ -244,6 +254,7 @@ impl Feed {
         };
         match sent {
             Ok(()) => {
+                counter!(names::EVENTS_DELIVERED).increment(events);
                 state.next_heartbeat = Instant::now() + self.subscription.heartbeat_interval;
                 Ok(())
             }
