@@ -42,6 +42,8 @@ pub async fn routes(service: Service, limits: MessageLimits) -> Result<(Routes, 
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(DESCRIPTORS)
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+                // So that grpcurl shows the details of errors instead of bytes.
+                .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
         };
         // Older grpcurl and several graphical clients still ask v1alpha first.
         routes = routes.add_service(reflection().build_v1()?).add_service(reflection().build_v1alpha()?);
