@@ -14,3 +14,4 @@
 mod support;
 
 mod smoke;
+mod traces;
