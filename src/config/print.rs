@@ -150,8 +150,6 @@ fn storage(config: &Config) -> Section {
 fn events(Config { events, .. }: &Config) -> Section {
     let mut section = Section::new("[events]");
     section
-        .duration("heartbeat", events.heartbeat)
-        .raw("batch_events_max", events.batch_events_max)
         .duration("send_timeout", events.send_timeout)
         .raw("streams_max", events.streams_max)
         .duration("rotation", events.rotation);

@@ -130,10 +130,6 @@ pub(super) fn read_storage(mut table: Table<'_>) -> storage::Config {
 /// The streams of events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Events {
-    /// Silence after which a stream gets a heartbeat.
-    pub heartbeat: Duration,
-    /// Events in one frame.
-    pub batch_events_max: usize,
     /// How long a stream may take nothing although there is something.
     pub send_timeout: Duration,
     /// Open streams.
@@ -145,8 +141,6 @@ pub struct Events {
 impl Events {
     pub(super) fn read(mut table: Table<'_>) -> Self {
         let read = Self {
-            heartbeat: table.duration("heartbeat", seconds(5)..=seconds(60)),
-            batch_events_max: usize_of(table.integer("batch_events_max", 1..=256)),
             send_timeout: table.duration("send_timeout", seconds(1)..=seconds(600)),
             streams_max: usize_of(table.integer("streams_max", 1..=100_000)),
             rotation: table.duration("rotation", seconds(60)..=seconds(86_400)),

@@ -158,7 +158,7 @@ fn the_environment_overrides_the_file() {
             &[
                 ("WHATSAPP_GATEWAY__GRPC__CONNECTIONS_MAX", "7"),
                 ("WHATSAPP_GATEWAY__GRPC__REFLECTION", "false"),
-                ("WHATSAPP_GATEWAY__EVENTS__HEARTBEAT", "20s"),
+                ("WHATSAPP_GATEWAY__EVENTS__SEND_TIMEOUT", "20s"),
                 ("WHATSAPP_GATEWAY__STORAGE__SIZE_MAX", "1073741824"),
                 ("WHATSAPP_GATEWAY__TELEMETRY__SAMPLING_RATIO", "0.5"),
                 ("WHATSAPP_GATEWAY__CLOUD_API__MEDIA_HOSTS", "a.example, 127.0.0.1:8081"),
@@ -167,7 +167,7 @@ fn the_environment_overrides_the_file() {
         )
         .unwrap();
     assert_eq!((config.grpc.connections_max, config.grpc.reflection), (7, false));
-    assert_eq!(config.events.heartbeat, Duration::from_secs(20));
+    assert_eq!(config.events.send_timeout, Duration::from_secs(20));
     assert_eq!(config.cloud_api.media_hosts, ["a.example", "127.0.0.1:8081"]);
 }
 
