@@ -3,8 +3,8 @@
 //! A flow knows the rules and the order of steps. It knows no gRPC, no HTTP and no JSON: edges translate to and from
 //! `domain`, and which engine stores events is private to `storage`.
 
-mod cloud_failure;
 pub mod deliver_events;
+pub mod failed_call;
 pub mod identities;
 pub mod manage_template;
 pub mod mark_read;

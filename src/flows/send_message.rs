@@ -17,7 +17,7 @@ use crate::domain::message::{OutboundMessage, Receipt, SendTag};
 use crate::lifecycle::Shutdown;
 use crate::telemetry::names;
 
-use super::cloud_failure::failure;
+use super::failed_call::failure;
 use super::numbers::{self, Numbers};
 
 /// Kinds of content, for metrics.

@@ -11,7 +11,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::domain::failure::{Actor, Class, Failure, FieldViolation, MetaError, Reason};
 use crate::flows::deliver_events::{End, StartError};
-use crate::flows::{manage_template, mark_read, numbers, send_message};
+use crate::flows::{failed_call, numbers, send_message};
 
 use super::callers;
 
@@ -123,20 +123,11 @@ impl From<send_message::Error> for Status {
     }
 }
 
-impl From<mark_read::Error> for Status {
-    fn from(error: mark_read::Error) -> Self {
+impl From<failed_call::Error> for Status {
+    fn from(error: failed_call::Error) -> Self {
         match error {
-            mark_read::Error::Number(error) => error.into(),
-            mark_read::Error::Failed(failure) => failed(*failure).build(),
-        }
-    }
-}
-
-impl From<manage_template::Error> for Status {
-    fn from(error: manage_template::Error) -> Self {
-        match error {
-            manage_template::Error::Number(error) => error.into(),
-            manage_template::Error::Failed(failure) => failed(*failure).build(),
+            failed_call::Error::Number(error) => error.into(),
+            failed_call::Error::Failed(failure) => failed(*failure).build(),
         }
     }
 }

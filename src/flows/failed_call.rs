@@ -3,6 +3,25 @@
 use crate::cloud_api;
 use crate::domain::failure::{Actor, Class, Failure, Reason, Retry, Verdict};
 
+use super::numbers;
+
+/// Why a call that may be repeated without harm failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The number or WABA is not usable.
+    #[error(transparent)]
+    Number(#[from] numbers::Error),
+    /// Meta refused it, could not be reached, or did not answer.
+    #[error("{}", .0.message)]
+    Failed(Box<Failure>),
+}
+
+impl From<cloud_api::Error> for Error {
+    fn from(cause: cloud_api::Error) -> Self {
+        Self::Failed(Box::new(repeatable(&cause)))
+    }
+}
+
 /// How a caller may wait before repeating what does no harm.
 const REPEAT_DELAY: std::time::Duration = std::time::Duration::from_secs(1);
 
@@ -24,7 +43,7 @@ pub(super) fn failure(cause: &cloud_api::Error) -> Failure {
 }
 
 /// The failure of an operation that may be repeated without harm: what is not known is simply unavailable.
-pub(super) fn repeatable(cause: &cloud_api::Error) -> Failure {
+fn repeatable(cause: &cloud_api::Error) -> Failure {
     let is_unknown = matches!(cause, cloud_api::Error::OutcomeUnknown { .. });
     let message = cause.to_string();
     let known = failure(cause);
