@@ -102,9 +102,10 @@ check_versions() {
   done
 }
 
-# Every setting of the binary can be set by the chart: its defaults, given as values, come out again.
+# The chart knows the settings of the binary, all of them and no others, and its defaults, given as values, come out
+# again.
 check_settings() {
-  local settings rendered context setting
+  local settings rendered context setting difference
   settings=$(grep -E '^(\[[a-z_]+\]$|[a-z_]+ = )' src/config/default.toml | grep -vE '^(listen|backend|data_dir) = ')
   # What a setting has behind its "=" is YAML as well.
   rendered=$(awk '
@@ -117,6 +118,20 @@ check_settings() {
   while IFS= read -r setting; do
     has "$setting"
   done < <(grep ' = ' <<<"$settings")
+
+  if ! difference=$(diff <(awk '/^\[/ { section = $0; next } { print section, $1 }' <<<"$settings" | sort) <(schema_settings | sort)); then
+    failed "src/config/default.toml (<) and the schema's config (>) have different keys:"$'\n'"$difference"
+  fi
+}
+
+# "[section] key" for everything under config in the schema.
+schema_settings() {
+  python3 -c '
+import json, sys
+for section, schema in json.load(sys.stdin)["properties"]["config"]["properties"].items():
+    for key in schema["properties"]:
+        print(f"[{section}] {key}")
+' <"$chart/values.schema.json"
 }
 
 # render VALUES [ARG...]
