@@ -19,8 +19,11 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::cloud_api;
+use crate::lifecycle;
+use crate::storage;
+use crate::telemetry;
 use crate::tenants::Tenants;
-use crate::{cloud_api, lifecycle, storage, telemetry};
 
 use accounts::Accounts;
 use problem::Collector;

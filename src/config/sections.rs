@@ -4,7 +4,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::reader::Table;
-use crate::{cloud_api, lifecycle, storage, telemetry};
+use crate::cloud_api;
+use crate::lifecycle;
+use crate::storage;
+use crate::telemetry;
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
