@@ -13,5 +13,6 @@
 #[path = "../support/support.rs"]
 mod support;
 
+mod architecture;
 mod smoke;
 mod traces;
