@@ -34,6 +34,8 @@ pub(super) struct ChangeContext<'a> {
     number: String,
     entry_time: Option<SystemTime>,
     entry_time_text: String,
+    /// Of the whole value, when an item is known by what it says.
+    value_hash: Option<[u8; 32]>,
     contacts: Contacts<'a>,
 }
 
@@ -50,6 +52,11 @@ impl<'a> ChangeContext<'a> {
             number: bounded_text(&metadata, "phone_number_id"),
             entry_time: time_of(&entry.fields, "time"),
             entry_time_text: bounded_text(&entry.fields, "time"),
+            value_hash: change
+                .items
+                .iter()
+                .any(is_known_by_content)
+                .then(|| canonical_hash(change.value.map_or("", RawValue::get))),
             contacts: Contacts::read(&change.value_fields, users <= 1),
         }
     }
@@ -152,14 +159,15 @@ impl<'a> ChangeContext<'a> {
     }
 
     /// The dedupe key of an item (reference 4.1, "Duplicates"; a status also by its time and type, because
-    /// payments repeat a status). An item without an id is known by what it says.
+    /// payments repeat a status). An item without an id is known by what it and the value around it say: the same
+    /// error beside another message is another error.
     fn item_key(&self, item: &Item<'_>) -> Key {
         let array = item.kind.array();
         let text = |name| item.fields.text(name).unwrap_or_default();
-        let id = text("id");
-        if id.is_empty() || item.kind == ItemKind::Error {
-            return self.content_key(array, item.raw.get());
+        if is_known_by_content(item) {
+            return self.content_key(array, item.raw.get()).with(self.value_hash.unwrap_or_default());
         }
+        let id = text("id");
         let key = Key::of(array).with(&self.field).with(&self.number).with(id.as_bytes());
         if item.kind == ItemKind::Message {
             return key;
@@ -169,12 +177,16 @@ impl<'a> ChangeContext<'a> {
         parts.iter().fold(key, |key, part| key.with(part.as_bytes()))
     }
 
-    /// A key by content. Errors without a time that say the same of the same number are one event, whenever
+    /// A key by content. Values without a time that say the same of the same number are one event, whenever
     /// they come: nothing in them tells a repetition from a redelivery.
     fn content_key(&self, kind: &str, text: &str) -> Key {
         let key = Key::of(kind).with(&self.waba_id).with(&self.field).with(&self.entry_time_text);
         key.with(&self.number).with(canonical_hash(text))
     }
+}
+
+fn is_known_by_content(item: &Item<'_>) -> bool {
+    item.kind == ItemKind::Error || item.fields.text("id").is_none_or(|id| id.is_empty())
 }
 
 /// The verdicts on the errors of an item, in their order; on an error item itself, one (reference 1.6). An error

@@ -277,6 +277,14 @@ fn the_key_decides_what_is_the_same() {
     assert_eq!(error(1, "a"), error(1, "a"));
     assert_ne!(error(1, "a"), error(2, "a"));
     assert_ne!(error(1, "a"), error(1, "b"));
+
+    let beside = |id: &str| {
+        let item = json!({"id": id, "from": "16505551234"});
+        let list = events(&messages(&json!({"messages": [item], "errors": [{"code": 1}]})).to_string());
+        list.iter().find(|event| event.payload == Payload::Error).unwrap().id
+    };
+    assert_eq!(beside("wamid.A"), beside("wamid.A"));
+    assert_ne!(beside("wamid.A"), beside("wamid.B"), "the same error beside another message is another one");
     // White space and the order of fields do not make another event of an account's change.
     let a = r#"{"entry":[{"id":"1","time":5,"changes":[{"field":"security","value":{"a":1,"b":2}}]}]}"#;
     let b = r#"{"entry":[{"time":5,"id":"1","changes":[{"value":{"b":2, "a":1},"field":"security"}]}]}"#;
