@@ -16,3 +16,4 @@ mod support;
 mod architecture;
 mod smoke;
 mod traces;
+mod webhook_corpus;
