@@ -11,6 +11,7 @@ use prost::encoding::{WireType, encode_key, encode_varint};
 use serde_json::{Map, Value, json};
 
 use super::{from_json, v1};
+use crate::domain::conversation::UserIdentity;
 use crate::domain::event::{Event, Fact, Payload};
 use crate::domain::failure::Verdict;
 use crate::domain::ids::{BusinessScopedUserId, PhoneNumberId, WaId};
@@ -83,9 +84,15 @@ pub fn fact(envelope: &[u8], typed: &[u8]) -> Fact {
     let Ok(phone_number_id) = PhoneNumberId::parse(&event.phone_number_id) else {
         return Fact::Other;
     };
-    let user = |wa_id: &str, user_id: &str| crate::domain::conversation::UserIdentity {
-        wa_id: WaId::parse(wa_id).ok(),
-        user_id: BusinessScopedUserId::parse(user_id).ok(),
+    // The item's own names, completed by those of the contact, as when the key was given.
+    let user = |wa_id: &str, user_id: &str, contact: Option<v1::Contact>| {
+        let contact = contact.unwrap_or_default();
+        UserIdentity {
+            wa_id: WaId::parse(wa_id).or_else(|_| WaId::parse(&contact.wa_id)).ok(),
+            user_id: BusinessScopedUserId::parse(user_id)
+                .or_else(|_| BusinessScopedUserId::parse(&contact.user_id))
+                .ok(),
+        }
     };
     // A clock that runs ahead must not hold a window open.
     let receive_time = event.receive_time.and_then(|t| SystemTime::try_from(t).ok());
@@ -93,15 +100,11 @@ pub fn fact(envelope: &[u8], typed: &[u8]) -> Fact {
     let event_time = event_time.map(|time| receive_time.map_or(time, |limit| time.min(limit)));
     match (payload.payload, event_time) {
         (Some(v1::event::Payload::Message(message)), Some(time)) if message.group_id.is_empty() => {
-            let contact = message.contact.unwrap_or_default();
-            let wa_id = if message.sender.is_empty() { &contact.wa_id } else { &message.sender };
-            let user_id =
-                if message.from_user_id.is_empty() { &contact.user_id } else { &message.from_user_id };
-            let user = user(wa_id, user_id);
+            let user = user(&message.sender, &message.from_user_id, message.contact);
             Fact::Inbound { phone_number_id, conversation_key: event.conversation_key, user, time }
         }
         (Some(v1::event::Payload::Status(status)), Some(time)) if status.recipient_type != "group" => {
-            let user = user(&status.recipient_id, &status.recipient_user_id);
+            let user = user(&status.recipient_id, &status.recipient_user_id, status.contact);
             Fact::Status {
                 phone_number_id,
                 conversation_key: event.conversation_key,
@@ -197,7 +200,6 @@ mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
     use super::*;
-    use crate::domain::conversation::UserIdentity;
     use crate::domain::event::{EventAttributes, EventId, Origin};
 
     fn event(payload: Payload, raw_json: &str) -> Event {
@@ -275,5 +277,14 @@ mod tests {
         assert_eq!(message.contact.unwrap().profile.unwrap().name, "Sheena");
         let Fact::Inbound { user, .. } = fact(&segments.envelope, &segments.typed) else { panic!("inbound") };
         assert_eq!(user.user_id.unwrap().expose(), "US.13");
+    }
+
+    #[test]
+    fn the_contact_of_a_status_names_the_recipient_too() {
+        let contact = r#"{"wa_id":"16505551234","user_id":"US.13"}"#.to_owned();
+        let raw = r#"{"id":"wamid.A","status":"sent","timestamp":"1","recipient_id":"16505551234"}"#;
+        let segments = encode(&event(Payload::Status { contact: Some(contact) }, raw), "");
+        let Fact::Status { user, .. } = fact(&segments.envelope, &segments.typed) else { panic!("a status") };
+        assert_eq!((user.wa_id.unwrap().expose(), user.user_id.unwrap().expose()), ("16505551234", "US.13"));
     }
 }
