@@ -14,6 +14,7 @@
 mod support;
 
 mod architecture;
+mod batch;
 mod smoke;
 mod traces;
 mod webhook_corpus;
