@@ -15,6 +15,7 @@ mod support;
 
 mod architecture;
 mod batch;
+mod request_corpus;
 mod smoke;
 mod traces;
 mod webhook_corpus;
