@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -18,7 +19,7 @@ use super::webhook;
 pub type Client = GatewayServiceClient<Channel>;
 
 /// How long a process may take to start or to end.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What to start. The default is `dev` with everything on free ports.
 #[derive(Debug, Default)]
@@ -26,6 +27,7 @@ pub struct Builder {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     data_dir: Option<PathBuf>,
+    wrapper: Vec<String>,
 }
 
 /// A running gateway. It is killed when it goes out of scope; its log stays in its folder until then.
@@ -59,6 +61,12 @@ impl Builder {
         self
     }
 
+    /// Runs it by another program, which must become it: `unshare …`, `sh -c 'exec "$@"'`.
+    pub fn under(mut self, program: &[&str]) -> Self {
+        self.wrapper = program.iter().map(|a| (*a).to_owned()).collect();
+        self
+    }
+
     /// Starts it and waits until it is ready.
     pub async fn start(self) -> Gateway {
         let log = |gateway: &Path| std::fs::read_to_string(gateway).unwrap_or_default();
@@ -85,7 +93,9 @@ impl Builder {
         let folder = TempDir::new().unwrap();
         let data_dir = self.data_dir.unwrap_or_else(|| folder.path().join("data"));
         let log_file = folder.path().join("stderr.log");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_whatsapp-gateway"));
+        let mut words = self.wrapper.into_iter().chain([env!("CARGO_BIN_EXE_whatsapp-gateway").to_owned()]);
+        let mut command = Command::new(words.next().unwrap());
+        command.args(words);
         if self.arguments.first().is_none_or(|first| first.starts_with("--")) {
             command.arg("dev").arg("--data-dir").arg(&data_dir);
             for port in ["--grpc-listen", "--webhook-listen", "--admin-listen", "--simulator-listen"] {
@@ -120,9 +130,13 @@ impl Gateway {
 
     /// A client on a connection of its own.
     pub async fn client(&self) -> Client {
-        let endpoint = Endpoint::from_shared(format!("http://{}", self.address("grpc"))).unwrap();
-        GatewayServiceClient::new(endpoint.connect().await.unwrap())
+        GatewayServiceClient::new(self.endpoint().connect().await.unwrap())
             .max_decoding_message_size(8 * 1024 * 1024)
+    }
+
+    /// The gRPC port, for a connection with settings of its own.
+    pub fn endpoint(&self) -> Endpoint {
+        Endpoint::from_shared(format!("http://{}", self.address("grpc"))).unwrap()
     }
 
     /// Posts a body with a valid signature of the `dev` account; returns the HTTP status.
@@ -184,9 +198,24 @@ impl Gateway {
 
     /// Sends SIGTERM and waits for the end; returns the exit code.
     pub async fn terminate(&mut self) -> Option<i32> {
-        let pid = rustix::process::Pid::from_raw(i32::try_from(self.child.id().unwrap()).unwrap()).unwrap();
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.signal(Signal::TERM);
         self.wait().await
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).unwrap();
+    }
+
+    /// The process, which is not gone before it was waited for.
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.child.id().unwrap()).unwrap()).unwrap()
+    }
+
+    /// Posts signed bodies, from any task.
+    pub fn sender(&self) -> webhook::Sender {
+        let url = format!("http://{}/webhook", self.address("webhook"));
+        webhook::Sender { http: self.http.clone(), url }
     }
 
     /// Waits for the end; returns the exit code.

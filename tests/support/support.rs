@@ -4,10 +4,19 @@
 //! what they need with a bound.
 
 pub mod gateway;
+pub mod rng;
 pub mod shared;
+pub mod subscriber;
 pub mod webhook;
 
 pub use gateway::Gateway;
+pub use rng::Rng;
+pub use subscriber::Subscriber;
+
+/// How often a test that repeats something does so: more with `SOAK=1`.
+pub fn rounds(usual: u64, soak: u64) -> u64 {
+    if std::env::var("SOAK").as_deref() == Ok("1") { soak } else { usual }
+}
 
 /// Evaluates the condition until it holds; fails after ten seconds.
 #[macro_export]

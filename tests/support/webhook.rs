@@ -33,3 +33,20 @@ pub fn messages(messages: &[Value]) -> Value {
         }}]}],
     })
 }
+
+/// Posts signed bodies on connections that stay open; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Sender {
+    pub http: reqwest::Client,
+    pub url: String,
+}
+
+impl Sender {
+    /// Posts a body; returns the HTTP status, or nothing when the gateway is gone.
+    pub async fn post(&self, body: &Value) -> Option<u16> {
+        let body = body.to_string();
+        let signature = signature(body.as_bytes());
+        let request = self.http.post(&self.url).header("x-hub-signature-256", signature).body(body);
+        request.send().await.ok().map(|response| response.status().as_u16())
+    }
+}

@@ -1,0 +1,106 @@
+//! A reader of one event stream.
+
+use tokio::time::timeout;
+use tonic::{Status, Streaming};
+use whatsapp_gateway::contract::v1::{
+    Event, Position, StreamClosing, StreamOpened, SubscribeEventsRequest, SubscribeEventsResponse,
+    subscribe_events_request::Start, subscribe_events_response::Frame,
+};
+use whatsapp_gateway::domain::cursor::Cursor;
+
+use super::gateway::{Client, PATIENCE};
+
+/// An open stream.
+#[derive(Debug)]
+pub struct Subscriber {
+    pub opened: StreamOpened,
+    frames: Streaming<SubscribeEventsResponse>,
+}
+
+/// What a stream carried until it ended.
+#[derive(Debug, Default)]
+pub struct Rest {
+    pub events: Vec<Event>,
+    pub closing: Option<StreamClosing>,
+    /// `None` if it ended well.
+    pub status: Option<Status>,
+}
+
+/// A request that starts with everything that is kept.
+pub fn from_earliest() -> SubscribeEventsRequest {
+    start(Start::Position(Position::Earliest.into()))
+}
+
+/// A request that goes on after a cursor.
+pub fn after(cursor: &str) -> SubscribeEventsRequest {
+    start(Start::AfterCursor(cursor.to_owned()))
+}
+
+/// A request that starts here.
+pub fn start(start: Start) -> SubscribeEventsRequest {
+    SubscribeEventsRequest { start: Some(start), ..Default::default() }
+}
+
+/// Where a cursor is in its log.
+pub fn position(cursor: &str) -> u64 {
+    Cursor::decode(cursor).unwrap().seq
+}
+
+impl Subscriber {
+    /// Opens a stream and takes its first frame.
+    pub async fn open(client: &mut Client, request: SubscribeEventsRequest) -> Result<Self, Status> {
+        let answer = timeout(PATIENCE, client.subscribe_events(request)).await.expect("no answer in time");
+        let mut frames = answer?.into_inner();
+        let first = timeout(PATIENCE, frames.message()).await.expect("no frame in time")?;
+        let Some(Frame::Opened(opened)) = first.and_then(|first| first.frame) else {
+            panic!("the first frame is not `opened`")
+        };
+        Ok(Self { opened, frames })
+    }
+
+    /// The next frame; `None` at a good end.
+    pub async fn frame(&mut self) -> Result<Option<Frame>, Status> {
+        let next = timeout(PATIENCE, self.frames.message()).await.expect("no frame in time")?;
+        Ok(next.map(|next| next.frame.expect("a frame of a known kind")))
+    }
+
+    /// The next events, whatever frames come between.
+    pub async fn events(&mut self) -> Result<Vec<Event>, Status> {
+        loop {
+            match self.frame().await? {
+                Some(Frame::Events(batch)) => {
+                    return Ok(batch.events.into_iter().map(|received| received.event.unwrap()).collect());
+                }
+                Some(_) => {}
+                None => return Ok(Vec::new()),
+            }
+        }
+    }
+
+    /// The next `count` events.
+    pub async fn take(&mut self, count: usize) -> Result<Vec<Event>, Status> {
+        let mut taken = Vec::new();
+        while taken.len() < count {
+            let events = self.events().await?;
+            assert!(!events.is_empty(), "the stream ended after {} of {count} events", taken.len());
+            taken.extend(events);
+        }
+        Ok(taken)
+    }
+
+    /// Reads to the end.
+    pub async fn rest(mut self) -> Rest {
+        let mut rest = Rest::default();
+        loop {
+            match self.frame().await {
+                Ok(Some(Frame::Events(batch))) => {
+                    rest.events.extend(batch.events.into_iter().map(|received| received.event.unwrap()));
+                }
+                Ok(Some(Frame::Closing(closing))) => rest.closing = Some(closing),
+                Ok(Some(_)) => {}
+                Ok(None) => return rest,
+                Err(status) => return Rest { status: Some(status), ..rest },
+            }
+        }
+    }
+}
