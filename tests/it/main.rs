@@ -16,6 +16,7 @@ mod support;
 mod architecture;
 mod batch;
 mod request_corpus;
+mod kill;
 mod smoke;
 mod traces;
 mod webhook_corpus;
