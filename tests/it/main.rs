@@ -16,6 +16,7 @@ mod support;
 mod architecture;
 mod batch;
 mod request_corpus;
+mod failed_sync;
 mod kill;
 mod smoke;
 mod traces;
