@@ -22,3 +22,4 @@ mod kill;
 mod smoke;
 mod traces;
 mod webhook_corpus;
+mod streams;
