@@ -17,6 +17,7 @@ mod architecture;
 mod batch;
 mod request_corpus;
 mod failed_sync;
+mod fan_out;
 mod folder;
 mod kill;
 mod smoke;
