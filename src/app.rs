@@ -200,6 +200,8 @@ async fn report(health: grpc::server::Health, readiness: Readiness, storage: Sto
     }
     readiness.set_leaving();
     health.set_leaving().await;
+    shutdown.drain().cancelled().await;
+    health.end_streams();
 }
 
 fn stream_limits(config: &Config) -> Limits {

@@ -5,6 +5,7 @@
 
 mod callers;
 mod convert;
+mod guest;
 mod service;
 mod status;
 mod stream;

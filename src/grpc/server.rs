@@ -1,5 +1,6 @@
 //! The gRPC port: the service, health, reflection, and what they are served with.
 
+use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
@@ -9,6 +10,7 @@ use crate::contract::server::gateway_service_server::{GatewayServiceServer, SERV
 use crate::lifecycle::Shutdown;
 use crate::listener::{Listener, Options, Tokens};
 
+use super::guest::Guest;
 use super::service::Service;
 
 pub use super::service::{Flows, Service as GatewayService};
@@ -33,10 +35,11 @@ pub struct Error(#[from] tonic_reflection::server::Error);
 /// What the port serves. Health says `NOT_SERVING` until told otherwise.
 pub async fn routes(service: Service, limits: MessageLimits) -> Result<(Routes, Health), Error> {
     let (reporter, health_service) = tonic_health::server::health_reporter();
-    let health = Health { reporter };
+    let health = Health { reporter, ended: CancellationToken::new() };
     health.set_all(ServingStatus::NotServing).await;
     let gateway = GatewayServiceServer::new(service).max_decoding_message_size(limits.request_bytes_max);
-    let mut routes = Routes::new(gateway).add_service(health_service);
+    let ended = || health.ended.clone();
+    let mut routes = Routes::new(gateway).add_service(Guest { service: health_service, ended: ended() });
     if limits.is_reflecting {
         let reflection = || {
             tonic_reflection::server::Builder::configure()
@@ -46,7 +49,9 @@ pub async fn routes(service: Service, limits: MessageLimits) -> Result<(Routes, 
                 .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
         };
         // Older grpcurl and several graphical clients still ask v1alpha first.
-        routes = routes.add_service(reflection().build_v1()?).add_service(reflection().build_v1alpha()?);
+        let v1 = Guest { service: reflection().build_v1()?, ended: ended() };
+        let v1alpha = Guest { service: reflection().build_v1alpha()?, ended: ended() };
+        routes = routes.add_service(v1).add_service(v1alpha);
     }
     Ok((routes.prepare(), health))
 }
@@ -56,10 +61,11 @@ pub async fn serve(listener: Listener, routes: Routes, options: Options, shutdow
     listener.serve(routes.into_axum_router(), options, Tokens::draining(&shutdown)).await;
 }
 
-/// What `grpc.health.v1` says.
+/// What `grpc.health.v1` says, and for how long.
 #[derive(Debug, Clone)]
 pub struct Health {
     reporter: HealthReporter,
+    ended: CancellationToken,
 }
 
 impl Health {
@@ -75,6 +81,11 @@ impl Health {
     /// About to end.
     pub async fn set_leaving(&self) {
         self.set_all(ServingStatus::NotServing).await;
+    }
+
+    /// Ends whoever watches, once they know; reflection too. The drain would wait for them.
+    pub fn end_streams(&self) {
+        self.ended.cancel();
     }
 
     /// The overall name too, which otherwise counts as serving from the start.

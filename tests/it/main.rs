@@ -16,6 +16,7 @@ mod support;
 mod architecture;
 mod batch;
 mod request_corpus;
+mod drain;
 mod failed_sync;
 mod fan_out;
 mod folder;
