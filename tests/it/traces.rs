@@ -3,8 +3,12 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
-use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
+use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
+    TraceService, TraceServiceServer,
+};
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use tokio::net::TcpListener;
 use tonic::service::Routes;
@@ -93,8 +97,10 @@ async fn a_callers_trace_reaches_the_call_to_meta() {
 
 #[tokio::test]
 async fn nothing_waits_for_a_collector_that_is_away() {
-    let mut gateway =
-        Gateway::builder().env("WHATSAPP_GATEWAY__TELEMETRY__OTLP_ENDPOINT", "http://127.0.0.1:9").start().await;
+    let mut gateway = Gateway::builder()
+        .env("WHATSAPP_GATEWAY__TELEMETRY__OTLP_ENDPOINT", "http://127.0.0.1:9")
+        .start()
+        .await;
     gateway.client().await.send_message(send("Hi")).await.unwrap();
     assert_eq!(gateway.terminate().await, Some(0));
 }
