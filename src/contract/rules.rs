@@ -130,7 +130,11 @@ fn check_field(
         } else {
             check_value(rule, present.last())
         };
-        found.extend(broken.map(|description| violation(path, &description)));
+        // Two rules may say the same of an empty text.
+        let broken = broken.map(|description| violation(path, &description));
+        if let Some(broken) = broken.filter(|broken| found.last() != Some(broken)) {
+            found.push(broken);
+        }
     }
     if let Kind::Message(index) = field.kind {
         for (position, value) in present.iter().enumerate() {

@@ -22,6 +22,12 @@ const WINDOW_HELP_URL: &str =
     "https://developers.facebook.com/docs/whatsapp/cloud-api/guides/send-message-templates";
 /// What a client that may try again should wait when nothing else is known.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
+/// Bytes of a message, and of all listed violations. A status travels in headers, the message twice; clients accept 8 KiB
+/// of them, and some cut the whole connection when there are more.
+const MESSAGE_BYTES_MAX: usize = 1024;
+const VIOLATIONS_BYTES_MAX: usize = 2048;
+/// Bytes of the path, and of the rule, of one violation: both may quote what the caller wrote.
+const VIOLATION_TEXT_BYTES_MAX: usize = 256;
 
 /// A status in the making.
 struct Draft {
@@ -35,7 +41,7 @@ struct Draft {
 impl Draft {
     fn new(code: Code, reason: Reason, message: impl Into<String>) -> Self {
         let (metadata, details) = (HashMap::new(), ErrorDetails::new());
-        Self { code, reason, message: message.into(), metadata, details }
+        Self { code, reason, message: bounded(message.into(), MESSAGE_BYTES_MAX), metadata, details }
     }
 
     fn actor(self, actor: Actor) -> Self {
@@ -60,14 +66,36 @@ impl Draft {
     }
 }
 
-/// One or more fields break a rule.
+/// One or more fields break a rule. Lists as many as fit, and says how many more there are.
 pub(super) fn invalid(violations: Vec<FieldViolation>) -> Status {
-    let listed: Vec<String> = violations.iter().map(|v| format!("{} {}", v.field, v.description)).collect();
-    let mut draft = Draft::new(Code::InvalidArgument, Reason::ValidationFailed, listed.join("; "));
-    for violation in violations {
-        draft.details.add_bad_request_violation(violation.field, violation.description);
+    let (count, mut bytes, mut listed) = (violations.len(), 0, Vec::new());
+    for FieldViolation { field, description } in violations {
+        let field = bounded(field, VIOLATION_TEXT_BYTES_MAX);
+        let description = bounded(description, VIOLATION_TEXT_BYTES_MAX);
+        bytes += field.len() + description.len();
+        if bytes > VIOLATIONS_BYTES_MAX {
+            break;
+        }
+        listed.push((field, description));
+    }
+    let rules: Vec<String> = listed.iter().map(|(field, rule)| format!("{field} {rule}")).collect();
+    let mut draft = Draft::new(Code::InvalidArgument, Reason::ValidationFailed, rules.join("; "));
+    if let more @ 1.. = count - listed.len() {
+        draft.message.push_str(&format!("; and {more} more violations"));
+    }
+    for (field, description) in listed {
+        draft.details.add_bad_request_violation(field, description);
     }
     draft.actor(Actor::Caller).build()
+}
+
+/// The text, cut where it is longer than `bytes_max`.
+fn bounded(mut text: String, bytes_max: usize) -> String {
+    if text.len() > bytes_max {
+        text.truncate(text.floor_char_boundary(bytes_max));
+        text.push('…');
+    }
+    text
 }
 
 /// Nobody is known to call.

@@ -21,6 +21,8 @@ mod failed_sync;
 mod fan_out;
 mod folder;
 mod kill;
+mod send;
+mod send_failures;
 mod smoke;
 mod traces;
 mod webhook_corpus;

@@ -6,6 +6,8 @@
 pub mod disk;
 pub mod gateway;
 pub mod rng;
+pub mod rpc;
+pub mod serve;
 pub mod shared;
 pub mod subscriber;
 pub mod webhook;
@@ -18,6 +20,8 @@ pub use subscriber::Subscriber;
 pub fn rounds(usual: u64, soak: u64) -> u64 {
     if std::env::var("SOAK").as_deref() == Ok("1") { soak } else { usual }
 }
+pub use rpc::Refusal;
+pub use serve::Serve;
 
 /// Evaluates the condition until it holds; fails after ten seconds.
 #[macro_export]

@@ -1,0 +1,187 @@
+//! `serve` with a configuration file, beside a simulator of two accounts that runs in this process.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use whatsapp_gateway::clock::{Clock, SystemClock};
+use whatsapp_gateway::simulator::{Account, Config, Number, Simulator};
+
+use super::{Gateway, gateway, webhook};
+
+pub const SECOND_NUMBER: &str = "106540352242923";
+pub const SECOND_WABA: &str = "102290129340399";
+/// A number whose app is signed with two secrets; it is configured and unknown to the simulator.
+pub const SECOND_SECRET: &str = "the-next-app-secret";
+
+/// The hash of a token, as the configuration wants it.
+pub fn token_hash(token: &str) -> String {
+    hex::encode(Sha256::digest(token.as_bytes()))
+}
+
+/// What to serve.
+#[derive(Debug)]
+pub struct Builder {
+    grpc_listen: String,
+    grpc_more: String,
+    graph_url: Option<String>,
+    more: String,
+    environment: Vec<(String, String)>,
+}
+
+/// A gateway by `serve`, and what it needs.
+#[derive(Debug)]
+pub struct Serve {
+    pub gateway: Gateway,
+    pub folder: TempDir,
+    _simulator: JoinSet<()>,
+}
+
+impl Serve {
+    /// Two WABAs with a number each, on loopback.
+    pub fn builder() -> Builder {
+        Builder {
+            grpc_listen: "127.0.0.1:0".to_owned(),
+            grpc_more: String::new(),
+            graph_url: None,
+            more: String::new(),
+            environment: Vec::new(),
+        }
+    }
+
+    pub async fn start() -> Self {
+        Self::builder().start().await
+    }
+}
+
+impl Builder {
+    pub fn grpc_listen(mut self, address: &str) -> Self {
+        address.clone_into(&mut self.grpc_listen);
+        self
+    }
+
+    /// Lines for the section `[grpc]`.
+    pub fn grpc(mut self, lines: &str) -> Self {
+        lines.clone_into(&mut self.grpc_more);
+        self
+    }
+
+    /// A Cloud API elsewhere than at the simulator.
+    pub fn graph_url(mut self, url: String) -> Self {
+        self.graph_url = Some(url);
+        self
+    }
+
+    /// Sections at the end of the file.
+    pub fn more(mut self, toml: &str) -> Self {
+        toml.clone_into(&mut self.more);
+        self
+    }
+
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Starts it and waits until it is ready.
+    pub async fn start(self) -> Serve {
+        let simulator = simulator().await;
+        let address = simulator.local_addr();
+        let (folder, builder) = self.prepare(address);
+        let mut gateway = builder.start().await;
+        for port in ["grpc", "webhook", "admin"] {
+            let reachable = gateway.address(port).replace("0.0.0.0", "127.0.0.1");
+            gateway.ready[port] = json!(reachable);
+        }
+        gateway.ready["simulator"] = json!(address.to_string());
+        simulator.set_webhook_url(format!("http://{}/webhook", gateway.address("webhook")));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(simulator.run(CancellationToken::new()));
+        Serve { gateway, folder, _simulator: tasks }
+    }
+
+    /// Starts it and waits until it ends by itself; returns its exit code and what it wrote to stderr.
+    pub async fn run_to_end(self) -> (Option<i32>, String) {
+        let (_folder, builder) = self.prepare("127.0.0.1:9".parse().unwrap());
+        builder.run_to_end().await
+    }
+
+    fn prepare(self, simulator: SocketAddr) -> (TempDir, gateway::Builder) {
+        let folder = TempDir::new().unwrap();
+        let config = self.write(&folder, simulator);
+        let mut builder = Gateway::builder().arguments(&["serve", "--config", config.to_str().unwrap()]);
+        for (name, value) in &self.environment {
+            builder = builder.env(name, value);
+        }
+        (folder, builder)
+    }
+
+    fn write(&self, folder: &TempDir, simulator: SocketAddr) -> PathBuf {
+        let secret = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path.display().to_string()
+        };
+        let app_secret = secret("app-secret", webhook::APP_SECRET);
+        let next_secret = secret("next-secret", SECOND_SECRET);
+        let verify_token = secret("verify-token", "dev-verify-token");
+        let access_token = secret("access-token", "dev-access-token");
+        let data_dir = folder.path().join("data").display().to_string();
+        let graph_url = self.graph_url.clone().unwrap_or_else(|| format!("http://{simulator}"));
+        let (number, waba) = (webhook::PHONE_NUMBER_ID, webhook::WABA_ID);
+        let Self { grpc_listen, grpc_more, more, .. } = self;
+        let more = more.replace("{folder}", &folder.path().display().to_string());
+        let toml = format!(
+            r#"
+[grpc]
+listen = "{grpc_listen}"
+{grpc_more}
+[webhook]
+listen = "127.0.0.1:0"
+[admin]
+listen = "127.0.0.1:0"
+[cloud_api]
+graph_url = "{graph_url}"
+[storage]
+data_dir = "{data_dir}"
+[shutdown]
+delay = "0 s"
+[[apps]]
+id = "1234567890"
+secret_files = ["{app_secret}", "{next_secret}"]
+verify_token_file = "{verify_token}"
+[[wabas]]
+id = "{waba}"
+app_id = "1234567890"
+access_token_file = "{access_token}"
+phone_number_ids = ["{number}"]
+[[wabas]]
+id = "{SECOND_WABA}"
+app_id = "1234567890"
+access_token_file = "{access_token}"
+phone_number_ids = ["{SECOND_NUMBER}"]
+{more}
+"#
+        );
+        let path = folder.path().join("config.toml");
+        std::fs::write(&path, toml).unwrap();
+        path
+    }
+}
+
+async fn simulator() -> Simulator {
+    let config = Config::new("127.0.0.1:0".parse().unwrap(), Arc::new(|| SystemClock.now()));
+    let second = Number {
+        phone_number_id: SECOND_NUMBER.to_owned(),
+        display_phone_number: "15550783882".to_owned(),
+        waba_id: SECOND_WABA.to_owned(),
+    };
+    let mut account = Account::default();
+    account.numbers.push(second);
+    Simulator::bind(Config { account, ..config }).await.unwrap()
+}
