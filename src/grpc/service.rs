@@ -69,23 +69,6 @@ impl Service {
         caller.map_err(status::unauthenticated)
     }
 
-    /// The number that a request means. A missing one joins the other violations.
-    fn number(
-        &self,
-        named: &str,
-        found: &mut Violations,
-    ) -> Result<Option<crate::domain::ids::PhoneNumberId>, Status> {
-        match self.flows.numbers.resolve(named) {
-            Ok(number) => Ok(Some(number)),
-            Err(error @ numbers::Error::Ambiguous { .. }) => {
-                found.add("phone_number_id", error.to_string());
-                Ok(None)
-            }
-            Err(numbers::Error::NumberNotConfigured(_)) if !found.is_empty() => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    }
-
     async fn send(
         &self,
         caller: &Caller,
@@ -93,7 +76,7 @@ impl Service {
     ) -> Result<v1::SendMessageResponse, Status> {
         let mut found = Violations::default();
         let outbound = convert::outbound(&request, &mut found);
-        let number = self.number(&request.phone_number_id, &mut found)?;
+        let number = chosen(self.flows.numbers.resolve(&request.phone_number_id), &mut found)?;
         let (Some(outbound), Some(phone_number_id)) = (outbound, number) else {
             return Err(status::invalid(found.into_inner()));
         };
@@ -117,7 +100,7 @@ impl Service {
 
     async fn mark(&self, request: v1::MarkMessageReadRequest) -> Result<v1::MarkMessageReadResponse, Status> {
         let mut found = Violations::of_message("MarkMessageReadRequest", &request);
-        let number = self.number(&request.phone_number_id, &mut found)?;
+        let number = chosen(self.flows.numbers.resolve(&request.phone_number_id), &mut found)?;
         let (Ok(message), Some(number)) = (MessageId::parse(&request.message_id), number) else {
             return Err(status::invalid(found.into_inner()));
         };
@@ -131,11 +114,11 @@ impl Service {
     async fn manage(&self, request: v1::ManageTemplateRequest) -> Result<v1::ManageTemplateResponse, Status> {
         use v1::manage_template_request::Action;
         use v1::manage_template_response::Result as Outcome;
-        let found = Violations::of_message("ManageTemplateRequest", &request);
-        let (action, true) = (request.action, found.is_empty()) else {
+        let mut found = Violations::of_message("ManageTemplateRequest", &request);
+        let waba = chosen(self.flows.numbers.resolve_waba(&request.waba_id), &mut found)?;
+        let (action, Some(waba), true) = (request.action, waba, found.is_empty()) else {
             return Err(status::invalid(found.into_inner()));
         };
-        let waba = self.flows.numbers.resolve_waba(&request.waba_id)?;
         let outcome = match action {
             Some(Action::Get(get)) => {
                 let template = self.flows.manage_template.get(&waba, &get.template_id).await?;
@@ -295,6 +278,20 @@ fn word(code: Code) -> &'static str {
         Code::Unavailable => "UNAVAILABLE",
         Code::DataLoss => "DATA_LOSS",
         Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
+/// The number or WABA that a request means. A missing one joins the other violations.
+fn chosen<T>(resolved: Result<T, numbers::Error>, found: &mut Violations) -> Result<Option<T>, Status> {
+    use numbers::Error as E;
+    match resolved {
+        Ok(chosen) => Ok(Some(chosen)),
+        Err(ref error @ E::Ambiguous { field, .. }) => {
+            found.add(field, error.to_string());
+            Ok(None)
+        }
+        Err(E::NumberNotConfigured(_) | E::WabaNotConfigured(_)) if !found.is_empty() => Ok(None),
+        Err(error @ (E::NumberNotConfigured(_) | E::WabaNotConfigured(_))) => Err(error.into()),
     }
 }
 

@@ -27,3 +27,8 @@ mod smoke;
 mod traces;
 mod webhook_corpus;
 mod streams;
+mod mark_read;
+mod send;
+mod send_failures;
+mod smoke;
+mod templates;
