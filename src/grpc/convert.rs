@@ -2,6 +2,7 @@
 //!
 //! Static rules stand in the protos; here are those that need a parser, and those between fields.
 
+use std::ops::RangeInclusive;
 use std::time::{Duration, SystemTime};
 
 use prost::Message as _;
@@ -28,8 +29,9 @@ const NOT_IN_RAW: [(&str, &str); 5] = [
 const HEARTBEAT_DEFAULT: Duration = Duration::from_secs(15);
 const HEARTBEAT_MIN: Duration = Duration::from_secs(5);
 const HEARTBEAT_MAX: Duration = Duration::from_mins(1);
-/// Events in a frame of a stream that does not say.
-const BATCH_EVENTS_DEFAULT: u32 = 32;
+/// The seconds of a `google.protobuf.Timestamp`: the years 1 to 9999.
+const TIMESTAMP_SECONDS: RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
+const NANOS_MAX: i32 = 999_999_999;
 /// Templates a page that Meta gives at most.
 const PAGE_SIZE_MAX: u32 = 100;
 
@@ -236,7 +238,10 @@ pub(super) fn time(
     timestamp: prost_types::Timestamp,
     found: &mut Violations,
 ) -> Option<SystemTime> {
-    let time = SystemTime::try_from(timestamp).ok();
+    // Other numbers would be read too, as some other time.
+    let is_valid =
+        TIMESTAMP_SECONDS.contains(&timestamp.seconds) && (0..=NANOS_MAX).contains(&timestamp.nanos);
+    let time = is_valid.then(|| SystemTime::try_from(timestamp).ok()).flatten();
     if time.is_none() {
         found.add(field, "is no valid timestamp");
     }
