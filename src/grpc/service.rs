@@ -1,6 +1,6 @@
 //! `GatewayService`: identify, validate, call the flow, translate.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use metrics::{counter, histogram};
 use tokio::time::Instant;
@@ -48,17 +48,27 @@ pub struct Flows {
     pub deliver_events: DeliverEvents,
 }
 
+/// What a stream gets that does not ask for something else.
+#[derive(Debug, Clone, Copy)]
+pub struct StreamDefaults {
+    /// Silence after which it gets a heartbeat.
+    pub heartbeat: Duration,
+    /// Events in one frame.
+    pub batch_events_max: usize,
+}
+
 /// The implementation of `GatewayService`.
 #[derive(Debug, Clone)]
 pub struct Service {
     flows: Flows,
     callers: Callers,
+    stream_defaults: StreamDefaults,
 }
 
 impl Service {
     /// Serves these flows to these callers.
-    pub fn new(flows: Flows, callers: Callers) -> Self {
-        Self { flows, callers }
+    pub fn new(flows: Flows, callers: Callers, stream_defaults: StreamDefaults) -> Self {
+        Self { flows, callers, stream_defaults }
     }
 
     /// The caller behind a request. Counted, so that a wave of strangers shows.
@@ -141,7 +151,7 @@ impl Service {
         request: v1::SubscribeEventsRequest,
         connection: Option<ConnectionInfo>,
     ) -> Result<ResponseStream, Status> {
-        let subscription = subscription(request)?;
+        let subscription = subscription(request, self.stream_defaults)?;
         let on_stuck = Box::new(move || {
             if let Some(connection) = connection {
                 connection.kill.kill();
@@ -295,7 +305,10 @@ fn chosen<T>(resolved: Result<T, numbers::Error>, found: &mut Violations) -> Res
     }
 }
 
-fn subscription(request: v1::SubscribeEventsRequest) -> Result<Subscription, Status> {
+fn subscription(
+    request: v1::SubscribeEventsRequest,
+    defaults: StreamDefaults,
+) -> Result<Subscription, Status> {
     let mut found = Violations::of_message("SubscribeEventsRequest", &request);
     let start = start(request.start.as_ref(), &mut found)?;
     let filter = convert::filter(request.filter.clone(), &mut found);
@@ -310,13 +323,13 @@ fn subscription(request: v1::SubscribeEventsRequest) -> Result<Subscription, Sta
             v1::PayloadView::Typed => View::Typed,
             v1::PayloadView::Raw => View::Raw,
         },
-        heartbeat_interval: convert::heartbeat_interval(request.heartbeat_interval),
+        heartbeat_interval: convert::heartbeat_interval(request.heartbeat_interval, defaults.heartbeat),
         on_expired: match request.on_expired_cursor() {
             v1::OnExpiredCursor::Unspecified | v1::OnExpiredCursor::Fail => OnExpired::Fail,
             v1::OnExpiredCursor::Earliest => OnExpired::Earliest,
             v1::OnExpiredCursor::Latest => OnExpired::Latest,
         },
-        batch_events_max: convert::batch_events_max(request.max_batch_events),
+        batch_events_max: convert::batch_events_max(request.max_batch_events, defaults.batch_events_max),
         stop_when_caught_up: request.stop_when_caught_up,
         client_id: request.client_id,
     })

@@ -31,4 +31,5 @@ mod mark_read;
 mod send;
 mod send_failures;
 mod smoke;
+mod subscribe;
 mod templates;
