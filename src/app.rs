@@ -151,7 +151,7 @@ impl App {
         };
         let callers =
             Callers::new(config.tenants(), grpc.local_addr().ip().is_loopback(), config.grpc.insecure);
-        let service = grpc::server::GatewayService::new(flows, callers, stream_defaults(&config));
+        let service = grpc::server::GatewayService::new(flows, callers);
         let (routes, health) = grpc::server::routes(service, message_limits(&config)).await?;
         let retention = RetainLog {
             log: Arc::clone(&storage.log),
@@ -207,11 +207,6 @@ async fn report(health: grpc::server::Health, readiness: Readiness, storage: Sto
 fn stream_limits(config: &Config) -> Limits {
     let events = &config.events;
     Limits { streams_max: events.streams_max, send_timeout: events.send_timeout, rotation: events.rotation }
-}
-
-fn stream_defaults(config: &Config) -> grpc::server::StreamDefaults {
-    let events = &config.events;
-    grpc::server::StreamDefaults { heartbeat: events.heartbeat, batch_events_max: events.batch_events_max }
 }
 
 fn message_limits(config: &Config) -> grpc::server::MessageLimits {

@@ -25,8 +25,12 @@ const NOT_IN_RAW: [(&str, &str); 5] = [
     ("biz_opaque_callback_data", "callback_data"),
 ];
 
+/// The heartbeat of a stream that asks for none.
+const HEARTBEAT_DEFAULT: Duration = Duration::from_secs(15);
 const HEARTBEAT_MIN: Duration = Duration::from_secs(5);
 const HEARTBEAT_MAX: Duration = Duration::from_mins(1);
+/// Events in a frame of a stream that does not say.
+const BATCH_EVENTS_DEFAULT: usize = 32;
 /// The seconds of a `google.protobuf.Timestamp`: the years 1 to 9999.
 const TIMESTAMP_SECONDS: RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
 const NANOS_MAX: i32 = 999_999_999;
@@ -219,14 +223,14 @@ pub(super) fn filter(filter: Option<v1::EventFilter>, found: &mut Violations) ->
 }
 
 /// Reads a heartbeat interval, clamped.
-pub(super) fn heartbeat_interval(asked: Option<prost_types::Duration>, default: Duration) -> Duration {
+pub(super) fn heartbeat_interval(asked: Option<prost_types::Duration>) -> Duration {
     let asked = asked.and_then(|d| Duration::try_from(d).ok()).filter(|d| !d.is_zero());
-    asked.unwrap_or(default).clamp(HEARTBEAT_MIN, HEARTBEAT_MAX)
+    asked.unwrap_or(HEARTBEAT_DEFAULT).clamp(HEARTBEAT_MIN, HEARTBEAT_MAX)
 }
 
 /// Reads how many events a frame may have.
-pub(super) fn batch_events_max(asked: u32, default: usize) -> usize {
-    if asked == 0 { default } else { usize::try_from(asked).unwrap_or(usize::MAX) }
+pub(super) fn batch_events_max(asked: u32) -> usize {
+    if asked == 0 { BATCH_EVENTS_DEFAULT } else { usize::try_from(asked).unwrap_or(usize::MAX) }
 }
 
 /// Reads a point in time; `None` means that a violation was added.

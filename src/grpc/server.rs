@@ -13,7 +13,7 @@ use crate::listener::{Listener, Options, Tokens};
 use super::guest::Guest;
 use super::service::Service;
 
-pub use super::service::{Flows, Service as GatewayService, StreamDefaults};
+pub use super::service::{Flows, Service as GatewayService};
 
 /// Health of the webhook port, as a name of its own: a full disk stops the intake and nothing else.
 const INGRESS: &str = "whatsapp.gateway.ingress";

@@ -1,6 +1,6 @@
 //! `GatewayService`: identify, validate, call the flow, translate.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use metrics::{counter, histogram};
 use tokio::time::Instant;
@@ -48,27 +48,17 @@ pub struct Flows {
     pub deliver_events: DeliverEvents,
 }
 
-/// What a stream gets that does not ask for something else.
-#[derive(Debug, Clone, Copy)]
-pub struct StreamDefaults {
-    /// Silence after which it gets a heartbeat.
-    pub heartbeat: Duration,
-    /// Events in one frame.
-    pub batch_events_max: usize,
-}
-
 /// The implementation of `GatewayService`.
 #[derive(Debug, Clone)]
 pub struct Service {
     flows: Flows,
     callers: Callers,
-    stream_defaults: StreamDefaults,
 }
 
 impl Service {
     /// Serves these flows to these callers.
-    pub fn new(flows: Flows, callers: Callers, stream_defaults: StreamDefaults) -> Self {
-        Self { flows, callers, stream_defaults }
+    pub fn new(flows: Flows, callers: Callers) -> Self {
+        Self { flows, callers }
     }
 
     /// The caller behind a request. Counted, so that a wave of strangers shows.
@@ -151,7 +141,7 @@ impl Service {
         request: v1::SubscribeEventsRequest,
         connection: Option<ConnectionInfo>,
     ) -> Result<ResponseStream, Status> {
-        let subscription = subscription(request, self.stream_defaults)?;
+        let subscription = subscription(request)?;
         let on_stuck = Box::new(move || {
             if let Some(connection) = connection {
                 connection.kill.kill();
@@ -305,10 +295,7 @@ fn chosen<T>(resolved: Result<T, numbers::Error>, found: &mut Violations) -> Res
     }
 }
 
-fn subscription(
-    request: v1::SubscribeEventsRequest,
-    defaults: StreamDefaults,
-) -> Result<Subscription, Status> {
+fn subscription(request: v1::SubscribeEventsRequest) -> Result<Subscription, Status> {
     let mut found = Violations::of_message("SubscribeEventsRequest", &request);
     let start = start(request.start.as_ref(), &mut found)?;
     let filter = convert::filter(request.filter.clone(), &mut found);
@@ -323,13 +310,13 @@ fn subscription(
             v1::PayloadView::Typed => View::Typed,
             v1::PayloadView::Raw => View::Raw,
         },
-        heartbeat_interval: convert::heartbeat_interval(request.heartbeat_interval, defaults.heartbeat),
+        heartbeat_interval: convert::heartbeat_interval(request.heartbeat_interval),
         on_expired: match request.on_expired_cursor() {
             v1::OnExpiredCursor::Unspecified | v1::OnExpiredCursor::Fail => OnExpired::Fail,
             v1::OnExpiredCursor::Earliest => OnExpired::Earliest,
             v1::OnExpiredCursor::Latest => OnExpired::Latest,
         },
-        batch_events_max: convert::batch_events_max(request.max_batch_events, defaults.batch_events_max),
+        batch_events_max: convert::batch_events_max(request.max_batch_events),
         stop_when_caught_up: request.stop_when_caught_up,
         client_id: request.client_id,
     })

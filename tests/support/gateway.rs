@@ -196,6 +196,11 @@ impl Gateway {
         events
     }
 
+/// Sends SIGTERM.
+    pub fn signal_term(&self) {
+        self.signal(Signal::TERM);
+    }
+
     /// Sends SIGTERM and waits for the end; returns the exit code.
     pub async fn terminate(&mut self) -> Option<i32> {
         self.signal(Signal::TERM);

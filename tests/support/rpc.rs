@@ -70,6 +70,10 @@ pub fn phone(number: &str) -> Option<v1::Recipient> {
     Some(v1::Recipient { address: Some(v1::recipient::Address::PhoneNumber(number.to_owned())) })
 }
 
+pub fn user(id: &str) -> Option<v1::Recipient> {
+    Some(v1::Recipient { address: Some(v1::recipient::Address::UserId(id.to_owned())) })
+}
+
 pub fn text(body: &str) -> Content {
     Content::Text(v1::Text { body: body.to_owned(), preview_url: false })
 }
