@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tokio_stream::StreamExt as _;
+use futures_util::{StreamExt as _, stream};
 use tonic::{Code, Status, Streaming};
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
@@ -241,7 +241,7 @@ async fn streams_of_health_and_reflection_do_not_hold_the_end_up() {
     let mut reflection = ServerReflectionClient::new(gateway.endpoint().connect().await.unwrap());
     let question = MessageRequest::ListServices(String::new());
     let request = ServerReflectionRequest { message_request: Some(question), ..Default::default() };
-    let requests = tokio_stream::once(request).chain(tokio_stream::pending());
+    let requests = stream::iter([request]).chain(stream::pending());
     let mut answers = reflection.server_reflection_info(requests).await.unwrap().into_inner();
     assert!(answers.message().await.unwrap().is_some());
 

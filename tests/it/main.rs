@@ -20,6 +20,7 @@ mod drain;
 mod failed_sync;
 mod fan_out;
 mod folder;
+mod grpcurl;
 mod health;
 mod kill;
 mod mark_read;

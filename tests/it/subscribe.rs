@@ -211,19 +211,15 @@ async fn views_carry_what_they_say() {
 }
 
 #[tokio::test]
-async fn batches_are_bounded_and_defaults_are_configured() {
-    let gateway = Gateway::builder()
-        .env("WHATSAPP_GATEWAY__EVENTS__BATCH_EVENTS_MAX", "3")
-        .env("WHATSAPP_GATEWAY__EVENTS__HEARTBEAT", "5 s")
-        .start()
-        .await;
+async fn batches_and_heartbeats_are_bounded() {
+    let gateway = Gateway::dev().await;
     store(&gateway, 7).await;
-    for (asked, in_effect) in [(0, 3), (2, 2), (256, 256)] {
+    for (asked, in_effect) in [(0, 32), (2, 2), (256, 256)] {
         let request = v1::SubscribeEventsRequest { max_batch_events: asked, ..earliest() };
         let frames = frames(&gateway, request).await;
         let Frame::Opened(opened) = &frames[0] else { panic!("{frames:?}") };
         assert_eq!(opened.max_batch_events, in_effect);
-        assert_eq!(opened.heartbeat_interval.unwrap().seconds, 5, "as configured");
+        assert_eq!(opened.heartbeat_interval.unwrap().seconds, 15);
         let sizes = frames.iter().filter_map(|frame| match frame {
             Frame::Events(batch) => Some(batch.events.len()),
             _ => None,

@@ -196,7 +196,7 @@ impl Gateway {
         events
     }
 
-/// Sends SIGTERM.
+    /// Sends SIGTERM.
     pub fn signal_term(&self) {
         self.signal(Signal::TERM);
     }
