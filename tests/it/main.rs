@@ -20,6 +20,7 @@ mod drain;
 mod failed_sync;
 mod fan_out;
 mod folder;
+mod commands;
 mod grpcurl;
 mod health;
 mod kill;
