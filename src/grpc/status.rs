@@ -81,7 +81,7 @@ pub(super) fn invalid(violations: Vec<FieldViolation>) -> Status {
     let rules: Vec<String> = listed.iter().map(|(field, rule)| format!("{field} {rule}")).collect();
     let mut draft = Draft::new(Code::InvalidArgument, Reason::ValidationFailed, rules.join("; "));
     if let more @ 1.. = count - listed.len() {
-        draft.message.push_str(&format!("; and {more} more violations"));
+        draft.message = format!("{}; and {more} more violations", draft.message);
     }
     for (field, description) in listed {
         draft.details.add_bad_request_violation(field, description);

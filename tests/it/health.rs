@@ -147,7 +147,7 @@ async fn converse(gateway: &Gateway) -> Vec<String> {
     };
     gateway.send(text.clone()).await;
     gateway.send(image).await;
-    gateway.send(v1::SendMessageRequest { recipient: user(USER), ..text.clone() }).await;
+    gateway.send(v1::SendMessageRequest { recipient: Some(user(USER)), ..text.clone() }).await;
     let request = v1::MarkMessageReadRequest { message_id: id, ..Default::default() };
     gateway.client().await.mark_message_read(request).await.unwrap();
     for fault in [

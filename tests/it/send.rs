@@ -203,9 +203,9 @@ async fn every_recipient_is_addressed_and_resolved() {
         assert_eq!(addresses.count(), 1, "{body}");
     }
     // A Mexican number is known to WhatsApp by another spelling.
-    let request = v1::SendMessageRequest { recipient: phone("+52 55 1234 5678"), ..send(text("Hola")) };
+    let request = v1::SendMessageRequest { recipient: Some(phone("+52 55 1234 5678")), ..send(text("Hola")) };
     let sent = gateway.send(request).await;
-    assert_eq!(sent.recipient, phone("+5215512345678"));
+    assert_eq!(sent.recipient, Some(phone("+5215512345678")));
 }
 
 #[tokio::test]
@@ -303,36 +303,16 @@ fn body_of(parameters: Vec<v1::TemplateParameter>) -> Content {
     template("a", Some("en"), vec![body])
 }
 
-/// Bad contents, each with the fields that must be listed.
-fn bad_contents() -> Vec<(Content, Vec<&'static str>)> {
+/// Bad media and texts, each with the fields that must be listed.
+fn bad_media() -> Vec<(Content, Vec<&'static str>)> {
     let image = |link: &str, caption: usize| {
         let source = Some(v1::image::Source::Link(link.to_owned()));
         Content::Image(v1::Image { source, caption: "ä".repeat(caption) })
     };
     let id = |id: String| {
-        Content::Image(v1::Image { source: Some(v1::image::Source::Id(id)), caption: String::new() })
+        let source = Some(v1::image::Source::Id(id));
+        Content::Image(v1::Image { source, caption: String::new() })
     };
-    let raw = |json: Value| Content::Raw(structure(&json));
-    let at = |parameter_: Parameter| body_of(vec![parameter(parameter_)]);
-    let money =
-        v1::TemplateCurrency { fallback_value: String::new(), code: "EURO".to_owned(), amount_1000: 1 };
-    let button = |sub_type: &str, index| {
-        let button =
-            v1::TemplateButton { sub_type: sub_type.to_owned(), index: Some(index), parameters: Vec::new() };
-        template("a", Some("en"), vec![component(Component::Button(button))])
-    };
-    let place = v1::TemplateLocation::default();
-    let policy = v1::TemplateLanguage { code: "en".to_owned(), policy: "fallback".to_owned() };
-    let fallback = v1::Template { name: "a".to_owned(), language: Some(policy), components: Vec::new() };
-    let head =
-        v1::Image { source: Some(v1::image::Source::Link("http://x.y/".to_owned())), caption: String::new() };
-    let header = v1::TemplateParameters { parameters: vec![parameter(Parameter::Image(head))] };
-    let (param, place_at) = ("template.components[0].body.parameters[0]", |name: &str| {
-        format!("template.components[0].body.parameters[0].location.{name}")
-    });
-    let places: Vec<&'static str> =
-        ["latitude", "longitude", "name", "address"].map(|name| &*place_at(name).leak()).to_vec();
-    let under = |name: &str| -> Vec<&'static str> { vec![format!("{param}.{name}").leak()] };
     vec![
         (text(""), vec!["text.body"]),
         (text(&"ä".repeat(4097)), vec!["text.body"]),
@@ -348,30 +328,19 @@ fn bad_contents() -> Vec<(Content, Vec<&'static str>)> {
         (image("https://localhost/a", 0), vec!["image.link"]),
         (image("https://[::1]/a", 0), vec!["image.link"]),
         (image(&format!("https://example.com/{}", "a".repeat(2048)), 0), vec!["image.link"]),
-        (template("Bad Name", None, Vec::new()), vec!["template.name", "template.language"]),
-        (template("", Some(""), Vec::new()), vec!["template.name", "template.language.code"]),
-        (template(&"a".repeat(513), Some("en"), Vec::new()), vec!["template.name"]),
-        (Content::Template(fallback), vec!["template.language.policy"]),
-        (template("a", Some("en"), vec![v1::TemplateComponent::default()]), vec!["template.components[0]"]),
-        (body_of(vec![v1::TemplateParameter::default()]), vec![param]),
-        (at(Parameter::Text(String::new())), under("text")),
-        (at(Parameter::Payload("a".repeat(257))), under("payload")),
-        (at(Parameter::CouponCode("a".repeat(21))), under("coupon_code")),
-        (at(Parameter::DateTime(v1::TemplateDateTime::default())), under("date_time.fallback_value")),
-        (at(Parameter::Currency(money)), [under("currency.fallback_value"), under("currency.code")].concat()),
-        (at(Parameter::Location(place)), places),
-        (button("", 0), vec!["template.components[0].button.sub_type"]),
-        (button("url", 10), vec!["template.components[0].button.index"]),
-        (
-            template("a", Some("en"), vec![component(Component::Header(header))]),
-            vec!["template.components[0].header.parameters[0].image.link"],
-        ),
+    ]
+}
+
+fn bad_raw() -> Vec<(Content, Vec<&'static str>)> {
+    let raw = |json: Value| Content::Raw(structure(&json));
+    let fields = json!({"type": "text", "text": {}, "to": "1", "recipient": "1", "recipient_type": "group",
+                        "context": {}, "biz_opaque_callback_data": "x"});
+    vec![
         (raw(json!({})), vec!["raw.type"]),
         (raw(json!({"type": 1})), vec!["raw.type"]),
         (raw(json!({"type": "location"})), vec!["raw.location"]),
         (
-            raw(json!({"type": "text", "text": {}, "to": "1", "recipient": "1", "recipient_type": "group",
-                       "context": {}, "biz_opaque_callback_data": "x"})),
+            raw(fields),
             vec![
                 "raw.to",
                 "raw.recipient",
@@ -383,7 +352,67 @@ fn bad_contents() -> Vec<(Content, Vec<&'static str>)> {
     ]
 }
 
-fn bad_requests() -> Vec<(v1::SendMessageRequest, Vec<&'static str>)> {
+fn bad_templates() -> Vec<(Content, Vec<&'static str>)> {
+    let policy = v1::TemplateLanguage { code: "en".to_owned(), policy: "fallback".to_owned() };
+    let fallback = v1::Template { name: "a".to_owned(), language: Some(policy), components: Vec::new() };
+    let link = Some(v1::image::Source::Link("http://x.y/".to_owned()));
+    let image = Parameter::Image(v1::Image { source: link, caption: String::new() });
+    let header = v1::TemplateParameters { parameters: vec![parameter(image)] };
+    let button = |sub_type: &str, index| {
+        let button =
+            v1::TemplateButton { sub_type: sub_type.to_owned(), index: Some(index), parameters: Vec::new() };
+        template("a", Some("en"), vec![component(Component::Button(button))])
+    };
+    vec![
+        (template("Bad Name", None, Vec::new()), vec!["template.name", "template.language"]),
+        (template("", Some(""), Vec::new()), vec!["template.name", "template.language.code"]),
+        (template(&"a".repeat(513), Some("en"), Vec::new()), vec!["template.name"]),
+        (Content::Template(fallback), vec!["template.language.policy"]),
+        (template("a", Some("en"), vec![v1::TemplateComponent::default()]), vec!["template.components[0]"]),
+        (button("", 0), vec!["template.components[0].button.sub_type"]),
+        (button("url", 10), vec!["template.components[0].button.index"]),
+        (
+            template("a", Some("en"), vec![component(Component::Header(header))]),
+            vec!["template.components[0].header.parameters[0].image.link"],
+        ),
+    ]
+}
+
+/// Bad parameters of a template's body, each with the fields that must be listed below the parameter.
+fn bad_parameters() -> Vec<(Parameter, &'static [&'static str])> {
+    let money =
+        v1::TemplateCurrency { fallback_value: String::new(), code: "EURO".to_owned(), amount_1000: 1 };
+    vec![
+        (Parameter::Text(String::new()), &["text"]),
+        (Parameter::Payload("a".repeat(257)), &["payload"]),
+        (Parameter::CouponCode("a".repeat(21)), &["coupon_code"]),
+        (Parameter::DateTime(v1::TemplateDateTime::default()), &["date_time.fallback_value"]),
+        (Parameter::Currency(money), &["currency.fallback_value", "currency.code"]),
+        (
+            Parameter::Location(v1::TemplateLocation::default()),
+            &["location.latitude", "location.longitude", "location.name", "location.address"],
+        ),
+    ]
+}
+
+fn owned(fields: &[&str]) -> Vec<String> {
+    fields.iter().map(|field| (*field).to_owned()).collect()
+}
+
+/// Bad contents, each with the fields that must be listed.
+fn bad_contents() -> Vec<(Content, Vec<String>)> {
+    let at = "template.components[0].body.parameters[0]";
+    let mut all = vec![(body_of(vec![v1::TemplateParameter::default()]), owned(&[at]))];
+    let contents = [bad_media(), bad_raw(), bad_templates()].into_iter().flatten();
+    all.extend(contents.map(|(content, fields)| (content, owned(&fields))));
+    all.extend(bad_parameters().into_iter().map(|(bad, fields)| {
+        let fields = fields.iter().map(|field| format!("{at}.{field}")).collect();
+        (body_of(vec![parameter(bad)]), fields)
+    }));
+    all
+}
+
+fn bad_requests() -> Vec<(v1::SendMessageRequest, Vec<String>)> {
     let to = |address| v1::SendMessageRequest {
         recipient: Some(v1::Recipient { address }),
         ..send(text("Hello"))
@@ -396,24 +425,24 @@ fn bad_requests() -> Vec<(v1::SendMessageRequest, Vec<&'static str>)> {
     let mut all: Vec<_> =
         bad_contents().into_iter().map(|(content, fields)| (send(content), fields)).collect();
     for bad in ["", "0170 1234567", "12", "+1650555x", long.as_str()] {
-        all.push((number(bad), vec!["recipient.phone_number"]));
+        all.push((number(bad), owned(&["recipient.phone_number"])));
     }
     for bad in ["", "us.1", "US.", "16505551234"] {
-        all.push((user(bad), vec!["recipient.user_id"]));
+        all.push((user(bad), owned(&["recipient.user_id"])));
     }
     all.extend([
-        (group(""), vec!["recipient.group_id"]),
-        (group("a b"), vec!["recipient.group_id"]),
-        (to(None), vec!["recipient"]),
-        (v1::SendMessageRequest { recipient: None, ..ok() }, vec!["recipient"]),
-        (v1::SendMessageRequest { content: None, ..ok() }, vec!["content"]),
-        (v1::SendMessageRequest { phone_number_id: "12x".to_owned(), ..ok() }, vec!["phone_number_id"]),
+        (group(""), owned(&["recipient.group_id"])),
+        (group("a b"), owned(&["recipient.group_id"])),
+        (to(None), owned(&["recipient"])),
+        (v1::SendMessageRequest { recipient: None, ..ok() }, owned(&["recipient"])),
+        (v1::SendMessageRequest { content: None, ..ok() }, owned(&["content"])),
+        (v1::SendMessageRequest { phone_number_id: "12x".to_owned(), ..ok() }, owned(&["phone_number_id"])),
         (
             v1::SendMessageRequest { reply_to_message_id: "a b".to_owned(), ..ok() },
-            vec!["reply_to_message_id"],
+            owned(&["reply_to_message_id"]),
         ),
-        (v1::SendMessageRequest { callback_data: "ä".repeat(481), ..ok() }, vec!["callback_data"]),
-        (v1::SendMessageRequest::default(), vec!["recipient", "content"]),
+        (v1::SendMessageRequest { callback_data: "ä".repeat(481), ..ok() }, owned(&["callback_data"])),
+        (v1::SendMessageRequest::default(), owned(&["recipient", "content"])),
     ]);
     all
 }
@@ -434,7 +463,7 @@ async fn every_broken_rule_is_listed_and_nothing_is_sent() {
     // All at once.
     let request = v1::SendMessageRequest {
         phone_number_id: "12x".to_owned(),
-        recipient: phone("0170"),
+        recipient: Some(phone("0170")),
         reply_to_message_id: "a b".to_owned(),
         callback_data: "x".repeat(481),
         content: Some(template("Bad", None, vec![v1::TemplateComponent::default()])),

@@ -10,9 +10,12 @@ use crate::eventually;
 use crate::support::rpc::{OPEN, Refusal, send, text, text_to};
 use crate::support::{Gateway, Serve};
 
-/// Refusals of every class: the error, the code, the reason, who must act, and when to try again.
+/// Meta's code and HTTP status; our code, the reason, who must act, and after how many seconds to try again.
+type Row = (u32, Option<u16>, Code, &'static str, &'static str, Option<u64>);
+
+/// Refusals of every class.
 #[rustfmt::skip]
-const REFUSALS: &[(u32, Option<u16>, Code, &str, &str, Option<u64>)] = &[
+const REFUSALS: &[Row] = &[
     (131_030, None, Code::FailedPrecondition, "RECIPIENT_NOT_ALLOWED", "operator", None),
     (130_497, None, Code::FailedPrecondition, "RECIPIENT_NOT_ALLOWED", "operator", None),
     (131_026, None, Code::FailedPrecondition, "RECIPIENT_UNREACHABLE", "recipient", None),

@@ -66,12 +66,12 @@ impl Refusal {
     }
 }
 
-pub fn phone(number: &str) -> Option<v1::Recipient> {
-    Some(v1::Recipient { address: Some(v1::recipient::Address::PhoneNumber(number.to_owned())) })
+pub fn phone(number: &str) -> v1::Recipient {
+    v1::Recipient { address: Some(v1::recipient::Address::PhoneNumber(number.to_owned())) }
 }
 
-pub fn user(id: &str) -> Option<v1::Recipient> {
-    Some(v1::Recipient { address: Some(v1::recipient::Address::UserId(id.to_owned())) })
+pub fn user(id: &str) -> v1::Recipient {
+    v1::Recipient { address: Some(v1::recipient::Address::UserId(id.to_owned())) }
 }
 
 pub fn text(body: &str) -> Content {
@@ -80,11 +80,11 @@ pub fn text(body: &str) -> Content {
 
 /// A message of this content to a number whose window is open.
 pub fn send(content: Content) -> v1::SendMessageRequest {
-    v1::SendMessageRequest { recipient: phone(OPEN), content: Some(content), ..Default::default() }
+    v1::SendMessageRequest { recipient: Some(phone(OPEN)), content: Some(content), ..Default::default() }
 }
 
 pub fn text_to(number: &str, body: &str) -> v1::SendMessageRequest {
-    v1::SendMessageRequest { recipient: phone(number), content: Some(text(body)), ..Default::default() }
+    v1::SendMessageRequest { recipient: Some(phone(number)), content: Some(text(body)), ..Default::default() }
 }
 
 /// A `Struct` of this JSON object.
