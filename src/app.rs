@@ -18,12 +18,12 @@ use crate::flows::identities::Identities;
 use crate::flows::manage_template::ManageTemplate;
 use crate::flows::mark_read::MarkRead;
 use crate::flows::numbers::Numbers;
-use crate::flows::project_log::ProjectLog;
+use crate::flows::project_log::{self, ProjectLog};
 use crate::flows::receive_webhook::ReceiveWebhook;
 use crate::flows::retain_log::RetainLog;
 use crate::flows::send_message::SendMessage;
 use crate::grpc::{self, Callers};
-use crate::lifecycle::{Budgets, Shutdown, Signal};
+use crate::lifecycle::{Budgets, EXIT_STORAGE, Shutdown, Signal};
 use crate::listener::{Http1Limits, Http2Limits, Listener, Options, Protocol, Tokens};
 use crate::storage::event_log::Acceptance;
 use crate::storage::projections::Projections;
@@ -52,8 +52,8 @@ pub enum Error {
     #[error(transparent)]
     Storage(#[from] storage::OpenError),
     /// The projections could not be brought up to date.
-    #[error("the event store cannot be read: {0}")]
-    Projections(String),
+    #[error("the projections of the event log cannot be brought up to date: {0}")]
+    Projections(#[from] project_log::Error),
     /// The client could not be built.
     #[error(transparent)]
     CloudApi(#[from] cloud_api::BuildError),
@@ -129,7 +129,15 @@ impl App {
         let numbers = Numbers::new(config.tenants());
         let projections = Projections::new(Arc::clone(&storage.state));
         let project_log = ProjectLog::new(Arc::clone(&storage.log), projections.clone());
-        project_log.catch_up().await.map_err(Error::Projections)?;
+        let retention = RetainLog {
+            log: Arc::clone(&storage.log),
+            state: Arc::clone(&storage.state),
+            retention: config.storage.retention(),
+            clock: Arc::clone(&clock),
+        };
+        // Age goes first, so that a full store can take what the projections have to write.
+        retention.round().await;
+        project_log.catch_up().await?;
         let receive_webhook = ReceiveWebhook::new(
             Arc::clone(&storage.log),
             Identities::new(projections),
@@ -153,12 +161,6 @@ impl App {
             Callers::new(config.tenants(), grpc.local_addr().ip().is_loopback(), config.grpc.insecure);
         let service = grpc::server::GatewayService::new(flows, callers);
         let (routes, health) = grpc::server::routes(service, message_limits(&config)).await?;
-        let retention = RetainLog {
-            log: Arc::clone(&storage.log),
-            state: Arc::clone(&storage.state),
-            retention: config.storage.retention(),
-            clock,
-        };
 
         let webhook_routes = webhook::routes(webhook_config(&config), receive_webhook);
         let webhook_serving =
@@ -168,12 +170,17 @@ impl App {
         shutdown.spawn_background("projections", project_log.run(shutdown.clone()));
         shutdown.spawn_background("retention", retention.run(shutdown.clone()));
         shutdown.spawn_background("secrets", Watcher::run(config.watcher(), SECRETS_INTERVAL));
+        let is_accepting = *storage.log.watch_acceptance().borrow() == Acceptance::Accepting;
+        say_ready(&health, &readiness, is_accepting).await;
         shutdown.spawn_background("health", report(health, readiness, storage.clone(), shutdown.clone()));
         info!("serving");
         on_ready();
 
         let exit_code = shutdown.run(signals, config.shutdown).await;
-        if let Err(error) = storage.close().await {
+        // After a failed sync nothing may touch the store: closing it would write.
+        if exit_code != EXIT_STORAGE
+            && let Err(error) = storage.close().await
+        {
             warn!(%error, "the event store did not close cleanly");
         }
         Ok(exit_code)
@@ -185,14 +192,12 @@ impl App {
     }
 }
 
-/// Keeps health and probes honest: at the start, while the store refuses, and at the end.
+/// Keeps health and probes honest: while the store refuses, and at the end.
 async fn report(health: grpc::server::Health, readiness: Readiness, storage: Storage, shutdown: Shutdown) {
     let mut acceptance = storage.log.watch_acceptance();
     loop {
         let is_accepting = *acceptance.borrow_and_update() == Acceptance::Accepting;
-        readiness.set_accepting(is_accepting);
-        readiness.set_ready();
-        health.set_serving(is_accepting).await;
+        say_ready(&health, &readiness, is_accepting).await;
         tokio::select! {
             () = shutdown.leaving().cancelled() => break,
             changed = acceptance.changed() => if changed.is_err() { break },
@@ -202,6 +207,12 @@ async fn report(health: grpc::server::Health, readiness: Readiness, storage: Sto
     health.set_leaving().await;
     shutdown.drain().cancelled().await;
     health.end_streams();
+}
+
+async fn say_ready(health: &grpc::server::Health, readiness: &Readiness, is_accepting: bool) {
+    readiness.set_accepting(is_accepting);
+    readiness.set_ready();
+    health.set_serving(is_accepting).await;
 }
 
 fn stream_limits(config: &Config) -> Limits {

@@ -177,8 +177,8 @@ impl Shutdown {
         if self.inner.fatal.set(reason).is_err() {
             return;
         }
+        // No drain: the ports stay open, so that whoever comes in the meantime is told 503 instead of nothing.
         self.inner.leaving.cancel();
-        self.inner.drain.cancel();
         // A thread and not a task: the runtime itself may be stuck behind the failure.
         let later = Arc::clone(&self.inner);
         let end = move || {
@@ -198,6 +198,10 @@ impl Shutdown {
             () = self.inner.leaving.cancelled() => {}
         }
         self.inner.leaving.cancel();
+        if self.inner.fatal.get().is_some() {
+            // Another thread ends the process; nothing here may touch the storage again.
+            return std::future::pending().await;
+        }
         let is_cut = tokio::select! {
             signal = next_signal(&mut signals) => { warn!(%signal, "asked again; cutting"); true }
             () = sleep(budgets.delay) => false,

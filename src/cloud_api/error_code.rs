@@ -34,7 +34,12 @@ pub enum Operation {
 pub fn verdict(error: &MetaError, is_transient: bool, operation: Operation) -> Verdict {
     match known(error) {
         Some(row) if row.policy == Policy::Ambiguous => ambiguous(operation),
-        Some(row) => refusal(row),
+        Some(row) => {
+            let verdict = refusal(row);
+            // Meta names an outage and answers 5xx: that proves nothing about this message.
+            let is_outage = verdict.class == Class::Unavailable && error.http_status >= 500;
+            if is_outage && operation == Operation::Send { ambiguous(operation) } else { verdict }
+        }
         None => unlisted(error.http_status, is_transient, operation),
     }
 }

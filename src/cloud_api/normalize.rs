@@ -43,7 +43,7 @@ use item::ChangeContext;
 pub use rebuild::rebuild;
 
 /// Events of one POST at most.
-pub const EVENTS_MAX: usize = 10_000;
+pub const EVENTS_MAX: usize = 4_000;
 
 /// Bytes that one POST may repeat, of changes and of contacts each.
 pub const COPIED_BYTES_MAX: usize = 1024 * 1024;
@@ -192,7 +192,13 @@ fn value_frame(change: &Change<'_>) -> String {
 #[derive(Default)]
 struct Unique {
     list: Vec<Event>,
-    first: HashMap<EventId, usize>,
+    first: HashMap<EventId, First>,
+}
+
+/// Where an event stands, and the hash of its content once a twin asked for it.
+struct First {
+    index: usize,
+    content: Option<[u8; 32]>,
 }
 
 impl Unique {
@@ -200,9 +206,11 @@ impl Unique {
     /// else gets a key that its content extends, so that nothing is dropped; the extended key depends on the
     /// items alone and so comes out the same on a redelivery.
     fn add(&mut self, mut event: Event) {
-        if let Some(twin) = self.first.get(&event.id).and_then(|index| self.list.get(*index)) {
+        if let Some(first) = self.first.get_mut(&event.id) {
             let content = canonical_hash(&event.raw_json);
-            if content == canonical_hash(&twin.raw_json) {
+            let known = self.list.get(first.index).map_or("", |twin| twin.raw_json.as_str());
+            // Hashed once: thousands of small twins of a large item must not cost thousands of large hashes.
+            if content == *first.content.get_or_insert_with(|| canonical_hash(known)) {
                 return;
             }
             event.id = Key::of("twin").with(event.id.0).with(content).id();
@@ -210,7 +218,7 @@ impl Unique {
                 return;
             }
         }
-        self.first.insert(event.id, self.list.len());
+        self.first.insert(event.id, First { index: self.list.len(), content: None });
         self.list.push(event);
     }
 }

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::{from_json, v1};
 use crate::domain::conversation::UserIdentity;
-use crate::domain::event::{Event, Fact, Payload};
+use crate::domain::event::{Event, Fact, MESSAGE_RECEIVED, MESSAGE_STATUS, Moved, Payload};
 use crate::domain::failure::Verdict;
 use crate::domain::ids::{BusinessScopedUserId, PhoneNumberId, WaId};
 use crate::domain::message::SendTag;
@@ -46,12 +46,8 @@ pub fn encode(event: &Event, traceparent: &str) -> Segments {
     };
     let raw: Bytes = raw.encode_to_vec().into();
     let mut typed = typed_payload(event);
-    let payload_omitted = raw.len() + typed.len() > EVENT_BYTES_MAX;
-    if payload_omitted {
-        typed = Bytes::new();
-    }
     let origin = &event.origin;
-    let envelope = v1::Event {
+    let mut envelope = v1::Event {
         id: event.id.to_string(),
         r#type: event.attributes.event_type.clone(),
         subject: event.subject.clone(),
@@ -70,52 +66,53 @@ pub fn encode(event: &Event, traceparent: &str) -> Segments {
             array: origin.array.to_owned(),
             array_index: origin.array_index,
         }),
-        payload_omitted,
+        user: user_to_pb(&event.user),
         ..v1::Event::default()
     };
+    if envelope.encoded_len() + raw.len() + typed.len() > EVENT_BYTES_MAX {
+        typed = Bytes::new();
+        envelope.payload_omitted = true;
+    }
     Segments { envelope: envelope.encode_to_vec().into(), typed, raw }
 }
 
-/// What the projections follow, read out of the stored envelope and typed payload.
+/// What the projections follow. Names and time stand in the envelope, so that a payload which could not be typed, or was
+/// left out, hides nobody.
 pub fn fact(envelope: &[u8], typed: &[u8]) -> Fact {
-    let (Ok(event), Ok(payload)) = (v1::Event::decode(envelope), v1::Event::decode(typed)) else {
+    let Ok(event) = v1::Event::decode(envelope) else { return Fact::Other };
+    let named = event.user.unwrap_or_default();
+    let user = UserIdentity {
+        wa_id: WaId::parse(&named.wa_id).ok(),
+        user_id: BusinessScopedUserId::parse(&named.user_id).ok(),
+    };
+    let Ok(phone_number_id) = PhoneNumberId::parse(&event.phone_number_id) else { return Fact::Other };
+    if user.is_empty() {
         return Fact::Other;
-    };
-    let Ok(phone_number_id) = PhoneNumberId::parse(&event.phone_number_id) else {
-        return Fact::Other;
-    };
-    // The item's own names, completed by those of the contact, as when the key was given.
-    let user = |wa_id: &str, user_id: &str, contact: Option<v1::Contact>| {
-        let contact = contact.unwrap_or_default();
-        UserIdentity {
-            wa_id: WaId::parse(wa_id).or_else(|_| WaId::parse(&contact.wa_id)).ok(),
-            user_id: BusinessScopedUserId::parse(user_id)
-                .or_else(|_| BusinessScopedUserId::parse(&contact.user_id))
-                .ok(),
-        }
-    };
+    }
+    let conversation_key = event.conversation_key;
     // A clock that runs ahead must not hold a window open.
     let receive_time = event.receive_time.and_then(|t| SystemTime::try_from(t).ok());
-    let event_time = event.event_time.and_then(|t| SystemTime::try_from(t).ok());
-    let event_time = event_time.map(|time| receive_time.map_or(time, |limit| time.min(limit)));
-    match (payload.payload, event_time) {
-        (Some(v1::event::Payload::Message(message)), Some(time)) if message.group_id.is_empty() => {
-            let user = user(&message.sender, &message.from_user_id, message.contact);
-            Fact::Inbound { phone_number_id, conversation_key: event.conversation_key, user, time }
-        }
-        (Some(v1::event::Payload::Status(status)), Some(time)) if status.recipient_type != "group" => {
-            let user = user(&status.recipient_id, &status.recipient_user_id, status.contact);
-            Fact::Status {
-                phone_number_id,
-                conversation_key: event.conversation_key,
-                user,
-                message_id: status.id,
-                status: status.status,
-                time,
+    let event_time = event.event_time.and_then(|t| SystemTime::try_from(t).ok()).or(receive_time);
+    let time = event_time.zip(receive_time).map(|(time, limit)| time.min(limit));
+    let moved = match (event.r#type.as_str(), time) {
+        (MESSAGE_RECEIVED, Some(time)) => Moved::Window(time),
+        (MESSAGE_STATUS, Some(time)) => {
+            let payload = v1::Event::decode(typed).ok().and_then(|event| event.payload);
+            if let Some(v1::event::Payload::Status(v1::MessageStatus { id, status, .. })) = payload {
+                Moved::Message { id, status, time }
+            } else {
+                Moved::Nothing
             }
         }
-        (_, _) => Fact::Other,
-    }
+        (_, _) => Moved::Nothing,
+    };
+    Fact::Concerns { phone_number_id, conversation_key, user, moved }
+}
+
+fn user_to_pb(user: &UserIdentity) -> Option<v1::EventUser> {
+    let wa_id = user.wa_id.as_ref().map(|id| id.expose().to_owned()).unwrap_or_default();
+    let user_id = user.user_id.as_ref().map(|id| id.expose().to_owned()).unwrap_or_default();
+    (!user.is_empty()).then_some(v1::EventUser { wa_id, user_id })
 }
 
 fn typed_payload(event: &Event) -> Bytes {
@@ -203,10 +200,12 @@ mod tests {
     use crate::domain::event::{EventAttributes, EventId, Origin};
 
     fn event(payload: Payload, raw_json: &str) -> Event {
+        let event_type =
+            if matches!(payload, Payload::Message { .. }) { MESSAGE_RECEIVED } else { MESSAGE_STATUS };
         Event {
             id: EventId([7; 16]),
             attributes: EventAttributes {
-                event_type: "whatsapp.message.status".to_owned(),
+                event_type: event_type.to_owned(),
                 phone_number_id: "106540352242922".to_owned(),
                 waba_id: "102290129340398".to_owned(),
                 conversation_key: "106540352242922:16505551234".to_owned(),
@@ -216,7 +215,7 @@ mod tests {
             receive_time: UNIX_EPOCH + Duration::from_secs(1_750_030_074),
             origin: Origin::default(),
             payload,
-            user: UserIdentity::default(),
+            user: UserIdentity { wa_id: WaId::parse("16505551234").ok(), user_id: None },
             verdicts: Vec::new(),
             raw_json: raw_json.to_owned(),
             change_json: Arc::from("{}"),
@@ -240,10 +239,12 @@ mod tests {
             (status.callback_data.as_str(), status.send_tag.as_str()),
             ("order=1", "AZ3kq0p2cXKkzqv1b5c-_w")
         );
-        let Fact::Status { message_id, status, .. } = fact(&segments.envelope, &segments.typed) else {
+        let Fact::Concerns { moved: Moved::Message { id, status, .. }, .. } =
+            fact(&segments.envelope, &segments.typed)
+        else {
             panic!("expected a status")
         };
-        assert_eq!((message_id.as_str(), status.as_str()), ("wamid.A", "sent"));
+        assert_eq!((id.as_str(), status.as_str()), ("wamid.A", "sent"));
     }
 
     #[test]
@@ -275,16 +276,18 @@ mod tests {
             panic!("a message")
         };
         assert_eq!(message.contact.unwrap().profile.unwrap().name, "Sheena");
-        let Fact::Inbound { user, .. } = fact(&segments.envelope, &segments.typed) else { panic!("inbound") };
-        assert_eq!(user.user_id.unwrap().expose(), "US.13");
     }
 
     #[test]
-    fn the_contact_of_a_status_names_the_recipient_too() {
-        let contact = r#"{"wa_id":"16505551234","user_id":"US.13"}"#.to_owned();
-        let raw = r#"{"id":"wamid.A","status":"sent","timestamp":"1","recipient_id":"16505551234"}"#;
-        let segments = encode(&event(Payload::Status { contact: Some(contact) }, raw), "");
-        let Fact::Status { user, .. } = fact(&segments.envelope, &segments.typed) else { panic!("a status") };
-        assert_eq!((user.wa_id.unwrap().expose(), user.user_id.unwrap().expose()), ("16505551234", "US.13"));
+    fn a_message_that_cannot_be_typed_still_names_its_user() {
+        let raw = r#"{"from":"16505551234","id":"wamid.A","timestamp":"noon","type":"text","text":[1]}"#;
+        let segments = encode(&event(Payload::Message { contact: None }, raw), "");
+        let Fact::Concerns { user, moved: Moved::Window(time), .. } =
+            fact(&segments.envelope, &segments.typed)
+        else {
+            panic!("a user wrote")
+        };
+        assert_eq!(user.wa_id.unwrap().expose(), "16505551234");
+        assert_eq!(time, UNIX_EPOCH + Duration::from_secs(1_750_030_073));
     }
 }

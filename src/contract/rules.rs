@@ -16,6 +16,9 @@ use crate::domain::failure::FieldViolation;
 /// (message, field or `oneof <name>`, rule, value).
 const TABLE: &[(&str, &str, &str, &str)] = include!(concat!(env!("OUT_DIR"), "/rules.rs"));
 
+/// Violations that are looked for; more help nobody and cost memory.
+const VIOLATIONS_MAX: usize = 200;
+
 /// What the patterns of the annotations mean, in words.
 const PATTERN_WORDS: [(&str, &str); 8] = [
     ("^[0-9]{0,32}$", "must be an id of decimal digits"),
@@ -93,6 +96,9 @@ fn check_message(
     path: &str,
     found: &mut Vec<FieldViolation>,
 ) {
+    if found.len() >= VIOLATIONS_MAX {
+        return;
+    }
     let mut values: HashMap<u32, Vec<WireValue<'_>>> = HashMap::new();
     while let Some(Ok((number, value))) = next_field(&mut bytes) {
         values.entry(number).or_default().push(value);

@@ -95,7 +95,7 @@ pub struct Event {
     pub origin: Origin,
     /// What it says.
     pub payload: Payload,
-    /// Whom it concerns, for the conversation key.
+    /// Whom it concerns, for the conversation key; nobody in groups.
     pub user: UserIdentity,
     /// The verdicts on the errors of the item, in their order.
     pub verdicts: Vec<Verdict>,
@@ -112,35 +112,43 @@ impl Event {
     }
 }
 
+/// The type of a user's message.
+pub const MESSAGE_RECEIVED: &str = "whatsapp.message.received";
+/// The type of a status of a message that the business sent.
+pub const MESSAGE_STATUS: &str = "whatsapp.message.status";
+
 /// What the projections of the log need to know of a stored event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fact {
-    /// A user wrote.
-    Inbound {
+    /// It concerns a user.
+    Concerns {
         /// The business number.
         phone_number_id: PhoneNumberId,
         /// The conversation.
         conversation_key: String,
-        /// The names of the user.
+        /// The names of the user, at least one.
         user: UserIdentity,
-        /// When, by Meta's clock.
-        time: SystemTime,
+        /// What else it changes.
+        moved: Moved,
     },
+    /// Nothing that a projection follows.
+    Other,
+}
+
+/// What an event changes besides the names of its user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Moved {
+    /// The user wrote at this time, by Meta's clock.
+    Window(SystemTime),
     /// A message of ours got a status.
-    Status {
-        /// The business number.
-        phone_number_id: PhoneNumberId,
-        /// The conversation.
-        conversation_key: String,
-        /// The names of the recipient.
-        user: UserIdentity,
+    Message {
         /// The message.
-        message_id: String,
+        id: String,
         /// Meta's word.
         status: String,
         /// When, by Meta's clock.
         time: SystemTime,
     },
-    /// Nothing that a projection follows.
-    Other,
+    /// Nothing.
+    Nothing,
 }

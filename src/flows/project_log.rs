@@ -7,10 +7,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::{info, warn};
+use tracing::warn;
 
 use crate::domain::conversation::Alias;
-use crate::domain::event::Fact;
+use crate::domain::event::{Fact, Moved};
 use crate::domain::message_state::MessageState;
 use crate::domain::window::CustomerServiceWindow;
 use crate::lifecycle::Shutdown;
@@ -21,8 +21,9 @@ use crate::storage::projections::{Change, MessageName, MessageRecord, Projection
 
 /// Longer message ids than this are not followed: keys of the state are bounded.
 const MESSAGE_ID_BYTES_MAX: usize = 440;
-/// Between two tries when the store refuses or fails to read.
-const RETRY_DELAY: Duration = Duration::from_secs(1);
+/// Between two tries when the store refuses or cannot be read; doubles up to the second.
+const RETRY_DELAY_MIN: Duration = Duration::from_secs(1);
+const RETRY_DELAY_MAX: Duration = Duration::from_mins(1);
 
 /// Follows the log.
 #[derive(Debug)]
@@ -33,9 +34,11 @@ pub struct ProjectLog {
 
 /// Why a step failed; the next try starts at the same position.
 #[derive(Debug, thiserror::Error)]
-enum Error {
+pub enum Error {
+    /// The log cannot be read.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// The projections cannot be read or written.
     #[error(transparent)]
     State(#[from] StateError),
 }
@@ -46,40 +49,54 @@ impl ProjectLog {
         Self { log, projections }
     }
 
-    /// Follows the log until the process stops.
+    /// Follows the log until the process stops. While the store refuses or cannot be read, tries again now and then.
     pub async fn run(self, shutdown: Shutdown) {
         let mut tail = self.log.watch_tail();
         let mut position = None;
+        let mut retry_delay = RETRY_DELAY_MIN;
         while !shutdown.stop().is_cancelled() {
-            let at = match position {
-                Some(at) => at,
-                None => self.projections.position(self.log.epoch()).await.unwrap_or(0),
-            };
-            match self.step(at).await {
-                Ok(next) => position = Some(next),
-                Err(error) => {
-                    warn!(%error, "projections are behind; trying again");
-                    tokio::time::sleep(RETRY_DELAY).await;
+            match self.advance(position).await {
+                Ok(next) => {
+                    position = Some(next);
+                    retry_delay = RETRY_DELAY_MIN;
+                    if next >= *tail.borrow_and_update() && tail.changed().await.is_err() {
+                        return;
+                    }
                 }
-            }
-            if position.is_some_and(|at| at >= *tail.borrow_and_update()) && tail.changed().await.is_err() {
-                return;
+                Err(error) => {
+                    warn!(%error, ?retry_delay, "projections are behind");
+                    tokio::time::sleep(retry_delay).await;
+                    retry_delay = (retry_delay * 2).min(RETRY_DELAY_MAX);
+                }
             }
         }
     }
 
-    /// Applies everything that is stored now, so that what is served next knows it.
-    pub async fn catch_up(&self) -> Result<(), String> {
-        let mut at = self.projections.position(self.log.epoch()).await.map_err(|e| e.to_string())?;
+    /// Applies everything that is stored now, so that what is served next knows it. A store that takes no writes at this
+    /// moment is no reason not to start: [`ProjectLog::run`] goes on when it does.
+    pub async fn catch_up(&self) -> Result<(), Error> {
         let tail = *self.log.watch_tail().borrow();
-        let start = at;
-        while at < tail {
-            at = self.step(at).await.map_err(|e| e.to_string())?;
+        let mut position = None;
+        loop {
+            match self.advance(position).await {
+                Ok(next) if next >= tail => return Ok(()),
+                Ok(next) => position = Some(next),
+                Err(Error::State(error @ (StateError::Refused(_) | StateError::Busy))) => {
+                    warn!(%error, "projections start behind the log");
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
+            }
         }
-        if at > start {
-            info!(events = at - start, "projections caught up with the log");
-        }
-        Ok(())
+    }
+
+    /// One step from this position, or from the stored one.
+    async fn advance(&self, position: Option<u64>) -> Result<u64, Error> {
+        let at = match position {
+            Some(at) => at,
+            None => self.projections.position(self.log.epoch()).await?,
+        };
+        self.step(at).await
     }
 
     /// Applies one page after `position`; returns the new position. What retention took in the meantime is passed over:
@@ -100,30 +117,26 @@ impl ProjectLog {
         let mut windows: HashMap<String, CustomerServiceWindow> = HashMap::new();
         let mut messages: HashMap<MessageName, MessageRecord> = HashMap::new();
         for fact in page.iter().map(|event| events::fact(event)) {
-            match fact {
-                Fact::Inbound { phone_number_id, conversation_key, user, time } => {
-                    for alias in Alias::of(&phone_number_id, &user) {
-                        aliases.entry(alias).or_insert_with(|| conversation_key.clone());
-                    }
+            let Fact::Concerns { phone_number_id, conversation_key, user, moved } = fact else { continue };
+            for alias in Alias::of(&phone_number_id, &user) {
+                aliases.entry(alias).or_insert_with(|| conversation_key.clone());
+            }
+            match moved {
+                Moved::Window(time) => {
                     let window = CustomerServiceWindow { last_inbound: time };
                     windows.entry(conversation_key).and_modify(|w| *w = w.extend(time)).or_insert(window);
                 }
-                Fact::Status { phone_number_id, conversation_key, user, message_id, status, time } => {
-                    for alias in Alias::of(&phone_number_id, &user) {
-                        aliases.entry(alias).or_insert_with(|| conversation_key.clone());
-                    }
-                    let state = MessageState::from_status(&status);
-                    if let Some(state) = state.filter(|_| message_id.len() <= MESSAGE_ID_BYTES_MAX) {
-                        let record = MessageRecord { state, time, conversation_key };
-                        let key = (phone_number_id.as_str().to_owned(), message_id);
-                        let merged = match messages.remove(&key) {
-                            Some(known) => merge(known, record),
-                            None => record,
-                        };
-                        messages.insert(key, merged);
-                    }
+                Moved::Message { id, status, time } if id.len() <= MESSAGE_ID_BYTES_MAX => {
+                    let Some(state) = MessageState::from_status(&status) else { continue };
+                    let record = MessageRecord { state, time, conversation_key };
+                    let name = (phone_number_id.as_str().to_owned(), id);
+                    let merged = match messages.remove(&name) {
+                        Some(known) => merge(known, record),
+                        None => record,
+                    };
+                    messages.insert(name, merged);
                 }
-                Fact::Other => {}
+                Moved::Message { .. } | Moved::Nothing => {}
             }
         }
         self.against_stored(aliases, windows, messages).await

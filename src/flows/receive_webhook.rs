@@ -10,13 +10,16 @@ use tracing::{debug, error, warn};
 use crate::clock::SharedClock;
 use crate::cloud_api::normalize;
 use crate::lifecycle::Shutdown;
-use crate::storage::event_log::{AppendError, Appended, EventLog};
+use crate::storage::event_log::{AppendError, Appended, EventLog, Item};
 use crate::storage::events;
 use crate::storage::keyed_state::StateError;
 use crate::telemetry;
 
 use super::identities::Identities;
 use super::numbers::Numbers;
+
+/// Bytes of a body from which on reading it is work for a thread of its own.
+const LARGE_BODY_BYTES: usize = 64 * 1024;
 
 /// Takes webhooks in.
 #[derive(Debug, Clone)]
@@ -88,12 +91,25 @@ impl ReceiveWebhook {
     }
 }
 
+/// Does work at once, or on a thread for it when it would hold up everybody else.
+async fn aside<T: Send + 'static>(
+    is_large: bool,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Error> {
+    if !is_large {
+        return Ok(work());
+    }
+    tokio::task::spawn_blocking(work).await.map_err(|_| Error::Interrupted)
+}
+
 impl Inner {
     async fn store(&self, body: Bytes) -> Result<Accepted, Error> {
-        let mut events = normalize::normalize(&body, self.clock.now());
+        let (is_large, received) = (body.len() > LARGE_BODY_BYTES, self.clock.now());
+        let mut events = aside(is_large, move || normalize::normalize(&body, received)).await?;
         self.identities.assign(&mut events).await?;
         let traceparent = telemetry::current_traceparent(None).unwrap_or_default();
-        let items = events.iter().map(|event| events::item(event, &traceparent)).collect();
+        let encode = move || events.iter().map(|event| events::item(event, &traceparent)).collect();
+        let items: Vec<Item> = aside(is_large, encode).await?;
         let appended = self.log.append(items).await.inspect_err(|cause| match cause {
             AppendError::Failed => error!("the event log failed; the webhook is not acknowledged"),
             AppendError::Refused(_) | AppendError::Busy | AppendError::TooLarge { .. } => {

@@ -288,11 +288,11 @@ mod tests {
 
     fn to_pb(value: &serde_json::Value) -> prost_types::Value {
         use prost_types::value::Kind;
-        let kind = match value {
-            serde_json::Value::String(text) => Kind::StringValue(text.clone()),
-            other => Kind::StructValue(prost_types::Struct {
-                fields: other.as_object().unwrap().iter().map(|(n, v)| (n.clone(), to_pb(v))).collect(),
-            }),
+        let kind = if let Some(text) = value.as_str() {
+            Kind::StringValue(text.to_owned())
+        } else {
+            let fields = value.as_object().unwrap().iter().map(|(n, v)| (n.clone(), to_pb(v))).collect();
+            Kind::StructValue(prost_types::Struct { fields })
         };
         prost_types::Value { kind: Some(kind) }
     }

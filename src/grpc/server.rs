@@ -42,11 +42,14 @@ pub async fn routes(service: Service, limits: MessageLimits) -> Result<(Routes, 
     let mut routes = Routes::new(gateway).add_service(Guest { service: health_service, ended: ended() });
     if limits.is_reflecting {
         let reflection = || {
-            tonic_reflection::server::Builder::configure()
+            let services = tonic_reflection::server::Builder::configure()
+                .include_reflection_service(false)
                 .register_encoded_file_descriptor_set(DESCRIPTORS)
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-                // So that grpcurl shows the details of errors instead of bytes.
-                .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET);
+            // The details of errors are in no service's files; without these, clients show them as bytes.
+            services.register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
         };
         // Older grpcurl and several graphical clients still ask v1alpha first.
         let v1 = Guest { service: reflection().build_v1()?, ended: ended() };

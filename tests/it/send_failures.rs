@@ -44,7 +44,7 @@ const REFUSALS: &[Row] = &[
     (131_031, None, Code::FailedPrecondition, "UPSTREAM_ACCOUNT", "operator", None),
     (131_042, None, Code::FailedPrecondition, "UPSTREAM_ACCOUNT", "operator", None),
     (131_045, None, Code::FailedPrecondition, "UPSTREAM_ACCOUNT", "operator", None),
-    (131_057, None, Code::Unavailable, "UPSTREAM_UNAVAILABLE", "meta", Some(60)),
+    (131_057, Some(400), Code::Unavailable, "UPSTREAM_UNAVAILABLE", "meta", Some(60)),
     (131_055, None, Code::FailedPrecondition, "UPSTREAM_FEATURE", "operator", None),
     (100, None, Code::InvalidArgument, "UPSTREAM_INVALID_PARAMETER", "caller", None),
     (131_008, None, Code::InvalidArgument, "UPSTREAM_INVALID_PARAMETER", "caller", None),

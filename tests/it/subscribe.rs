@@ -53,9 +53,8 @@ async fn frames(gateway: &Gateway, request: v1::SubscribeEventsRequest) -> Vec<F
 }
 
 fn events_of(frames: &[Frame]) -> Vec<v1::Event> {
-    let batch = |frame: &Frame| match frame {
-        Frame::Events(batch) => batch.events.clone(),
-        _ => Vec::new(),
+    let batch = |frame: &Frame| {
+        if let Frame::Events(batch) = frame { batch.events.clone() } else { Vec::new() }
     };
     frames.iter().flat_map(batch).map(|received| received.event.unwrap()).collect()
 }
@@ -220,9 +219,8 @@ async fn batches_and_heartbeats_are_bounded() {
         let Frame::Opened(opened) = &frames[0] else { panic!("{frames:?}") };
         assert_eq!(opened.max_batch_events, in_effect);
         assert_eq!(opened.heartbeat_interval.unwrap().seconds, 15);
-        let sizes = frames.iter().filter_map(|frame| match frame {
-            Frame::Events(batch) => Some(batch.events.len()),
-            _ => None,
+        let sizes = frames.iter().filter_map(|frame| {
+            if let Frame::Events(batch) = frame { Some(batch.events.len()) } else { None }
         });
         assert!(sizes.clone().all(|size| (1..=in_effect as usize).contains(&size)));
         assert_eq!(sizes.sum::<usize>(), 7);
@@ -506,9 +504,12 @@ mod expired {
     async fn cursors(flow: &DeliverEvents, start: Start) -> (Vec<Frame>, Vec<String>) {
         let mut stream = open(flow, subscription(start, OnExpired::Fail)).await.unwrap();
         let frames = drain(&mut stream).await;
-        let cursors = frames.iter().flat_map(|frame| match frame {
-            Frame::Events(events) => events.iter().map(|event| event.cursor.clone()).collect(),
-            _ => Vec::new(),
+        let cursors = frames.iter().flat_map(|frame| {
+            if let Frame::Events(events) = frame {
+                events.iter().map(|event| event.cursor.clone()).collect()
+            } else {
+                Vec::new()
+            }
         });
         let cursors = cursors.collect();
         (frames, cursors)
@@ -534,7 +535,7 @@ mod expired {
         let limits = Limits {
             streams_max: 8,
             send_timeout: Duration::from_secs(5),
-            rotation: Duration::from_secs(600),
+            rotation: Duration::from_mins(10),
         };
         let flow = DeliverEvents::new(log.clone(), limits, clock.clone(), Shutdown::new());
         for number in 1..=10 {
@@ -574,7 +575,7 @@ mod expired {
         assert_eq!(cursors(&flow, Start::Time(SystemTime::UNIX_EPOCH)).await.1, cursors_[6..]);
 
         // A log that is empty after retention keeps its place.
-        clock.advance(Duration::from_secs(3600));
+        clock.advance(Duration::from_hours(1));
         log.trim(clock.now_ms()).await.unwrap();
         assert!(cursors(&flow, at(10)).await.1.is_empty());
         let refused = open(&flow, subscription(at(9), OnExpired::Fail)).await.unwrap_err();

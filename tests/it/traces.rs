@@ -11,6 +11,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
 };
 use opentelemetry_proto::tonic::trace::v1::Span;
 use tokio::net::TcpListener;
+use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 use whatsapp_gateway::contract::v1;
@@ -21,7 +22,7 @@ use crate::support::Gateway;
 const TRACE_ID: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
 #[derive(Debug, Clone, Default)]
-struct Collector(Arc<Mutex<Vec<Span>>>);
+struct Collector(Arc<Mutex<Vec<Span>>>, TaskTracker);
 
 #[tonic::async_trait]
 impl TraceService for Collector {
@@ -43,7 +44,7 @@ impl Collector {
         let address = listener.local_addr().unwrap();
         let routes = Routes::new(TraceServiceServer::new(collector.clone()));
         let serving = axum::serve(listener, routes.prepare().into_axum_router()).into_future();
-        drop(tokio::task::spawn(serving));
+        collector.1.spawn(serving);
         (collector, address)
     }
 

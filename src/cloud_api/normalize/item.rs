@@ -12,12 +12,15 @@ use crate::cloud_api::error_code::async_verdict;
 use crate::cloud_api::json::{self, Object};
 use crate::cloud_api::webhook::{Change, Entry, Item, ItemKind, MESSAGES_FIELD};
 use crate::domain::conversation::{UserIdentity, fold_digits, group_key};
-use crate::domain::event::{Event, EventAttributes, Origin, Payload};
+use crate::domain::event::{Event, EventAttributes, MESSAGE_RECEIVED, MESSAGE_STATUS, Origin, Payload};
 use crate::domain::failure::Verdict;
 use crate::domain::ids::{BusinessScopedUserId, PhoneNumberId, WaId};
 
 /// Fields of a value that name what it is about (reference 4.7, 4.10, 4.14).
 const SUBJECTS: [&str; 3] = ["message_template_id", "flow_id", "solution_id"];
+
+/// Bytes of a subject; a longer id is left out.
+const SUBJECT_BYTES_MAX: usize = 512;
 
 /// A group participant's names, where a status calls them so; the first two are spellings of one name
 /// (reference 4.5), the third stands for a user whose number is hidden.
@@ -75,16 +78,18 @@ impl<'a> ChangeContext<'a> {
     fn whole(&self, post: &Post) -> Event {
         let text = self.change.value.map_or("", RawValue::get);
         let value = &self.change.value_fields;
-        let user = self.contacts.only().map(Contact::identity).unwrap_or_default();
+        let group = self.group_of_value();
+        let user =
+            self.contacts.only().filter(|_| group.is_none()).map(Contact::identity).unwrap_or_default();
         let subject = SUBJECTS.iter().find_map(|name| value.text(name)).unwrap_or_default();
         let event = post.event(self.content_key("change", text).id(), text.to_owned());
         Event {
             attributes: EventAttributes {
                 event_type: event_type(&self.change.field),
-                conversation_key: self.conversation_key(self.group_of_value(), &user),
+                conversation_key: self.conversation_key(group, &user),
                 ..self.attributes()
             },
-            subject: subject.into_owned(),
+            subject: subject_of(subject),
             event_time: time_of(value, "timestamp").or(self.entry_time),
             origin: self.origin.clone(),
             payload: unknown(if self.field == MESSAGES_FIELD {
@@ -105,19 +110,20 @@ impl<'a> ChangeContext<'a> {
         let contact = contact.map(|contact| contact.raw.get());
         let contact = contact.filter(|text| copies.take(text.len()).is_some()).map(str::to_owned);
         let (word, payload) = match item.kind {
-            ItemKind::Message => ("whatsapp.message.received", Payload::Message { contact }),
-            ItemKind::Status => ("whatsapp.message.status", Payload::Status { contact }),
+            ItemKind::Message => (MESSAGE_RECEIVED, Payload::Message { contact }),
+            ItemKind::Status => (MESSAGE_STATUS, Payload::Status { contact }),
             ItemKind::Error => ("whatsapp.error", Payload::Error),
         };
         let id = item.fields.text("id").filter(|_| item.kind != ItemKind::Error).unwrap_or_default();
         let event = post.event(self.item_key(item).id(), text.to_owned());
+        let group = group_of_item(item);
         Event {
             attributes: EventAttributes {
                 event_type: word.to_owned(),
-                conversation_key: self.conversation_key(group_of_item(item), &user.0),
+                conversation_key: self.conversation_key(group.clone(), &user.0),
                 ..self.attributes()
             },
-            subject: id.into_owned(),
+            subject: subject_of(id),
             event_time: time_of(&item.fields, "timestamp").or(self.entry_time),
             origin: Origin {
                 array: item.kind.array(),
@@ -126,7 +132,7 @@ impl<'a> ChangeContext<'a> {
             },
             payload,
             verdicts: verdicts(item),
-            user: user.0,
+            user: if group.is_some() { UserIdentity::default() } else { user.0 },
             ..event
         }
     }
@@ -143,7 +149,7 @@ impl<'a> ChangeContext<'a> {
     /// The group's key; empty for a user, whose key is found later; else the WABA.
     fn conversation_key(&self, group: Option<Cow<'_, str>>, user: &UserIdentity) -> String {
         match (PhoneNumberId::parse(&self.number), group) {
-            (Ok(number), Some(group)) => group_key(&number, &group),
+            (Ok(number), Some(group)) => group_key(&number, &super::bounded(group)),
             (Ok(_), None) if !user.is_empty() => String::new(),
             (Ok(_) | Err(_), _) => self.waba_id.clone(),
         }
@@ -233,6 +239,11 @@ fn names(item: &Item<'_>) -> Names {
         ItemKind::Status => Names::read(&item.fields, &["recipient_id"], "recipient_user_id"),
         ItemKind::Error => Names::default(),
     }
+}
+
+/// Ids as Meta makes them are short; what is longer stands in the JSON alone.
+fn subject_of(id: Cow<'_, str>) -> String {
+    if id.len() <= SUBJECT_BYTES_MAX { id.into_owned() } else { String::new() }
 }
 
 fn is_group_status(item: &Item<'_>) -> bool {

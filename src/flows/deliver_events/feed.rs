@@ -25,6 +25,8 @@ use super::{Delivered, End, FRAME_BYTES_MAX, Frame, Limits, OnExpired, Subscript
 const FELL_BEHIND_EVENTS: u64 = 10_000;
 /// How long a closed stream may stay unread before its connection is cut.
 const STUCK_TIMEOUT: Duration = Duration::from_secs(5);
+/// As above, at the end of the process: calls that share the connection need time to finish.
+const STUCK_TIMEOUT_DRAINING: Duration = Duration::from_secs(10);
 
 /// What feeds one stream.
 pub(super) struct Feed {
@@ -82,11 +84,11 @@ impl Feed {
         };
         counter!(names::EVENT_STREAMS_CLOSED, names::REASON => reason.word()).increment(1);
         info!(end = ?reason, "stream closes");
-        let is_slow = matches!(reason, End::SlowConsumer { .. });
-        let mut taken = taken;
+        let patience =
+            if matches!(reason, End::Draining { .. }) { STUCK_TIMEOUT_DRAINING } else { STUCK_TIMEOUT };
         drop(end.send(reason));
         drop(self.frames);
-        if is_slow && timeout(STUCK_TIMEOUT, &mut taken).await.is_err() {
+        if timeout(patience, taken).await.is_err() {
             warn!("the subscriber does not read at all; its connection is cut");
             on_stuck();
         }
