@@ -21,6 +21,8 @@ use crate::telemetry::names;
 use super::start::Started;
 use super::{Delivered, End, FRAME_BYTES_MAX, Frame, Limits, OnExpired, Subscription};
 
+/// What one read takes; a stream that catches up holds this much until its subscriber has taken it.
+const PAGE: ReadLimit = ReadLimit { events: 256, bytes: 256 * 1024 };
 /// Events behind the tail from which on a live stream is told that it fell behind.
 const FELL_BEHIND_EVENTS: u64 = 10_000;
 /// How long a closed stream may stay unread before its connection is cut.
@@ -146,7 +148,7 @@ impl Feed {
             state.is_live = false;
             self.send(state, Frame::FellBehind { cursor: state.position.encode() }).await?;
         }
-        let page = match self.log.read(state.position.seq, ReadLimit::default()).await {
+        let page = match self.log.read(state.position.seq, PAGE).await {
             Ok(page) => page,
             Err(ReadError::Trimmed { earliest }) => return self.pass_gap(state, earliest, newest).await,
             Err(error @ (ReadError::Closed | ReadError::Failed(_))) => {
