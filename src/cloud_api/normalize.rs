@@ -246,10 +246,12 @@ fn bounded(text: Cow<'_, str>) -> String {
     }
 }
 
-/// Seconds since the Unix epoch, up to the year 9999.
-fn unix_time(seconds: &str) -> Option<SystemTime> {
-    let seconds: u64 = seconds.parse().ok().filter(|seconds| *seconds < 253_402_300_800)?;
-    UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
+/// Seconds since the Unix epoch, or milliseconds where seconds would be the year 5138 or later; up to the year 9999.
+fn unix_time(number: &str) -> Option<SystemTime> {
+    let number: u64 = number.parse().ok().filter(|number| *number < 253_402_300_800_000)?;
+    let time =
+        if number < 100_000_000_000 { Duration::from_secs(number) } else { Duration::from_millis(number) };
+    UNIX_EPOCH.checked_add(time)
 }
 
 /// The first 32 hexadecimal digits.

@@ -10,9 +10,10 @@ use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint};
 use serde_json::{Map, Value, json};
 
+use super::schema::Schema;
 use super::{from_json, v1};
 use crate::domain::conversation::UserIdentity;
-use crate::domain::event::{Event, Fact, MESSAGE_RECEIVED, MESSAGE_STATUS, Moved, Payload};
+use crate::domain::event::{CALLS, Event, Fact, MESSAGE_RECEIVED, MESSAGE_STATUS, Moved, Payload, STANDBY};
 use crate::domain::failure::Verdict;
 use crate::domain::ids::{BusinessScopedUserId, PhoneNumberId, WaId};
 use crate::domain::message::SendTag;
@@ -90,23 +91,43 @@ pub fn fact(envelope: &[u8], typed: &[u8]) -> Fact {
         return Fact::Other;
     }
     let conversation_key = event.conversation_key;
-    // A clock that runs ahead must not hold a window open.
     let receive_time = event.receive_time.and_then(|t| SystemTime::try_from(t).ok());
-    let event_time = event.event_time.and_then(|t| SystemTime::try_from(t).ok()).or(receive_time);
-    let time = event_time.zip(receive_time).map(|(time, limit)| time.min(limit));
+    let time = limited(event.event_time, receive_time).or(receive_time);
+    let payload = || v1::Event::decode(typed).ok().and_then(|event| event.payload);
     let moved = match (event.r#type.as_str(), time) {
-        (MESSAGE_RECEIVED, Some(time)) => Moved::Window(time),
-        (MESSAGE_STATUS, Some(time)) => {
-            let payload = v1::Event::decode(typed).ok().and_then(|event| event.payload);
-            if let Some(v1::event::Payload::Status(v1::MessageStatus { id, status, .. })) = payload {
-                Moved::Message { id, status, time }
-            } else {
-                Moved::Nothing
-            }
-        }
-        (_, _) => Moved::Nothing,
+        (MESSAGE_RECEIVED, Some(time)) => Some(Moved::Window(time)),
+        (MESSAGE_STATUS, Some(time)) => payload().and_then(|payload| moved_message(payload, time)),
+        (CALLS | STANDBY, Some(time)) => payload().and_then(|payload| {
+            let sent = opening_time(payload)?;
+            Some(Moved::Window(limited(sent, receive_time).unwrap_or(time)))
+        }),
+        (_, _) => None,
     };
-    Fact::Concerns { phone_number_id, conversation_key, user, moved }
+    Fact::Concerns { phone_number_id, conversation_key, user, moved: moved.unwrap_or(Moved::Nothing) }
+}
+
+fn moved_message(payload: v1::event::Payload, time: SystemTime) -> Option<Moved> {
+    let v1::event::Payload::Status(v1::MessageStatus { id, status, .. }) = payload else { return None };
+    Some(Moved::Message { id, status, time })
+}
+
+/// When the user of a value that is not split did what opens the window, as far as the value says: they called (reference
+/// 7, rule 2), or wrote while another application owns the conversation. Messages of the business open nothing.
+fn opening_time(payload: v1::event::Payload) -> Option<Option<prost_types::Timestamp>> {
+    if let v1::event::Payload::Calls(value) = payload {
+        let opens = |call: &v1::CallUpdate| call.direction == "USER_INITIATED" && call.event == "connect";
+        value.calls.into_iter().rfind(opens).map(|call| call.timestamp)
+    } else if let v1::event::Payload::Standby(value) = payload {
+        value.standby?.messages.last().map(|message| message.timestamp)
+    } else {
+        None
+    }
+}
+
+/// A clock that runs ahead must not hold a window open.
+fn limited(time: Option<prost_types::Timestamp>, limit: Option<SystemTime>) -> Option<SystemTime> {
+    let time = time.and_then(|time| SystemTime::try_from(time).ok())?;
+    Some(limit.map_or(time, |limit| time.min(limit)))
 }
 
 fn user_to_pb(user: &UserIdentity) -> Option<v1::EventUser> {
@@ -120,6 +141,10 @@ fn typed_payload(event: &Event) -> Bytes {
         Payload::Message { .. } => (MESSAGE_FIELD, "ReceivedMessage"),
         Payload::Status { .. } => (STATUS_FIELD, "MessageStatus"),
         Payload::Error => (ERROR_FIELD, "WebhookError"),
+        Payload::Field { name, .. } => match Schema::get().webhook_field(name) {
+            Some((field, shape)) => (field.number, shape.name.as_str()),
+            None => return unknown("the gateway passes this field on as JSON", Vec::new()),
+        },
         Payload::Unknown { reason, body } => return unknown(reason, body.clone()),
     };
     let parsed = serde_json::from_str(&event.raw_json).map_err(|_| "it cannot be parsed as JSON".to_owned());
@@ -128,6 +153,9 @@ fn typed_payload(event: &Event) -> Bytes {
         from_json(message, &item).map_err(|mismatch| mismatch.to_string())
     });
     match typed {
+        Ok(bytes) if bytes.is_empty() && matches!(event.payload, Payload::Field { .. }) => {
+            unknown("no field of the value is known", Vec::new())
+        }
         Ok(bytes) => as_field(field, &bytes),
         Err(reason) => unknown(&reason, Vec::new()),
     }
@@ -154,6 +182,7 @@ fn complete(mut item: Value, event: &Event) -> Value {
             add_contact(fields, contact.as_deref());
             split_callback_data(fields);
         }
+        Payload::Field { verdicts, .. } => complete_value(fields, verdicts),
         Payload::Error => {
             if let Some(verdict) = event.verdicts.first() {
                 fields.insert("verdict".to_owned(), verdict_json(*verdict));
@@ -163,12 +192,48 @@ fn complete(mut item: Value, event: &Event) -> Value {
     }
     if let Some(Value::Array(errors)) = fields.get_mut("errors") {
         for (error, verdict) in errors.iter_mut().zip(&event.verdicts) {
-            if let Value::Object(error) = error {
-                error.insert("verdict".to_owned(), verdict_json(*verdict));
-            }
+            add_verdict(error, *verdict);
         }
     }
     item
+}
+
+/// The same for a whole value.
+fn complete_value(value: &mut Map<String, Value>, verdicts: &[(i64, Verdict)]) {
+    let standby = value.get_mut("standby").and_then(|standby| standby.get_mut("statuses"));
+    for status in standby.and_then(Value::as_array_mut).into_iter().flatten() {
+        if let Value::Object(status) = status {
+            split_callback_data(status);
+        }
+    }
+    if !verdicts.is_empty() {
+        value.iter_mut().for_each(|(name, value)| add_verdicts(name, value, verdicts));
+    }
+}
+
+/// Adds verdicts to the elements of every list `errors`.
+fn add_verdicts(name: &str, value: &mut Value, verdicts: &[(i64, Verdict)]) {
+    match value {
+        Value::Object(fields) => {
+            fields.iter_mut().for_each(|(name, value)| add_verdicts(name, value, verdicts));
+        }
+        Value::Array(values) if name == "errors" => {
+            for error in values {
+                let code = error.get("code").and_then(Value::as_i64);
+                if let Some((_, verdict)) = verdicts.iter().find(|(known, _)| Some(*known) == code) {
+                    add_verdict(error, *verdict);
+                }
+            }
+        }
+        Value::Array(values) => values.iter_mut().for_each(|value| add_verdicts("", value, verdicts)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+fn add_verdict(error: &mut Value, verdict: Verdict) {
+    if let Value::Object(error) = error {
+        error.insert("verdict".to_owned(), verdict_json(verdict));
+    }
 }
 
 fn add_contact(fields: &mut Map<String, Value>, contact: Option<&str>) {

@@ -1,13 +1,25 @@
 //! Meta's JSON → the bytes of our message, by name.
 //!
 //! Lenient where Meta is: a number may come as a text and the other way round, `null` and an empty text count as
-//! absent, fields that we do not know are passed over (the exact JSON stays beside the typed form). A value of a
-//! kind that cannot be meant is a [`Mismatch`]: the caller then leaves the payload untyped.
+//! absent, a list may stand where the wrapper of the list is meant, fields that we do not know are passed over (the
+//! exact JSON stays beside the typed form). A value of a kind that cannot be meant is a [`Mismatch`]: the caller then
+//! leaves the payload untyped.
+
+mod scalar;
+
+use std::borrow::Cow;
 
 use prost::encoding::{WireType, encode_key, encode_varint};
 use serde_json::{Map, Value};
 
-use super::schema::{Discriminator, Field, Kind, Schema, Shape};
+use super::schema::{Discriminator, Field, Kind, Leniency, Schema, Shape};
+
+/// The arm for what no other arm is.
+const UNKNOWN: &str = "unknown";
+
+/// Levels of nesting at most. A `Struct` takes three levels of our message for each, and readers of protobuf give up at
+/// 100; Meta's values have a dozen.
+const NESTING_MAX: usize = 24;
 
 /// A value that does not fit the field of its name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,6 +47,9 @@ impl Mismatch {
 pub fn from_json(message: &str, json: &Value) -> Result<Vec<u8>, Mismatch> {
     let schema = Schema::get();
     let shape = schema.named(message).ok_or_else(|| Mismatch::of("a message of the contract"))?;
+    if is_deeper_than(json, NESTING_MAX) {
+        return Err(Mismatch::of("a value of a depth that can be typed"));
+    }
     let mut out = Vec::new();
     write_message(schema, shape, json, &mut out)?;
     Ok(out)
@@ -45,6 +60,8 @@ fn write_message(schema: &Schema, shape: &Shape, json: &Value, out: &mut Vec<u8>
     for field in shape.fields.iter().filter(|f| f.oneof.is_none()) {
         if let Some((name, value)) = find(field, object) {
             write_field(schema, field, value, out).map_err(|e| e.within(name))?;
+        } else if field.leniency == Some(Leniency::Flat) && has_fields_of(schema, field, object) {
+            write_field(schema, field, json, out)?;
         }
     }
     for (index, oneof) in shape.oneofs.iter().enumerate() {
@@ -53,7 +70,14 @@ fn write_message(schema: &Schema, shape: &Shape, json: &Value, out: &mut Vec<u8>
     Ok(())
 }
 
-/// Writes the arm that the object means; an object that names no known arm gets the arm `unknown`, if there is one.
+/// Whether an object has any field of the object that belongs into `field`.
+fn has_fields_of(schema: &Schema, field: &Field, object: &Map<String, Value>) -> bool {
+    let Kind::Message(index) = field.kind else { return false };
+    schema.shape(index).is_some_and(|shape| shape.fields.iter().any(|f| find(f, object).is_some()))
+}
+
+/// Writes the arm that the object means; an object that names no known arm gets the arm `unknown`, if there is one. An
+/// object without a type means the arm that stands there.
 fn write_oneof(
     schema: &Schema,
     shape: &Shape,
@@ -64,19 +88,21 @@ fn write_oneof(
     out: &mut Vec<u8>,
 ) -> Result<(), Mismatch> {
     let meant = object.get("type").and_then(Value::as_str).map(str::to_ascii_lowercase);
-    let by_type = || shape.arms(oneof).find(|f| Some(&f.name) == meant.as_ref());
+    let by_type = |word: &str| shape.arms(oneof).find(|f| f.name != UNKNOWN && f.is_called(word));
+    let by_name = || shape.arms(oneof).find_map(|f| find(f, object).map(|(_, v)| (f, v)));
     let empty = Value::Object(Map::new());
-    let arm = match discriminator {
-        Discriminator::Name => shape.arms(oneof).find_map(|f| find(f, object).map(|(_, v)| (f, v))),
-        Discriminator::Inline => by_type().map(|f| (f, json)),
-        Discriminator::Sibling => by_type().and_then(|f| {
+    let arm = match (discriminator, meant.as_deref()) {
+        (Discriminator::Name, _) | (Discriminator::Sibling, None) => by_name(),
+        (Discriminator::Inline, None) => None,
+        (Discriminator::Inline, Some(word)) => by_type(word).map(|f| (f, json)),
+        (Discriminator::Sibling, Some(word)) => by_type(word).and_then(|f| {
             let body = find(f, object).map(|(_, v)| (f, v));
-            body.or_else(|| f.is_body_optional.then_some((f, &empty)))
+            body.or_else(|| (f.leniency == Some(Leniency::BodyOptional)).then_some((f, &empty)))
         }),
     };
     let (field, value) = match arm {
         Some(arm) => arm,
-        None => match shape.arms(oneof).find(|f| f.name == "unknown") {
+        None => match shape.arms(oneof).find(|f| f.name == UNKNOWN) {
             Some(unknown) => (unknown, &empty),
             None => return Ok(()),
         },
@@ -94,7 +120,13 @@ fn find<'j>(field: &Field, object: &'j Map<String, Value>) -> Option<(&'j str, &
 }
 
 fn write_field(schema: &Schema, field: &Field, value: &Value, out: &mut Vec<u8>) -> Result<(), Mismatch> {
+    let is_one_or_list = field.leniency == Some(Leniency::OneOrList);
     if !field.is_repeated {
+        let only = value.as_array().filter(|_| is_one_or_list).map(Vec::as_slice);
+        let value = if let Some([only]) = only { only } else { value };
+        return write_value(schema, field, value, out);
+    }
+    if is_one_or_list && !value.is_array() {
         return write_value(schema, field, value, out);
     }
     let values = value.as_array().ok_or_else(|| Mismatch::of("a list"))?;
@@ -106,20 +138,22 @@ fn write_field(schema: &Schema, field: &Field, value: &Value, out: &mut Vec<u8>)
 
 fn write_value(schema: &Schema, field: &Field, value: &Value, out: &mut Vec<u8>) -> Result<(), Mismatch> {
     match field.kind {
+        Kind::Int64 | Kind::Uint32 | Kind::Enum | Kind::Double | Kind::Timestamp
+            if value.as_str() == Some("") => {}
         Kind::Bool => {
-            let truth = read_bool(value)?;
+            let truth = scalar::read_bool(value)?;
             write_varint(field, u64::from(truth), out);
         }
         Kind::Int64 | Kind::Uint32 | Kind::Enum => {
-            write_varint(field, read_integer(value)?.cast_unsigned(), out);
+            write_varint(field, scalar::read_integer(value)?.cast_unsigned(), out);
         }
         Kind::Double => {
-            let number = read_double(value)?;
+            let number = scalar::read_double(value)?;
             encode_key(field.number, WireType::SixtyFourBit, out);
             out.extend_from_slice(&number.to_le_bytes());
         }
         Kind::String => {
-            let text = read_text(value)?;
+            let text = scalar::read_text(value)?;
             if !text.is_empty() {
                 write_delimited(field, text.as_bytes(), out);
             }
@@ -127,11 +161,11 @@ fn write_value(schema: &Schema, field: &Field, value: &Value, out: &mut Vec<u8>)
         Kind::Message(index) => {
             let shape = schema.shape(index).ok_or_else(|| Mismatch::of("a known message"))?;
             let mut inner = Vec::new();
-            write_message(schema, shape, value, &mut inner)?;
+            write_message(schema, shape, &object_of(field, shape, value), &mut inner)?;
             write_delimited(field, &inner, out);
         }
         Kind::Timestamp => {
-            let timestamp = prost_types::Timestamp { seconds: read_integer(value)?, nanos: 0 };
+            let timestamp = scalar::read_timestamp(value)?;
             write_delimited(field, &prost::Message::encode_to_vec(&timestamp), out);
         }
         Kind::Struct => {
@@ -141,6 +175,26 @@ fn write_value(schema: &Schema, field: &Field, value: &Value, out: &mut Vec<u8>)
         Kind::Bytes | Kind::Duration => return Err(Mismatch::of("a kind that Meta's JSON has")),
     }
     Ok(())
+}
+
+/// The object that is meant where Meta writes something shorter: the list alone for the wrapper of a list, a text for an
+/// object of which only one field is known.
+fn object_of<'j>(field: &Field, shape: &Shape, value: &'j Value) -> Cow<'j, Value> {
+    let wrapped = match (value, shape.fields.as_slice(), field.as_text) {
+        (Value::Array(_), [list], _) if list.is_repeated && list.name == field.name => list.name.as_str(),
+        (Value::String(_), _, Some(name)) => name,
+        _ => return Cow::Borrowed(value),
+    };
+    Cow::Owned(Value::Object(Map::from_iter([(wrapped.to_owned(), value.clone())])))
+}
+
+fn is_deeper_than(value: &Value, levels: usize) -> bool {
+    let Some(below) = levels.checked_sub(1) else { return value.is_array() || value.is_object() };
+    match value {
+        Value::Array(values) => values.iter().any(|value| is_deeper_than(value, below)),
+        Value::Object(fields) => fields.values().any(|value| is_deeper_than(value, below)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+    }
 }
 
 fn write_varint(field: &Field, value: u64, out: &mut Vec<u8>) {
@@ -154,39 +208,6 @@ fn write_delimited(field: &Field, bytes: &[u8], out: &mut Vec<u8>) {
     encode_key(field.number, WireType::LengthDelimited, out);
     encode_varint(bytes.len() as u64, out);
     out.extend_from_slice(bytes);
-}
-
-fn read_bool(value: &Value) -> Result<bool, Mismatch> {
-    let by_text = |text: &str| match text {
-        "true" | "1" => Some(true),
-        "false" | "0" | "" => Some(false),
-        _ => None,
-    };
-    let truth = value.as_bool().or_else(|| value.as_str().and_then(by_text));
-    truth.or_else(|| value.as_i64().map(|n| n != 0)).ok_or_else(|| Mismatch::of("a truth value"))
-}
-
-fn read_integer(value: &Value) -> Result<i64, Mismatch> {
-    #[expect(clippy::cast_possible_truncation, reason = "a fraction of Meta's integer says nothing")]
-    let by_double = || value.as_f64().filter(|n| n.abs() < 9.0e15).map(|n| n as i64);
-    let unsigned = || value.as_u64().map(u64::cast_signed);
-    let integer = value.as_i64().or_else(unsigned).or_else(by_double);
-    let by_text = || value.as_str().and_then(|text| text.trim().parse().ok());
-    integer.or_else(by_text).ok_or_else(|| Mismatch::of("a whole number"))
-}
-
-fn read_double(value: &Value) -> Result<f64, Mismatch> {
-    let by_text = || value.as_str().and_then(|text| text.trim().parse().ok());
-    value.as_f64().or_else(by_text).ok_or_else(|| Mismatch::of("a number"))
-}
-
-fn read_text(value: &Value) -> Result<std::borrow::Cow<'_, str>, Mismatch> {
-    match value {
-        Value::String(text) => Ok(text.as_str().into()),
-        Value::Number(number) => Ok(number.to_string().into()),
-        Value::Bool(truth) => Ok(truth.to_string().into()),
-        Value::Null | Value::Array(_) | Value::Object(_) => Err(Mismatch::of("a text")),
-    }
 }
 
 fn to_struct(fields: &Map<String, Value>) -> prost_types::Struct {

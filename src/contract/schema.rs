@@ -13,12 +13,18 @@ use prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorSet};
 const PACKAGE_PREFIX: &str = ".whatsapp.gateway.v1.";
 
 /// Meta's names for fields that have another name here: (message, field, Meta's name).
-const RENAMED: [(&str, &str, &str); 4] = [
+const RENAMED: [(&str, &str, &str); 9] = [
     ("ReceivedMessage", "sender", "from"),
     ("MessageContext", "sender", "from"),
-    // Spellings of some samples of Meta's (reference 4.5).
+    ("CallUpdate", "sender", "from"),
+    ("StandbyEcho", "sender", "from"),
+    // Very old webhooks call unsupported content unknown (reference 4.4).
+    ("ReceivedMessage", "unsupported", "unknown"),
+    // Spellings of some samples of Meta's (reference 4.5, 4.9).
     ("MessageStatus", "recipient_participant_id", "participant_recipient_id"),
     ("MessageStatus", "recipient_parent_user_id", "parent_recipient_user_id"),
+    ("MessageStatus", "recipient_parent_user_id", "parent_user_id"),
+    ("Event", "business_username_update", "business_username_updates"),
 ];
 
 /// How Meta's JSON tells which arm of a oneof is meant; a oneof that is not listed is told by the arm's own name.
@@ -30,8 +36,25 @@ const DISCRIMINATED: [(&str, &str, Discriminator); 5] = [
     ("TemplateDefinitionComponent", "component", Discriminator::Inline),
 ];
 
-/// Arms whose object Meta may leave out (reference 4.4).
-const BODY_OPTIONAL: [(&str, &str); 1] = [("ReceivedMessage", "unsupported")];
+/// Where Meta writes less or other than the field says.
+const LENIENT: [(&str, &str, Leniency); 7] = [
+    // Reference 4.4, 4.13.
+    ("ReceivedMessage", "unsupported", Leniency::BodyOptional),
+    ("ReceivedMessage", "request_welcome", Leniency::BodyOptional),
+    ("ReceivedMessage", "media_placeholder", Leniency::BodyOptional),
+    // Old webhooks (reference 4.8; errors by recordings).
+    ("AccountAlerts", "alert_info", Leniency::Flat),
+    ("WebhookError", "error_data", Leniency::Flat),
+    // Reference 4.8, 4.11.
+    ("AccountBanInfo", "waba_ban_date", Leniency::OneOrList),
+    ("CallUpdate", "status", Leniency::OneOrList),
+];
+
+/// Objects instead of which Meta may write the text of one field: (message, field, the object's field) (reference 1.6).
+const AS_TEXT: [(&str, &str, &str); 1] = [("WebhookError", "error_data", "details")];
+
+/// The arms of `Event.payload` that are webhook fields.
+const WEBHOOK_FIELDS: std::ops::Range<u32> = 23..59;
 
 /// How Meta's JSON tells the arm of a oneof.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +65,17 @@ pub(super) enum Discriminator {
     Sibling,
     /// `"type": "body", …the arm's fields…`.
     Inline,
+}
+
+/// What else than the field says Meta may write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Leniency {
+    /// Nothing, for the object of an arm that has no fields.
+    BodyOptional,
+    /// The fields of the object beside its place.
+    Flat,
+    /// One value for a list, or a list of one for a value.
+    OneOrList,
 }
 
 /// What a field holds.
@@ -74,8 +108,16 @@ pub(super) struct Field {
     pub(super) oneof: Option<usize>,
     /// Meta's names for it, the usual one first.
     pub(super) meta_names: Vec<&'static str>,
-    /// Whether Meta may leave the object of this arm out.
-    pub(super) is_body_optional: bool,
+    pub(super) leniency: Option<Leniency>,
+    /// The field of this object whose text may stand for the object.
+    pub(super) as_text: Option<&'static str>,
+}
+
+impl Field {
+    /// Whether Meta calls it so.
+    pub(super) fn is_called(&self, name: &str) -> bool {
+        self.name == name || self.meta_names.contains(&name)
+    }
 }
 
 /// One oneof.
@@ -135,6 +177,14 @@ impl Schema {
     pub(super) fn shape(&self, index: usize) -> Option<&Shape> {
         self.shapes.get(index)
     }
+
+    /// The arm of `Event.payload` for a webhook field of Meta's, and its shape.
+    pub(super) fn webhook_field(&self, name: &str) -> Option<(&Field, &Shape)> {
+        let arms = self.named("Event")?.fields.iter().filter(|f| WEBHOOK_FIELDS.contains(&f.number));
+        let field = arms.into_iter().find(|f| f.is_called(name))?;
+        let Kind::Message(index) = field.kind else { return None };
+        Some((field, self.shape(index)?))
+    }
 }
 
 fn shape(message: &DescriptorProto, by_name: &HashMap<String, usize>) -> Shape {
@@ -168,7 +218,8 @@ fn field(message: &str, field: &FieldDescriptorProto, by_name: &HashMap<String, 
             || matches!(kind, Kind::Message(_) | Kind::Timestamp | Kind::Duration | Kind::Struct),
         oneof: oneof.and_then(|index| usize::try_from(index).ok()),
         meta_names: RENAMED.iter().filter(|(m, f, _)| *m == message && *f == name).map(|r| r.2).collect(),
-        is_body_optional: BODY_OPTIONAL.contains(&(message, name)),
+        leniency: LENIENT.iter().find(|(m, f, _)| *m == message && *f == name).map(|row| row.2),
+        as_text: AS_TEXT.iter().find(|(m, f, _)| *m == message && *f == name).map(|row| row.2),
     })
 }
 
@@ -221,7 +272,10 @@ mod tests {
         for (message, field, _) in RENAMED {
             assert!(has_field(message, field), "{message}.{field}");
         }
-        for (message, field) in BODY_OPTIONAL {
+        for (message, field, _) in AS_TEXT {
+            assert!(has_field(message, field), "{message}.{field}");
+        }
+        for (message, field, _) in LENIENT {
             assert!(has_field(message, field), "{message}.{field}");
         }
         for (message, oneof, _) in DISCRIMINATED {

@@ -69,6 +69,13 @@ pub enum Payload {
     },
     /// An error that belongs to no message.
     Error,
+    /// The whole value of another webhook field.
+    Field {
+        /// Meta's name of the field whose form the value has.
+        name: String,
+        /// The verdicts on the errors anywhere in the value, by Meta's code.
+        verdicts: Vec<(i64, Verdict)>,
+    },
     /// What the gateway does not know, and why it thinks so.
     Unknown {
         /// One sentence, without content.
@@ -116,6 +123,10 @@ impl Event {
 pub const MESSAGE_RECEIVED: &str = "whatsapp.message.received";
 /// The type of a status of a message that the business sent.
 pub const MESSAGE_STATUS: &str = "whatsapp.message.status";
+/// The type of calls.
+pub const CALLS: &str = "whatsapp.calls";
+/// The type of what happens in a conversation that another application owns.
+pub const STANDBY: &str = "whatsapp.standby";
 
 /// What the projections of the log need to know of a stored event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -138,7 +149,7 @@ pub enum Fact {
 /// What an event changes besides the names of its user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Moved {
-    /// The user wrote at this time, by Meta's clock.
+    /// The user wrote or called at this time, by Meta's clock.
     Window(SystemTime),
     /// A message of ours got a status.
     Message {

@@ -316,14 +316,16 @@ fn print_table(events: &[v1::Event]) {
 }
 
 fn outcome(event: &v1::Event) -> String {
-    match &event.payload {
-        Some(Payload::Message(message)) => match &message.content {
-            Some(v1::received_message::Content::Unknown(_)) | None => "unknown content".to_owned(),
-            Some(_) => "typed".to_owned(),
-        },
-        Some(Payload::Status(_) | Payload::Error(_)) => "typed".to_owned(),
-        Some(Payload::Unknown(unknown)) => format!("unknown: {}", unknown.reason),
-        None => "omitted".to_owned(),
+    let content =
+        if let Some(Payload::Message(message)) = &event.payload { Some(&message.content) } else { None };
+    if let Some(None | Some(v1::received_message::Content::Unknown(_))) = content {
+        "unknown content".to_owned()
+    } else if let Some(Payload::Unknown(unknown)) = &event.payload {
+        format!("unknown: {}", unknown.reason)
+    } else if event.payload.is_some() {
+        "typed".to_owned()
+    } else {
+        "omitted".to_owned()
     }
 }
 

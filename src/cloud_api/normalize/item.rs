@@ -1,5 +1,7 @@
 //! The events of one change: who, when, about what, and by which dedupe key.
 
+mod value;
+
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::time::SystemTime;
@@ -15,6 +17,13 @@ use crate::domain::conversation::{UserIdentity, fold_digits, group_key};
 use crate::domain::event::{Event, EventAttributes, MESSAGE_RECEIVED, MESSAGE_STATUS, Origin, Payload};
 use crate::domain::failure::Verdict;
 use crate::domain::ids::{BusinessScopedUserId, PhoneNumberId, WaId};
+
+/// The field of a template's status, under which one of Meta's samples prints a change of its quality (reference 4.2).
+const TEMPLATE_STATUS: &str = "message_template_status_update";
+const TEMPLATE_QUALITY: &str = "message_template_quality_update";
+
+/// Objects of a value that name the business number, the usual one first (reference 4.3, 4.8, 4.14).
+const NUMBERS: [&str; 3] = ["metadata", "recipient", "phone_number_settings"];
 
 /// Fields of a value that name what it is about (reference 4.7, 4.10, 4.14).
 const SUBJECTS: [&str; 3] = ["message_template_id", "flow_id", "solution_id"];
@@ -44,7 +53,8 @@ pub(super) struct ChangeContext<'a> {
 
 impl<'a> ChangeContext<'a> {
     pub(super) fn new(entry: &'a Entry<'a>, change: &'a Change<'a>, origin: Origin) -> Self {
-        let metadata = change.value_fields.object("metadata").unwrap_or_default();
+        let number =
+            NUMBERS.iter().find_map(|name| change.value_fields.object(name)?.text("phone_number_id"));
         let bounded_text = |fields: &Object<'_>, name| bounded(fields.text(name).unwrap_or_default());
         let users = change.items.iter().filter(|item| item.kind != ItemKind::Error).count();
         Self {
@@ -52,7 +62,7 @@ impl<'a> ChangeContext<'a> {
             origin,
             waba_id: bounded_text(&entry.fields, "id"),
             field: bounded(change.field.clone()),
-            number: bounded_text(&metadata, "phone_number_id"),
+            number: bounded(number.unwrap_or_default()),
             entry_time: time_of(&entry.fields, "time"),
             entry_time_text: bounded_text(&entry.fields, "time"),
             value_hash: change
@@ -78,10 +88,13 @@ impl<'a> ChangeContext<'a> {
     fn whole(&self, post: &Post) -> Event {
         let text = self.change.value.map_or("", RawValue::get);
         let value = &self.change.value_fields;
-        let group = self.group_of_value();
+        let element = value::Element::only(value);
+        let subject = SUBJECTS.iter().find_map(|name| value.text(name));
+        let subject = subject.or_else(|| element.as_ref()?.fields.text("id")).unwrap_or_default();
+        let time = time_of(value, "timestamp").or_else(|| time_of(&element.as_ref()?.fields, "timestamp"));
+        let group = element.as_ref().and_then(|element| element.fields.text("group_id"));
         let user =
-            self.contacts.only().filter(|_| group.is_none()).map(Contact::identity).unwrap_or_default();
-        let subject = SUBJECTS.iter().find_map(|name| value.text(name)).unwrap_or_default();
+            if group.is_some() { UserIdentity::default() } else { self.user_of_value(element.as_ref()) };
         let event = post.event(self.content_key("change", text).id(), text.to_owned());
         Event {
             attributes: EventAttributes {
@@ -90,13 +103,9 @@ impl<'a> ChangeContext<'a> {
                 ..self.attributes()
             },
             subject: subject_of(subject),
-            event_time: time_of(value, "timestamp").or(self.entry_time),
+            event_time: time.or(self.entry_time),
             origin: self.origin.clone(),
-            payload: unknown(if self.field == MESSAGES_FIELD {
-                "the value holds no items of the expected form"
-            } else {
-                "the gateway passes this field on as JSON"
-            }),
+            payload: self.payload(text),
             user,
             ..event
         }
@@ -106,7 +115,7 @@ impl<'a> ChangeContext<'a> {
         let text = item.raw.get();
         let names = names(item);
         let contact = self.contacts.find(&names);
-        let user = contact.map_or_else(|| names.clone(), |contact| names.clone().or(contact.identity()));
+        let user = contact.map_or_else(|| names.clone(), |contact| names.clone().or(contact.names.0.clone()));
         let contact = contact.map(|contact| contact.raw.get());
         let contact = contact.filter(|text| copies.take(text.len()).is_some()).map(str::to_owned);
         let (word, payload) = match item.kind {
@@ -155,13 +164,24 @@ impl<'a> ChangeContext<'a> {
         }
     }
 
-    /// The one group that a `group_…` value is about (reference 4.12).
-    fn group_of_value(&self) -> Option<Cow<'a, str>> {
-        let groups = self.change.value_fields.get("groups").filter(|_| self.field.starts_with("group_"))?;
-        match json::elements(groups)?.as_slice() {
-            [group] => Object::read(group.get())?.text("group_id"),
-            _ => None,
+    /// The one user of a value, by what names them and by their contact.
+    fn user_of_value(&self, element: Option<&value::Element<'_>>) -> UserIdentity {
+        let names = element.map(value::Element::user).unwrap_or_default();
+        match self.contacts.only() {
+            Some(contact) => Names(names).or(contact.names.0.clone()).0,
+            None => names,
         }
+    }
+
+    /// What a value that is not split says.
+    fn payload(&self, text: &str) -> Payload {
+        if self.field == MESSAGES_FIELD {
+            return unknown("the value holds no items of the expected form");
+        }
+        let is_quality =
+            self.field == TEMPLATE_STATUS && self.change.value_fields.get("new_quality_score").is_some();
+        let name = if is_quality { TEMPLATE_QUALITY } else { &self.field };
+        Payload::Field { name: name.to_owned(), verdicts: value::verdicts(text) }
     }
 
     /// The dedupe key of an item (reference 4.1, "Duplicates"; a status also by its time and type, because
@@ -272,12 +292,6 @@ fn event_type(field: &str) -> String {
 struct Contact<'a> {
     raw: &'a RawValue,
     names: Names,
-}
-
-impl Contact<'_> {
-    fn identity(&self) -> UserIdentity {
-        self.names.0.clone()
-    }
 }
 
 /// The contacts of a value, found by name and not by position (reference 4.3).

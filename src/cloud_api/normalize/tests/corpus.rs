@@ -27,6 +27,7 @@ fn kind(payload: &Payload) -> &'static str {
         Payload::Message { .. } => "message",
         Payload::Status { .. } => "status",
         Payload::Error => "error",
+        Payload::Field { .. } => "field",
         Payload::Unknown { .. } => "unknown",
     }
 }
