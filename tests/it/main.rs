@@ -25,6 +25,7 @@ mod grpcurl;
 mod health;
 mod kill;
 mod mark_read;
+mod received_types;
 mod request_corpus;
 mod send;
 mod send_failures;
