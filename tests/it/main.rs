@@ -34,5 +34,6 @@ mod streams;
 mod subscribe;
 mod templates;
 mod traces;
+mod types_table;
 mod webhook;
 mod webhook_corpus;
