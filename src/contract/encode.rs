@@ -97,10 +97,9 @@ pub fn fact(envelope: &[u8], typed: &[u8]) -> Fact {
     let moved = match (event.r#type.as_str(), time) {
         (MESSAGE_RECEIVED, Some(time)) => Some(Moved::Window(time)),
         (MESSAGE_STATUS, Some(time)) => payload().and_then(|payload| moved_message(payload, time)),
-        (CALLS | STANDBY, Some(time)) => payload().and_then(|payload| {
-            let sent = opening_time(payload)?;
-            Some(Moved::Window(limited(sent, receive_time).unwrap_or(time)))
-        }),
+        (CALLS | STANDBY, _) => {
+            payload().and_then(|payload| limited(opening_time(payload), receive_time).map(Moved::Window))
+        }
         (_, _) => None,
     };
     Fact::Concerns { phone_number_id, conversation_key, user, moved: moved.unwrap_or(Moved::Nothing) }
@@ -113,12 +112,12 @@ fn moved_message(payload: v1::event::Payload, time: SystemTime) -> Option<Moved>
 
 /// When the user of a value that is not split did what opens the window, as far as the value says: they called (reference
 /// 7, rule 2), or wrote while another application owns the conversation. Messages of the business open nothing.
-fn opening_time(payload: v1::event::Payload) -> Option<Option<prost_types::Timestamp>> {
+fn opening_time(payload: v1::event::Payload) -> Option<prost_types::Timestamp> {
     if let v1::event::Payload::Calls(value) = payload {
         let opens = |call: &v1::CallUpdate| call.direction == "USER_INITIATED" && call.event == "connect";
-        value.calls.into_iter().rfind(opens).map(|call| call.timestamp)
+        value.calls.into_iter().rfind(opens)?.timestamp
     } else if let v1::event::Payload::Standby(value) = payload {
-        value.standby?.messages.last().map(|message| message.timestamp)
+        value.standby?.messages.pop()?.timestamp
     } else {
         None
     }
@@ -263,6 +262,7 @@ mod tests {
 
     use super::*;
     use crate::domain::event::{EventAttributes, EventId, Origin};
+    use crate::domain::failure::{Actor, Class, Reason, Retry};
 
     fn event(payload: Payload, raw_json: &str) -> Event {
         let event_type =
@@ -310,6 +310,101 @@ mod tests {
             panic!("expected a status")
         };
         assert_eq!((id.as_str(), status.as_str()), ("wamid.A", "sent"));
+    }
+
+    fn field(name: &str, raw: &serde_json::Value) -> Event {
+        let refused = Verdict {
+            class: Class::FailedPrecondition,
+            reason: Reason::UpstreamRefused,
+            actor: Actor::Meta,
+            retry: Retry::AfterChange,
+        };
+        let payload = Payload::Field { name: name.to_owned(), verdicts: vec![(138_021, refused)] };
+        let mut event = event(payload, &raw.to_string());
+        event.attributes.event_type = format!("whatsapp.{name}");
+        event
+    }
+
+    fn call(fields: &serde_json::Value) -> Event {
+        let mut call = json!({"id": "wacid.A", "from": "16505551234", "timestamp": "1750030073",
+            "direction": "USER_INITIATED", "event": "connect"});
+        call.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        field("calls", &json!({"contacts": [{"user_id": "US.13"}], "calls": [call]}))
+    }
+
+    #[test]
+    fn a_field_is_typed_by_its_name() {
+        let raw = json!({"event": "APPROVED", "message_template_id": 12_345_678_901_234_567_u64});
+        let decoded = decode(&encode(&field("message_template_status_update", &raw), ""));
+        let Some(v1::event::Payload::MessageTemplateStatusUpdate(update)) = decoded.payload else {
+            panic!("expected a template's status")
+        };
+        assert_eq!(update.message_template_id, "12345678901234567");
+        // Arms that are no webhook fields are not reached by a field of their name.
+        for other in ["hologram", "message", "status", "error", "unknown", "payload", ""] {
+            let decoded = decode(&encode(&field(other, &json!({"id": "1"})), ""));
+            let Some(v1::event::Payload::Unknown(unknown)) = decoded.payload else { panic!("{other}") };
+            assert_eq!(unknown.reason, "the gateway passes this field on as JSON");
+        }
+        let strange = field("automatic_events", &json!({"event": "new", "details": {}}));
+        let Some(v1::event::Payload::Unknown(unknown)) = decode(&encode(&strange, "")).payload else {
+            panic!("expected unknown")
+        };
+        assert_eq!(unknown.reason, "no field of the value is known");
+    }
+
+    #[test]
+    fn errors_anywhere_in_a_value_get_their_verdict() {
+        let raw =
+            json!({"errors": [{"code": 138_021}, {"code": 1}], "calls": [{"errors": [{"code": 138_021}]}]});
+        let decoded = decode(&encode(&field("calls", &raw), ""));
+        let Some(v1::event::Payload::Calls(calls)) = decoded.payload else { panic!("expected calls") };
+        let reason = |error: &v1::WebhookError| error.verdict.as_ref().map(|verdict| verdict.reason.clone());
+        assert_eq!(reason(&calls.errors[0]).as_deref(), Some("UPSTREAM_REFUSED"));
+        assert_eq!(reason(&calls.errors[1]), None, "not judged");
+        assert_eq!(reason(&calls.calls[0].errors[0]).as_deref(), Some("UPSTREAM_REFUSED"));
+    }
+
+    fn moved_by(event: &Event) -> Option<Moved> {
+        let segments = encode(event, "");
+        match fact(&segments.envelope, &segments.typed) {
+            Fact::Concerns { moved, .. } => Some(moved),
+            Fact::Other => None,
+        }
+    }
+
+    #[test]
+    fn a_users_call_opens_the_window() {
+        let at = |seconds| Moved::Window(UNIX_EPOCH + Duration::from_secs(seconds));
+        assert_eq!(moved_by(&call(&json!({}))), Some(at(1_750_030_073)));
+        assert_eq!(moved_by(&call(&json!({"timestamp": "1750030000"}))), Some(at(1_750_030_000)));
+        let ahead = moved_by(&call(&json!({"timestamp": "1950030073"})));
+        assert_eq!(ahead, Some(at(1_750_030_074)), "not in the future");
+        for other in [json!({"direction": "BUSINESS_INITIATED"}), json!({"event": "terminate"})] {
+            assert_eq!(moved_by(&call(&other)), Some(Moved::Nothing), "{other}");
+        }
+        let of_many = Event { user: UserIdentity::default(), ..call(&json!({})) };
+        assert_eq!(moved_by(&of_many), None);
+        let echo = json!({"message_echoes": [{"from": "1555", "to": "16505551234", "timestamp": "1750030073",
+            "type": "text", "text": {"body": "Hi"}}]});
+        assert_eq!(moved_by(&field("smb_message_echoes", &echo)), Some(Moved::Nothing));
+    }
+
+    #[test]
+    fn what_a_user_writes_on_standby_opens_the_window() {
+        let raw = json!({"standby": {"messages": [{"from": "16505551234", "timestamp": "1750030073",
+            "type": "text", "text": {"body": "Hi"}}], "statuses": [{"id": "wamid.A", "status": "sent",
+            "biz_opaque_callback_data": "g1.AZ3kq0p2cXKkzqv1b5c-_w.order=1"}]}});
+        let event = field("standby", &raw);
+        let written = UNIX_EPOCH + Duration::from_secs(1_750_030_073);
+        assert_eq!(moved_by(&event), Some(Moved::Window(written)));
+        let payload = decode(&encode(&event, "")).payload;
+        let Some(v1::event::Payload::Standby(value)) = payload else { panic!("standby") };
+        let status = &value.standby.unwrap().statuses[0];
+        assert_eq!(
+            (status.callback_data.as_str(), status.send_tag.as_str()),
+            ("order=1", "AZ3kq0p2cXKkzqv1b5c-_w")
+        );
     }
 
     #[test]

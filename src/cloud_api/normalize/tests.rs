@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::domain::failure::Reason;
+use crate::domain::ids::WaId;
 
 fn now() -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(1_800_000_001)
@@ -192,6 +193,79 @@ fn other_fields_stay_whole() {
     for odd in ["", "a b", "a.b", "é", &"x".repeat(65)] {
         assert_eq!(types(&rebuilt(&change(odd, &json!({})))), ["whatsapp.unknown"], "{odd}");
     }
+}
+
+#[test]
+fn a_value_that_names_one_user_is_theirs() {
+    let metadata = json!({"phone_number_id": "1065"});
+    let user = "16505551234";
+    let of_user = [
+        (
+            "calls",
+            json!({"calls": [{"from": user, "to": "1", "direction": "USER_INITIATED", "timestamp": "5"}]}),
+        ),
+        (
+            "calls",
+            json!({"calls": [{"from": "1", "to": user, "direction": "BUSINESS_INITIATED", "timestamp": 5}]}),
+        ),
+        ("calls", json!({"statuses": [{"recipient_id": user, "timestamp": "5"}]})),
+        ("user_preferences", json!({"user_preferences": [{"wa_id": user, "timestamp": 5}]})),
+        ("user_id_update", json!({"user_id_update": [{"wa_id": user, "timestamp": "5000000000000"}]})),
+        ("smb_message_echoes", json!({"message_echoes": [{"from": "1", "to": user, "timestamp": "5"}]})),
+        ("standby", json!({"standby": {"messages": [{"from": user, "timestamp": "5"}]}})),
+        (
+            "standby",
+            json!({"standby": {"messages": [{"from": user, "timestamp": "5"}],
+                                       "contacts": [{"wa_id": user}]}}),
+        ),
+        ("messaging_handovers", json!({"sender": {"phone_number": user}, "timestamp": "5"})),
+    ];
+    for (field, mut value) in of_user {
+        value["metadata"] = metadata.clone();
+        let event = rebuilt(&change(field, &value)).remove(0);
+        assert_eq!(event.user.wa_id.as_ref().map(WaId::expose), Some(user), "{value}");
+        assert_eq!(event.attributes.conversation_key, "", "found later");
+        let seconds = if field == "user_id_update" { 5_000_000_000 } else { 5 };
+        assert_eq!(event.event_time, Some(UNIX_EPOCH + Duration::from_secs(seconds)), "{value}");
+    }
+    let of_none = [
+        ("calls", json!({"calls": [{"from": user}, {"from": "16505551235"}]})),
+        ("standby", json!({"standby": {"contacts": [{"wa_id": user}, {"wa_id": "16505551235"}]}})),
+        ("history", json!({"history": [{"threads": [{"id": user}]}]})),
+        ("flows", json!({"flow_id": "1"})),
+    ];
+    for (field, mut value) in of_none {
+        value["metadata"] = metadata.clone();
+        let event = rebuilt(&change(field, &value)).remove(0);
+        assert_eq!(event.attributes.conversation_key, "102290129340398", "{value}");
+    }
+    let id = |digits: Option<&str>| {
+        let update = json!({"wa_id": digits, "user_id": {"previous": "US.1", "current": "US.2"}});
+        let value = json!({"metadata": metadata, "user_id_update": [update]});
+        rebuilt(&change("user_id_update", &value)).remove(0).user.user_id.unwrap().expose().to_owned()
+    };
+    assert_eq!(id(Some(user)), "US.2", "learned under the digits");
+    assert_eq!(id(None), "US.1", "found by the old id");
+    let handover = json!({"sender": {"phone_number": user}, "recipient": {"phone_number_id": "1066"}});
+    let event = rebuilt(&change("messaging_handovers", &handover)).remove(0);
+    assert_eq!(event.attributes.phone_number_id, "1066");
+}
+
+#[test]
+fn a_value_says_its_form_and_the_verdicts_on_its_errors() {
+    let call =
+        json!({"calls": [{"id": "wacid.1", "errors": [{"code": 138_021}]}], "errors": [{"code": 130_429}]});
+    let Payload::Field { name, verdicts } = rebuilt(&change("calls", &call)).remove(0).payload else {
+        panic!()
+    };
+    assert_eq!(name, "calls");
+    assert_eq!(verdicts.iter().map(|(code, _)| *code).collect::<Vec<_>>(), [130_429, 138_021]);
+    // A sample of Meta's prints a change of quality under the field of the status.
+    let quality = json!({"new_quality_score": "YELLOW", "message_template_id": 1});
+    let event = rebuilt(&change("message_template_status_update", &quality)).remove(0);
+    let Payload::Field { name, .. } = event.payload else { panic!() };
+    assert_eq!(name, "message_template_quality_update");
+    assert_eq!(event.attributes.event_type, "whatsapp.message_template_status_update", "as Meta calls it");
 }
 
 #[test]
