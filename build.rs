@@ -97,17 +97,14 @@ fn write_rules(
             Value::I32(v) => v.to_string(),
             Value::U32(v) => v.to_string(),
             Value::U64(v) => v.to_string(),
+            Value::I64(v) => v.to_string(),
+            Value::F64(v) => v.to_string(),
             Value::String(v) => v.clone(),
             Value::List(values) => {
                 let texts = values.iter().map(|v| v.as_str().ok_or("only lists of strings are supported"));
                 texts.collect::<Result<Vec<_>, _>>()?.join("|")
             }
-            other @ (Value::I64(_)
-            | Value::F32(_)
-            | Value::F64(_)
-            | Value::Bytes(_)
-            | Value::EnumNumber(_)
-            | Value::Map(_)) => {
+            other @ (Value::F32(_) | Value::Bytes(_) | Value::EnumNumber(_) | Value::Map(_)) => {
                 return Err(format!("{message}.{field}: {name} = {other:?} is not supported").into());
             }
         };

@@ -14,8 +14,8 @@ mod to_value;
 mod wire;
 
 pub use from_json::{Mismatch, from_json};
-pub use to_value::content_of;
 pub(crate) use to_value::from_struct;
+pub use to_value::{content_of, proto_form};
 
 /// Messages and clients, as generated.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, reason = "generated code")]

@@ -1,4 +1,5 @@
-//! Sending messages and marking them read: `POST /{phone number id}/messages` (reference 2.1).
+//! Sending messages and marking them read: `POST /{phone number id}/messages`, and `marketing_messages` for the
+//! Marketing Messages API (reference 2.1).
 
 use bytes::Bytes;
 use http::Method;
@@ -10,10 +11,14 @@ use super::client::{Call, Client};
 use super::error::Error;
 use super::error_code::Operation;
 use crate::domain::ids::{BusinessScopedUserId, GroupId, MessageId, PhoneNumberId};
-use crate::domain::message::{MessageAcceptance, OutboundMessage, PhoneNumber, Receipt, Recipient, SendTag};
+use crate::domain::message::{
+    Endpoint, MessageAcceptance, OutboundMessage, PhoneNumber, Receipt, Recipient, SendTag,
+};
 use crate::domain::value::Value;
 
-const TEMPLATE: &str = "/{phone_number_id}/messages";
+/// The last part of an endpoint's path, and the path as traces name it.
+const MESSAGES: (&str, &str) = ("messages", "/{phone_number_id}/messages");
+const MARKETING_MESSAGES: (&str, &str) = ("marketing_messages", "/{phone_number_id}/marketing_messages");
 
 impl Client {
     /// Sends a message, once. An answer that cannot be understood leaves the outcome unknown.
@@ -24,8 +29,12 @@ impl Client {
         tag: &SendTag,
     ) -> Result<Receipt, Error> {
         let body = request_json(message, Some(tag)).into_bytes();
-        let path = [message.phone_number_id.as_str(), "messages"];
-        let answer = self.call(access_token, post(Operation::Send, &path, body)).await?;
+        let (edge, template) = match message.endpoint {
+            Endpoint::Messages => MESSAGES,
+            Endpoint::MarketingMessages => MARKETING_MESSAGES,
+        };
+        let path = [message.phone_number_id.as_str(), edge];
+        let answer = self.call(access_token, post(Operation::Send, template, &path, body)).await?;
         let (message_id, acceptance, recipient) = read_receipt(&answer, &message.recipient)
             .ok_or_else(|| Error::lost(Operation::Send, "the answer names no message".to_owned()))?;
         Ok(Receipt { message_id, acceptance, recipient, accept_time: self.clock.now() })
@@ -46,8 +55,9 @@ impl Client {
             fields.insert("typing_indicator".to_owned(), json!({"type": "text"}));
         }
         let body = body.to_string().into_bytes();
-        let path = [number.as_str(), "messages"];
-        let answer = self.call(access_token, post(Operation::Write, &path, body)).await?;
+        let (edge, template) = MESSAGES;
+        let path = [number.as_str(), edge];
+        let answer = self.call(access_token, post(Operation::Write, template, &path, body)).await?;
         let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap_or_default();
         match answer.get("success") {
             Some(success) if success == &json!(true) || success == "true" => Ok(()),
@@ -58,9 +68,9 @@ impl Client {
     }
 }
 
-fn post<'a>(operation: Operation, path: &'a [&'a str], body: Vec<u8>) -> Call<'a> {
+fn post<'a>(operation: Operation, template: &'static str, path: &'a [&'a str], body: Vec<u8>) -> Call<'a> {
     let body = Some(Bytes::from(body));
-    Call { operation, method: Method::POST, template: TEMPLATE, path, query: &[], body }
+    Call { operation, method: Method::POST, template, path, query: &[], body }
 }
 
 /// The JSON that goes to Meta. Whole numbers go as integers; beyond 2^53 a fraction's type cannot tell them

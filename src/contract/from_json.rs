@@ -99,6 +99,14 @@ fn write_oneof(
             let body = find(f, object).map(|(_, v)| (f, v));
             body.or_else(|| (f.leniency == Some(Leniency::BodyOptional)).then_some((f, &empty)))
         }),
+        (Discriminator::Action, _) => {
+            let action = object.get("action").unwrap_or(&Value::Null);
+            let arm = |f: &'_ Field| is_action(f, meant.as_deref(), action);
+            shape.arms(oneof).find(|f| arm(f)).map(|f| match action.get("name") {
+                None => (f, action),
+                Some(_) => (f, action.get("parameters").unwrap_or(&empty)),
+            })
+        }
     };
     let (field, value) = match arm {
         Some(arm) => arm,
@@ -108,6 +116,12 @@ fn write_oneof(
         },
     };
     write_field(schema, field, value, out).map_err(|e| e.within(&field.name))
+}
+
+/// Whether the arm is the one that Meta's `type` and `action.name` mean.
+fn is_action(arm: &Field, kind: Option<&str>, action: &Value) -> bool {
+    let name = action.get("name").and_then(Value::as_str);
+    action.is_object() && arm.actions.iter().any(|a| Some(a.kind) == kind && a.name == name)
 }
 
 /// The value under the field's own name or one of Meta's; `null` counts as absent.
@@ -154,14 +168,17 @@ fn write_value(schema: &Schema, field: &Field, value: &Value, out: &mut Vec<u8>)
         }
         Kind::String => {
             let text = scalar::read_text(value)?;
-            if !text.is_empty() {
+            if !text.is_empty() || field.keeps_empty {
                 write_delimited(field, text.as_bytes(), out);
             }
         }
         Kind::Message(index) => {
             let shape = schema.shape(index).ok_or_else(|| Mismatch::of("a known message"))?;
             let mut inner = Vec::new();
-            write_message(schema, shape, &object_of(field, shape, value), &mut inner)?;
+            match shape.fields.first().filter(|_| shape.is_list) {
+                Some(list) => write_field(schema, list, value, &mut inner)?,
+                None => write_message(schema, shape, &object_of(field, shape, value), &mut inner)?,
+            }
             write_delimited(field, &inner, out);
         }
         Kind::Timestamp => {
@@ -210,7 +227,7 @@ fn write_delimited(field: &Field, bytes: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(bytes);
 }
 
-fn to_struct(fields: &Map<String, Value>) -> prost_types::Struct {
+pub(super) fn to_struct(fields: &Map<String, Value>) -> prost_types::Struct {
     let fields = fields.iter().map(|(name, value)| (name.clone(), to_struct_value(value)));
     prost_types::Struct { fields: fields.collect() }
 }

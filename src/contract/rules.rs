@@ -20,7 +20,7 @@ const TABLE: &[(&str, &str, &str, &str)] = include!(concat!(env!("OUT_DIR"), "/r
 const VIOLATIONS_MAX: usize = 200;
 
 /// What the patterns of the annotations mean, in words.
-const PATTERN_WORDS: [(&str, &str); 8] = [
+const PATTERN_WORDS: [(&str, &str); 11] = [
     ("^[0-9]{0,32}$", "must be an id of decimal digits"),
     ("^[0-9]{1,32}$", "must be an id of decimal digits"),
     ("^[!-~]{0,512}$", "must be a message id as Meta gave it: printable ASCII without spaces, at most 512"),
@@ -28,6 +28,9 @@ const PATTERN_WORDS: [(&str, &str); 8] = [
     ("^[!-~]{1,256}$", "must be a group id as Meta gave it: printable ASCII without spaces, at most 256"),
     ("^[A-Z]{2}\\.(ENT\\.)?[A-Za-z0-9]{1,128}$", "must be a user id such as US.13491208655302741918"),
     ("^[a-z0-9_]+$", "must be lower-case letters, digits and underscores only"),
+    ("^[0-9]{1,20}$", "must be seconds since 1970 as a text of digits"),
+    ("^https?://.+", "must be a URL that begins with http:// or https://"),
+    ("^([0-9]{4}-[0-9]{2}-[0-9]{2})?$", "must be a date such as 1999-01-23"),
     ("^[A-Za-z0-9_.:-]{0,64}$", "must be at most 64 letters, digits and any of _.:-"),
 ];
 
@@ -49,8 +52,12 @@ enum Rule {
     Len(usize),
     Pattern(Regex, String),
     In(Vec<String>),
+    UnsignedMin(u64),
     UnsignedMax(u64),
     SignedMin(i64),
+    DoubleMin(f64),
+    DoubleMax(f64),
+    ItemsMin(usize),
     ItemsMax(usize),
     EnumIn(Vec<i64>),
 }
@@ -76,8 +83,12 @@ fn parse(rule: &str, value: &str) -> Option<Rule> {
         "string.len" => Rule::Len(value.parse().ok()?),
         "string.pattern" => Rule::Pattern(Regex::new(value).ok()?, pattern_words(value)),
         "string.in" => Rule::In(value.split('|').map(str::to_owned).collect()),
+        "uint32.gte" => Rule::UnsignedMin(value.parse().ok()?),
         "uint32.lte" => Rule::UnsignedMax(value.parse().ok()?),
-        "int32.gte" => Rule::SignedMin(value.parse().ok()?),
+        "int32.gte" | "int64.gte" => Rule::SignedMin(value.parse().ok()?),
+        "double.gte" => Rule::DoubleMin(value.parse().ok()?),
+        "double.lte" => Rule::DoubleMax(value.parse().ok()?),
+        "repeated.min_items" => Rule::ItemsMin(value.parse().ok()?),
         "repeated.max_items" => Rule::ItemsMax(value.parse().ok()?),
         "enum.in" => Rule::EnumIn(value.split('|').filter_map(|n| n.parse().ok()).collect()),
         _ => return None,
@@ -129,8 +140,11 @@ fn check_field(
     for rule in rules_of(&shape.name, &field.name) {
         let broken = if is_absent {
             matches!(rule, Rule::Required).then(|| "is required".to_owned())
+        } else if let Rule::ItemsMin(min) = rule {
+            let entries = if *min == 1 { "entry" } else { "entries" };
+            (present.len() < *min).then(|| format!("must have at least {min} {entries}"))
         } else if let Rule::ItemsMax(max) = rule {
-            (present.len() > *max).then(|| format!("must have at most {max} entries"))
+            (present.len() > *max).then(|| format!("must have at most {max} entries, has {}", present.len()))
         } else if field.is_repeated {
             None
         } else {
@@ -159,6 +173,7 @@ fn check_value(rule: &Rule, value: Option<&WireValue<'_>>) -> Option<String> {
         _ => "",
     };
     let number = if let Some(WireValue::Varint(varint)) = value { *varint } else { 0 };
+    let double = if let Some(WireValue::Double(double)) = value { *double } else { 0.0 };
     let chars = || text.chars().count();
     match rule {
         Rule::MinLen(1) if text.is_empty() => Some("must not be empty".to_owned()),
@@ -176,7 +191,11 @@ fn check_value(rule: &Rule, value: Option<&WireValue<'_>>) -> Option<String> {
             let words = words.iter().filter(|word| !word.is_empty()).cloned().collect::<Vec<_>>();
             Some(format!("must be {}", words.join(" or ")))
         }
+        Rule::UnsignedMin(min) if number < *min => Some(format!("must be at least {min}")),
         Rule::UnsignedMax(max) if number > *max => Some(format!("must be at most {max}")),
+        // Not a number is no more than any minimum.
+        Rule::DoubleMin(min) if double < *min || double.is_nan() => Some(format!("must be at least {min}")),
+        Rule::DoubleMax(max) if double > *max => Some(format!("must be at most {max}")),
         Rule::SignedMin(min) if number.cast_signed() < *min => Some(format!("must be at least {min}")),
         Rule::EnumIn(numbers) if !numbers.contains(&number.cast_signed()) => {
             Some(format!("{} is no value of this enumeration", number.cast_signed()))
@@ -187,8 +206,12 @@ fn check_value(rule: &Rule, value: Option<&WireValue<'_>>) -> Option<String> {
         | Rule::Len(_)
         | Rule::Pattern(..)
         | Rule::In(_)
+        | Rule::UnsignedMin(_)
         | Rule::UnsignedMax(_)
         | Rule::SignedMin(_)
+        | Rule::DoubleMin(_)
+        | Rule::DoubleMax(_)
+        | Rule::ItemsMin(_)
         | Rule::ItemsMax(_)
         | Rule::EnumIn(_) => None,
     }
@@ -238,7 +261,8 @@ mod tests {
             .into_iter()
             .map(|v| format!("{} {}", v.field, v.description))
             .collect();
-        let parameters = "text, currency, date_time, image, video, document, location, payload, coupon_code";
+        let parameters = "text, currency, date_time, image, video, document, location, payload, coupon_code, \
+             product, action, ttl_minutes, group_id, order_status, limited_time_offer, tap_target_configuration";
         assert_eq!(
             found,
             [

@@ -28,12 +28,17 @@ const RENAMED: [(&str, &str, &str); 9] = [
 ];
 
 /// How Meta's JSON tells which arm of a oneof is meant; a oneof that is not listed is told by the arm's own name.
-const DISCRIMINATED: [(&str, &str, Discriminator); 5] = [
+const DISCRIMINATED: [(&str, &str, Discriminator); 10] = [
     ("ReceivedMessage", "content", Discriminator::Sibling),
     ("ReceivedInteractive", "reply", Discriminator::Sibling),
     ("TemplateParameter", "parameter", Discriminator::Sibling),
     ("TemplateComponent", "component", Discriminator::Inline),
     ("TemplateDefinitionComponent", "component", Discriminator::Inline),
+    ("InteractiveHeader", "header", Discriminator::Sibling),
+    ("InteractiveButton", "button", Discriminator::Sibling),
+    ("PaymentSetting", "setting", Discriminator::Sibling),
+    ("Interactive", "action", Discriminator::Action),
+    ("CarouselCard", "action", Discriminator::Action),
 ];
 
 /// Where Meta writes less or other than the field says.
@@ -56,6 +61,41 @@ const AS_TEXT: [(&str, &str, &str); 1] = [("WebhookError", "error_data", "detail
 /// The arms of `Event.payload` that are webhook fields.
 const WEBHOOK_FIELDS: std::ops::Range<u32> = 23..59;
 
+/// How Meta writes the arms of a oneof that is told by [`Discriminator::Action`]. Of several rows for one arm the first
+/// is written; all are read.
+const ACTIONS: [(&str, &str, Action); 19] = [
+    ("Interactive", "button", Action::plain("button")),
+    ("Interactive", "list", Action::plain("list")),
+    ("Interactive", "cta_url", Action::named("cta_url", "cta_url")),
+    ("Interactive", "carousel", Action::plain("carousel")),
+    ("Interactive", "product", Action::plain("product")),
+    ("Interactive", "product_list", Action::plain("product_list")),
+    ("Interactive", "catalog_message", Action::named("catalog_message", "catalog_message")),
+    ("Interactive", "flow", Action::named("flow", "flow")),
+    ("Interactive", "location_request_message", Action::named("location_request_message", "send_location")),
+    ("Interactive", "address_message", Action::named("address_message", "address_message")),
+    (
+        "Interactive",
+        "call_permission_request",
+        Action::named("call_permission_request", "call_permission_request"),
+    ),
+    ("Interactive", "voice_call", Action::named("voice_call", "voice_call")),
+    ("Interactive", "request_contact_info", Action::named("request_contact_info", "request_contact_info")),
+    // Meta's pages disagree on the type (reference 3.9).
+    ("Interactive", "request_contact_info", Action::named("contact_request", "request_contact_info")),
+    ("Interactive", "order_details", Action::named("order_details", "review_and_pay")),
+    ("Interactive", "order_status", Action::named("order_status", "review_order")),
+    ("CarouselCard", "cta_url", Action::named("cta_url", "cta_url")),
+    ("CarouselCard", "button", Action::plain("cta_url")),
+    ("CarouselCard", "product", Action::plain("product")),
+];
+
+/// Messages that stand for a list alone: Meta writes the list of their only field.
+const LISTS: [&str; 2] = ["Contacts", "TapTargetConfiguration"];
+
+/// Texts that mean something when they are empty: (message, field).
+const KEEPS_EMPTY: [(&str, &str); 1] = [("Reaction", "emoji")];
+
 /// How Meta's JSON tells the arm of a oneof.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Discriminator {
@@ -65,6 +105,27 @@ pub(super) enum Discriminator {
     Sibling,
     /// `"type": "body", …the arm's fields…`.
     Inline,
+    /// `"type": "flow", "action": {"name": "flow", "parameters": {…}}`, or `"type": "list", "action": {…}`.
+    Action,
+}
+
+/// How Meta writes one arm of an action.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Action {
+    /// Meta's `type`.
+    pub(super) kind: &'static str,
+    /// The fixed `action.name`; the arm's fields then stand in `action.parameters`, else in `action` itself.
+    pub(super) name: Option<&'static str>,
+}
+
+impl Action {
+    const fn plain(kind: &'static str) -> Self {
+        Self { kind, name: None }
+    }
+
+    const fn named(kind: &'static str, name: &'static str) -> Self {
+        Self { kind, name: Some(name) }
+    }
 }
 
 /// What else than the field says Meta may write.
@@ -111,6 +172,10 @@ pub(super) struct Field {
     pub(super) leniency: Option<Leniency>,
     /// The field of this object whose text may stand for the object.
     pub(super) as_text: Option<&'static str>,
+    /// Whether an empty text is a value of its own.
+    pub(super) keeps_empty: bool,
+    /// How Meta writes this arm of an action, the usual way first.
+    pub(super) actions: Vec<Action>,
 }
 
 impl Field {
@@ -133,6 +198,8 @@ pub(super) struct Shape {
     pub(super) name: String,
     pub(super) fields: Vec<Field>,
     pub(super) oneofs: Vec<Oneof>,
+    /// Whether Meta writes the list of the only field instead of an object.
+    pub(super) is_list: bool,
 }
 
 impl Shape {
@@ -200,6 +267,7 @@ fn shape(message: &DescriptorProto, by_name: &HashMap<String, usize>) -> Shape {
         name: name.to_owned(),
         fields: message.field.iter().filter_map(|f| field(name, f, by_name)).collect(),
         oneofs: message.oneof_decl.iter().map(oneof).collect(),
+        is_list: LISTS.contains(&name),
     }
 }
 
@@ -215,11 +283,14 @@ fn field(message: &str, field: &FieldDescriptorProto, by_name: &HashMap<String, 
         is_repeated,
         has_presence: field.proto3_optional()
             || oneof.is_some()
-            || matches!(kind, Kind::Message(_) | Kind::Timestamp | Kind::Duration | Kind::Struct),
+            || (!is_repeated
+                && matches!(kind, Kind::Message(_) | Kind::Timestamp | Kind::Duration | Kind::Struct)),
         oneof: oneof.and_then(|index| usize::try_from(index).ok()),
         meta_names: RENAMED.iter().filter(|(m, f, _)| *m == message && *f == name).map(|r| r.2).collect(),
         leniency: LENIENT.iter().find(|(m, f, _)| *m == message && *f == name).map(|row| row.2),
         as_text: AS_TEXT.iter().find(|(m, f, _)| *m == message && *f == name).map(|row| row.2),
+        keeps_empty: KEEPS_EMPTY.contains(&(message, name)),
+        actions: ACTIONS.iter().filter(|(m, f, _)| *m == message && *f == name).map(|a| a.2).collect(),
     })
 }
 
@@ -275,14 +346,38 @@ mod tests {
         for (message, field, _) in AS_TEXT {
             assert!(has_field(message, field), "{message}.{field}");
         }
+        for (message, field) in KEEPS_EMPTY {
+            assert!(has_field(message, field), "{message}.{field}");
+        }
         for (message, field, _) in LENIENT {
             assert!(has_field(message, field), "{message}.{field}");
+        }
+        for (message, field, _) in ACTIONS {
+            assert!(has_field(message, field), "{message}.{field}");
+        }
+        for message in LISTS {
+            assert_eq!(schema.named(message).unwrap().fields.len(), 1, "{message}");
         }
         for (message, oneof, _) in DISCRIMINATED {
             assert!(
                 schema.named(message).unwrap().oneofs.iter().any(|o| o.name == oneof),
                 "{message}.{oneof}"
             );
+        }
+    }
+
+    /// An arm without a row would never be written.
+    #[test]
+    fn every_arm_of_an_action_has_a_row() {
+        let schema = Schema::get();
+        for shape in &schema.shapes {
+            for (index, _) in
+                shape.oneofs.iter().enumerate().filter(|(_, o)| o.discriminator == Discriminator::Action)
+            {
+                for arm in shape.arms(index) {
+                    assert!(!arm.actions.is_empty(), "{}.{}", shape.name, arm.name);
+                }
+            }
         }
     }
 }

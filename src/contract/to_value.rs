@@ -1,13 +1,23 @@
 //! The bytes of our message → a neutral tree with Meta's names.
 //!
 //! The other direction of `from_json`: which arm of a oneof is set becomes Meta's discriminator. Fields that are absent
-//! on the wire stay absent, so nothing is sent that the caller did not say.
+//! on the wire stay absent, so nothing is sent that the caller did not say. The same walk with our own names gives
+//! proto JSON.
 
-use super::schema::{Discriminator, Field, Kind, Schema, Shape};
+use super::schema::{Action, Discriminator, Field, Kind, Schema, Shape};
 use super::wire::{Malformed, WireValue, next_field};
 use crate::domain::value::Value;
 
 type Fields = Vec<(String, Value)>;
+
+/// Whose form the tree has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// Meta's JSON, with its discriminators.
+    Meta,
+    /// Proto JSON, where the arm of a oneof is told by its name.
+    Proto,
+}
 
 /// The arm of the oneof `content` of an encoded `SendMessageRequest`: its name, which is Meta's `type`, and its body.
 /// `None` when no arm is set, or the arm is `raw`, which is no content of its own.
@@ -15,21 +25,31 @@ pub fn content_of(encoded: &[u8]) -> Option<(String, Value)> {
     let schema = Schema::get();
     let shape = schema.named("SendMessageRequest")?;
     let content = shape.oneofs.iter().position(|o| o.name == "content")?;
-    let fields = read_fields(schema, shape, encoded).ok()?;
+    let fields = read_fields(schema, Form::Meta, shape, encoded).ok()?;
     let arms: Vec<&str> =
         shape.arms(content).filter(|f| f.kind != Kind::Struct).map(|f| f.name.as_str()).collect();
     fields.into_iter().rev().find(|(name, _)| arms.contains(&name.as_str()))
 }
 
-fn read_fields(schema: &Schema, shape: &Shape, mut bytes: &[u8]) -> Result<Fields, Malformed> {
+/// An encoded message of ours as proto JSON with the names of the protos. `None` for a message that is not ours.
+pub fn proto_form(message: &str, encoded: &[u8]) -> Option<Value> {
+    let schema = Schema::get();
+    read_fields(schema, Form::Proto, schema.named(message)?, encoded).ok().map(Value::Map)
+}
+
+fn read_fields(schema: &Schema, form: Form, shape: &Shape, mut bytes: &[u8]) -> Result<Fields, Malformed> {
     let mut fields: Vec<(&Field, Value)> = Vec::new();
     while let Some(next) = next_field(&mut bytes) {
         let (number, value) = next?;
         if let Some(field) = shape.field(number) {
-            merge(&mut fields, field, read_value(schema, field, value)?);
+            merge(&mut fields, field, read_value(schema, form, field, value)?);
         }
     }
-    Ok(fields.into_iter().flat_map(|(field, value)| with_discriminator(shape, field, value)).collect())
+    let fields = fields.into_iter();
+    Ok(match form {
+        Form::Meta => fields.flat_map(|(field, value)| with_discriminator(shape, field, value)).collect(),
+        Form::Proto => fields.map(|(field, value)| (field.name.clone(), value)).collect(),
+    })
 }
 
 /// A repeated field collects, a later value replaces an earlier one, and in a oneof the last arm wins.
@@ -56,10 +76,26 @@ fn with_discriminator(shape: &Shape, field: &Field, value: Value) -> Fields {
             let inner = if let Value::Map(fields) = value { fields } else { Vec::new() };
             std::iter::once(kind()).chain(inner).collect()
         }
+        Discriminator::Action => with_action(field.actions.first().copied(), value),
     }
 }
 
-fn read_value(schema: &Schema, field: &Field, value: WireValue<'_>) -> Result<Value, Malformed> {
+/// `type` and `action`; `parameters` only if there are any.
+fn with_action(action: Option<Action>, value: Value) -> Fields {
+    let Some(Action { kind, name }) = action else { return Vec::new() };
+    let has_parameters = value.as_map().is_some_and(|fields| !fields.is_empty());
+    let action = match name {
+        None => value,
+        Some(name) => {
+            let parameters = has_parameters.then(|| ("parameters".to_owned(), value));
+            let name = ("name".to_owned(), Value::from(name));
+            Value::Map(std::iter::once(name).chain(parameters).collect())
+        }
+    };
+    vec![("type".to_owned(), Value::from(kind)), ("action".to_owned(), action)]
+}
+
+fn read_value(schema: &Schema, form: Form, field: &Field, value: WireValue<'_>) -> Result<Value, Malformed> {
     Ok(match (field.kind, value) {
         (Kind::Bool, WireValue::Varint(varint)) => Value::Bool(varint != 0),
         (Kind::Int64 | Kind::Uint32, WireValue::Varint(varint)) => Value::Integer(varint.cast_signed()),
@@ -69,8 +105,13 @@ fn read_value(schema: &Schema, field: &Field, value: WireValue<'_>) -> Result<Va
             from_struct(&prost::Message::decode(inner).map_err(|_| Malformed)?)
         }
         (Kind::Message(index), WireValue::Bytes(inner)) => {
-            let fields = schema.shape(index).map(|shape| read_fields(schema, shape, inner)).transpose()?;
-            Value::Map(fields.unwrap_or_default())
+            let Some(shape) = schema.shape(index) else { return Err(Malformed) };
+            let fields = read_fields(schema, form, shape, inner)?;
+            if shape.is_list && form == Form::Meta {
+                fields.into_iter().next().map_or(Value::List(Vec::new()), |(_, list)| list)
+            } else {
+                Value::Map(fields)
+            }
         }
         _ => return Err(Malformed),
     })

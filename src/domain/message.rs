@@ -63,16 +63,27 @@ pub struct Content {
     pub kind: String,
     /// What stands in the sibling field.
     pub body: Value,
-    /// Further top-level fields beside the sibling; only `raw` content has them.
+    /// Further top-level fields beside the sibling, such as those of Direct Send.
     pub extra: Vec<(String, Value)>,
 }
 
 impl Content {
     /// Whether this may go out only while the customer service window is open (reference 7, rule 3).
-    /// Templates go out at any time; so does Direct Send, which carries a `category`.
+    /// Templates go out at any time; so does Direct Send, which carries a `category` other than `service`.
     pub fn is_free_form(&self) -> bool {
-        self.kind != "template" && !self.extra.iter().any(|(name, _)| name == "category")
+        let category = self.extra.iter().find(|(name, _)| name == "category");
+        self.kind != "template" && category.is_none_or(|(_, word)| word.as_str() == Some("service"))
     }
+}
+
+/// Which of Meta's endpoints takes a message.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Endpoint {
+    /// The Cloud API's.
+    #[default]
+    Messages,
+    /// The Marketing Messages API's, for marketing templates alone.
+    MarketingMessages,
 }
 
 /// A message to be sent.
@@ -88,6 +99,8 @@ pub struct OutboundMessage {
     pub callback_data: String,
     /// What it says.
     pub content: Content,
+    /// Where it is sent.
+    pub endpoint: Endpoint,
 }
 
 /// What a successful send returns.

@@ -83,6 +83,11 @@ impl SendMessage {
         Self { client, numbers, shutdown }
     }
 
+    /// The JSON of a message as it goes to Meta, without the tag that a send gets.
+    pub fn preview(message: &OutboundMessage) -> String {
+        cloud_api::messages::request_json(message, None)
+    }
+
     /// Sends one message and waits for Meta's answer.
     pub async fn send(&self, caller: &Caller, message: OutboundMessage) -> Result<Sent, Error> {
         let access_token = self.numbers.access_token(&message.phone_number_id)?;

@@ -1,26 +1,33 @@
 //! Requests → domain values. Every bad field of a request is found before anything is done.
 //!
-//! Static rules stand in the protos; here are those that need a parser, and those between fields.
+//! Static rules stand in the protos; here are those that need a parser, and those between fields: a file for each kind
+//! of content that has many.
+
+mod content;
+mod interactive;
+mod media;
+mod order;
+mod template;
 
 use std::ops::RangeInclusive;
 use std::time::{Duration, SystemTime};
 
 use prost::Message as _;
-use url::{Host, Url};
 
 use crate::contract::{self, rules, v1};
 use crate::domain::failure::FieldViolation;
 use crate::domain::filter::{EventFilter, is_type_pattern};
 use crate::domain::ids::{BusinessScopedUserId, GroupId, InvalidId, MessageId};
-use crate::domain::message::{Content, PhoneNumber, Recipient};
+use crate::domain::message::{Content, Endpoint, PhoneNumber, Recipient};
 use crate::domain::template::TemplateQuery;
 use crate::domain::value::Value;
 
 /// Fields of Meta's body that have a field in our request, and which.
-const NOT_IN_RAW: [(&str, &str); 5] = [
+const NOT_IN_RAW: [(&str, &str); 6] = [
     ("to", "recipient"),
     ("recipient", "recipient"),
     ("recipient_type", "recipient"),
+    ("recipient_identity_key_hash", "recipient_identity_key_hash"),
     ("context", "reply_to_message_id"),
     ("biz_opaque_callback_data", "callback_data"),
 ];
@@ -63,6 +70,12 @@ impl Violations {
         }
     }
 
+    /// As [`Violations::add`], with a better sentence than the static rule's.
+    fn replace(&mut self, field: &str, description: impl Into<String>) {
+        self.0.retain(|v| v.field != field);
+        self.add(field, description);
+    }
+
     /// The value of a parser, or a violation of the field.
     fn take<T>(&mut self, field: &str, parsed: Result<T, InvalidId>) -> Option<T> {
         parsed.map_err(|error| self.add(field, error.0)).ok()
@@ -79,6 +92,7 @@ pub(super) struct Outbound {
     pub(super) recipient: Recipient,
     pub(super) reply_to: Option<MessageId>,
     pub(super) content: Content,
+    pub(super) endpoint: Endpoint,
 }
 
 /// Reads a message; `None` means that at least one violation was added.
@@ -92,17 +106,36 @@ pub(super) fn outbound(request: &v1::SendMessageRequest, found: &mut Violations)
     };
     let content = match &request.content {
         Some(v1::send_message_request::Content::Raw(raw)) => raw_content(raw, found),
-        Some(content) => {
-            check_links(content, found);
+        Some(_) => {
             let content = contract::content_of(&encoded);
             content.map(|(kind, body)| Content { kind, body, extra: Vec::new() })
         }
         None => None,
     };
+    content::check(request, found);
     if !found.0.is_empty() {
         return None;
     }
-    Some(Outbound { recipient: recipient?, reply_to, content: content? })
+    let mut content = content?;
+    content.extra.extend(beside(request));
+    let endpoint = request.marketing.as_ref().map_or(Endpoint::Messages, |_| Endpoint::MarketingMessages);
+    Some(Outbound { recipient: recipient?, reply_to, content, endpoint })
+}
+
+/// The fields that Meta has beside the content.
+fn beside(request: &v1::SendMessageRequest) -> Vec<(String, Value)> {
+    let text = |name: &str, text: &str| (!text.is_empty()).then(|| (name.to_owned(), Value::from(text)));
+    let template_name = request.direct_send_config.as_ref().map(|config| {
+        let name = ("template_name".to_owned(), Value::from(config.template_name.as_str()));
+        ("direct_send_config".to_owned(), Value::Map(vec![name]))
+    });
+    let ttl = request.ttl_seconds.map(|s| ("ttl_seconds".to_owned(), Value::Integer(i64::from(s))));
+    let policy = request.marketing.as_ref().and_then(|m| text("product_policy", &m.product_policy));
+    let sharing = request.marketing.as_ref().and_then(|m| m.message_activity_sharing);
+    let sharing = sharing.map(|is_on| ("message_activity_sharing".to_owned(), Value::Bool(is_on)));
+    let key_hash = text("recipient_identity_key_hash", &request.recipient_identity_key_hash);
+    let category = text("category", &request.category);
+    [key_hash, category, template_name, ttl, policy, sharing].into_iter().flatten().collect()
 }
 
 fn recipient(recipient: &v1::Recipient, found: &mut Violations) -> Option<Recipient> {
@@ -139,64 +172,6 @@ fn raw_content(raw: &prost_types::Struct, found: &mut Violations) -> Option<Cont
         return None;
     };
     Some(Content { kind, body, extra })
-}
-
-/// Links are never fetched by the gateway, only checked for form.
-fn check_links(content: &v1::send_message_request::Content, found: &mut Violations) {
-    use v1::send_message_request::Content as C;
-    let link = match content {
-        C::Image(v1::Image { source: Some(v1::image::Source::Link(link)), .. }) => Some(("image.link", link)),
-        C::Video(v1::Video { source: Some(v1::video::Source::Link(link)), .. }) => Some(("video.link", link)),
-        C::Audio(v1::Audio { source: Some(v1::audio::Source::Link(link)), .. }) => Some(("audio.link", link)),
-        C::Document(v1::Document { source: Some(v1::document::Source::Link(link)), .. }) => {
-            Some(("document.link", link))
-        }
-        C::Sticker(v1::Sticker { source: Some(v1::sticker::Source::Link(link)) }) => {
-            Some(("sticker.link", link))
-        }
-        C::Template(template) => return check_template_links(template, found),
-        C::Image(_) | C::Video(_) | C::Audio(_) | C::Document(_) | C::Sticker(_) | C::Text(_) | C::Raw(_) => {
-            None
-        }
-    };
-    if let Some((field, link)) = link {
-        check_link(field, link, found);
-    }
-}
-
-fn check_template_links(template: &v1::Template, found: &mut Violations) {
-    use v1::template_parameter::Parameter as P;
-    for (position, component) in template.components.iter().enumerate() {
-        let Some(v1::template_component::Component::Header(header)) = &component.component else { continue };
-        for (at, parameter) in header.parameters.iter().enumerate() {
-            let link = match &parameter.parameter {
-                Some(P::Image(v1::Image { source: Some(v1::image::Source::Link(link)), .. })) => {
-                    ("image", link)
-                }
-                Some(P::Video(v1::Video { source: Some(v1::video::Source::Link(link)), .. })) => {
-                    ("video", link)
-                }
-                Some(P::Document(v1::Document {
-                    source: Some(v1::document::Source::Link(link)), ..
-                })) => ("document", link),
-                _ => continue,
-            };
-            let path = format!("template.components[{position}].header.parameters[{at}].{}.link", link.0);
-            check_link(&path, link.1, found);
-        }
-    }
-}
-
-fn check_link(field: &str, link: &str, found: &mut Violations) {
-    let rule = "must be a public https URL, such as https://example.com/file.jpg: Meta fetches it";
-    let is_public = |host: &str| {
-        host.rsplit_once('.').is_some_and(|(_, last)| !["local", "internal", "localhost"].contains(&last))
-    };
-    let url = Url::parse(link).ok().filter(|url| url.scheme() == "https");
-    match url.as_ref().and_then(Url::host) {
-        Some(Host::Domain(host)) if is_public(host) => {}
-        Some(Host::Domain(_) | Host::Ipv4(_) | Host::Ipv6(_)) | None => found.add(field, rule),
-    }
 }
 
 /// Reads a list query.

@@ -86,16 +86,19 @@ impl Service {
             reply_to: outbound.reply_to,
             callback_data: request.callback_data,
             content: outbound.content,
+            endpoint: outbound.endpoint,
         };
+        let request_json = if request.show_request { SendMessage::preview(&message) } else { String::new() };
         if request.validate_only {
             return Ok(v1::SendMessageResponse {
                 state: v1::SendState::Validated.into(),
                 phone_number_id: message.phone_number_id.to_string(),
+                request_json,
                 ..Default::default()
             });
         }
         let sent = self.flows.send_message.send(caller, message).await?;
-        Ok(sent_to_pb(sent))
+        Ok(v1::SendMessageResponse { request_json, ..sent_to_pb(sent) })
     }
 
     async fn mark(&self, request: v1::MarkMessageReadRequest) -> Result<v1::MarkMessageReadResponse, Status> {
@@ -360,6 +363,7 @@ fn sent_to_pb(sent: Sent) -> v1::SendMessageResponse {
         accept_time: Some(receipt.accept_time.into()),
         send_tag: tag.as_str().to_owned(),
         phone_number_id: phone_number_id.to_string(),
+        request_json: String::new(),
     }
 }
 

@@ -17,6 +17,7 @@ fn message(recipient: Recipient) -> OutboundMessage {
         reply_to: None,
         callback_data: String::new(),
         content: Content { kind: "text".to_owned(), body, extra: Vec::new() },
+        endpoint: Endpoint::Messages,
     }
 }
 
