@@ -1,7 +1,9 @@
 //! The commands of the binary: what each needs, starts, and prints.
 //!
-//! `dev`, `serve` and `simulator` print one line of JSON to stdout when ready; everything else goes to stderr.
+//! `dev`, `serve` and `simulator` print one line of JSON to stdout when ready, `convert` prints its result; everything
+//! else goes to stderr.
 
+mod convert;
 #[cfg(feature = "simulator")]
 mod dev;
 mod healthcheck;
@@ -16,7 +18,7 @@ use clap::Subcommand;
 
 use crate::config::{Config, Sources};
 
-/// The configuration is bad (`EX_USAGE`).
+/// The configuration or the input is bad (`EX_USAGE`).
 const EXIT_CONFIG: u8 = 64;
 /// The start failed.
 const EXIT_FAILED: u8 = 1;
@@ -36,6 +38,8 @@ pub enum Command {
     CheckConfig(ConfigFile),
     /// Print the effective configuration, without its secrets
     PrintConfig(ConfigFile),
+    /// Turn the body of a Cloud API request (stdin) into the SendMessage request that produces it
+    Convert,
     /// Ask a running gateway whether it is ready; for containers
     Healthcheck(healthcheck::Arguments),
 }
@@ -75,6 +79,7 @@ impl Command {
                 print!("{}", config.print());
                 0
             }),
+            Self::Convert => convert::run(),
             Self::Healthcheck(arguments) => healthcheck::run(&arguments),
         };
         outcome.unwrap_or_else(|exit_code| exit_code)

@@ -8,12 +8,14 @@
 pub mod encode;
 pub mod frames;
 mod from_json;
+mod request_of;
 pub mod rules;
 mod schema;
 mod to_value;
 mod wire;
 
 pub use from_json::{Mismatch, from_json};
+pub use request_of::{Converted, NoSend, request_of};
 pub(crate) use to_value::from_struct;
 pub use to_value::{content_of, proto_form};
 

@@ -29,6 +29,7 @@ mod received_types;
 mod request_corpus;
 mod send;
 mod send_failures;
+mod convert;
 mod smoke;
 mod streams;
 mod subscribe;
