@@ -30,6 +30,7 @@ mod request_corpus;
 mod send;
 mod send_failures;
 mod convert;
+mod requests;
 mod smoke;
 mod streams;
 mod subscribe;
