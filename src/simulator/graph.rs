@@ -255,20 +255,22 @@ fn route(world: &World, call: &Call) -> Result<Reply, GraphError> {
     let (id, edge) = call.path.split_once('/').unwrap_or((&call.path, ""));
     count_call(world, id, edge)?;
     match (&call.method, edge) {
-        (&Method::POST, "messages") => messages::post(world, call, id),
+        (&Method::POST, "messages" | "marketing_messages") => messages::post(world, call, id),
         (&Method::POST, "media") => media_api::upload(world, call, id),
         (_, "message_templates") => template_api::of_waba(world, call, id),
         (&Method::GET, "phone_numbers") => nodes::phone_numbers(world, call, id),
         (_, "subscribed_apps") => nodes::subscribed_apps(world, call, id),
         (_, "") => nodes::node(world, call, id),
-        (_, "messages" | "media" | "phone_numbers") => Err(GraphError::no_such_object(&call.method, id)),
+        (_, "messages" | "marketing_messages" | "media" | "phone_numbers") => {
+            Err(GraphError::no_such_object(&call.method, id))
+        }
         _ => Err(GraphError::unknown_path(&format!("/{edge}"))),
     }
 }
 
 /// Management calls are limited per WABA and hour; sends and media are not among them.
 fn count_call(world: &World, id: &str, edge: &str) -> Result<(), GraphError> {
-    if matches!(edge, "messages" | "media") {
+    if matches!(edge, "messages" | "marketing_messages" | "media") {
         return Ok(());
     }
     let Some(waba_id) = waba_of(world, id) else { return Ok(()) };

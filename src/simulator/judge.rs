@@ -8,8 +8,9 @@ use serde_json::{Map, Value};
 use super::account::Number;
 use super::graph_error::GraphError;
 use super::media::MediaStore;
+use super::node::Node;
 use super::templates::Templates;
-use super::{judge_content, judge_template, phone};
+use super::{judge_content, judge_interactive, judge_template, phone};
 
 /// What the judge may look up.
 #[derive(Debug, Clone, Copy)]
@@ -20,6 +21,8 @@ pub(super) struct Facts<'a> {
     pub(super) now: SystemTime,
     /// The major version in the path; newer ones report some codes differently.
     pub(super) version: u32,
+    /// Whether the Marketing Messages API was asked.
+    pub(super) is_marketing: bool,
 }
 
 /// Whom a message goes to.
@@ -83,15 +86,21 @@ const OTHER_FIELDS: &[&str] = &[
     "ttl_seconds",
 ];
 
+/// Fields of the Marketing Messages API alone.
+const MARKETING_FIELDS: &[&str] = &["product_policy", "message_activity_sharing"];
+
 /// Judges a send.
 pub(super) fn judge(body: &Value, facts: &Facts<'_>) -> Result<Draft, GraphError> {
     let body = body
         .as_object()
         .ok_or_else(|| GraphError::because(100, "The request body must be a JSON object."))?;
     require_product(body)?;
-    if let Some(unknown) =
-        body.keys().find(|key| !KINDS.contains(&key.as_str()) && !OTHER_FIELDS.contains(&key.as_str()))
-    {
+    let is_known = |key: &str| {
+        KINDS.contains(&key)
+            || OTHER_FIELDS.contains(&key)
+            || facts.is_marketing && MARKETING_FIELDS.contains(&key)
+    };
+    if let Some(unknown) = body.keys().find(|key| !is_known(key)) {
         return Err(GraphError::parameter(format!("Unexpected key \"{unknown}\" on the request.")));
     }
     let kind = match optional_str(body, "type")? {
@@ -106,6 +115,7 @@ pub(super) fn judge(body: &Value, facts: &Facts<'_>) -> Result<Draft, GraphError
     };
     let (recipient, input) = recipient(body, facts)?;
     let callback_data = callback_data(body)?;
+    optional_str(body, "recipient_identity_key_hash")?;
     check_context(body)?;
     let content = body
         .get(kind)
@@ -113,10 +123,18 @@ pub(super) fn judge(body: &Value, facts: &Facts<'_>) -> Result<Draft, GraphError
     if let Some(other) = KINDS.iter().find(|other| **other != kind && body.contains_key(**other)) {
         return Err(GraphError::parameter(format!("Param {other} does not belong to type \"{kind}\".")));
     }
-    let judged = match kind {
+    check_group(kind, &recipient)?;
+    let direct_category = direct_send(body, kind, content, &recipient)?;
+    let mut judged = match kind {
         "template" => judge_template::judge(content, &recipient, facts)?,
+        "interactive" => judge_interactive::judge(content, direct_category.is_some(), facts)?,
         _ => judge_content::judge(kind, content, facts)?,
     };
+    judged.template_category = judged.template_category.or(direct_category);
+    if facts.is_marketing {
+        check_marketing(body, &judged)?;
+        judged.template_category = Some("MARKETING_LITE".to_owned());
+    }
     Ok(Draft {
         recipient,
         input,
@@ -178,6 +196,84 @@ fn recipient(body: &Map<String, Value>, facts: &Facts<'_>) -> Result<(Recipient,
             Err(GraphError::because(131_009, "Param recipient is not a valid business-scoped user id."))
         }
         None => Err(GraphError::parameter("The parameter to is required.")),
+    }
+}
+
+/// Interactive messages do not go to groups, pins nowhere else.
+fn check_group(kind: &str, recipient: &Recipient) -> Result<(), GraphError> {
+    match (kind, recipient) {
+        ("interactive", Recipient::Group(_)) => {
+            Err(GraphError::parameter("Param type interactive is not supported for recipient_type group."))
+        }
+        ("pin", Recipient::Phone(_) | Recipient::User(_)) => {
+            Err(GraphError::parameter("Param type pin is only supported for recipient_type group."))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The category of a Direct Send, which needs neither window nor template.
+fn direct_send(
+    body: &Map<String, Value>,
+    kind: &str,
+    content: &Value,
+    recipient: &Recipient,
+) -> Result<Option<String>, GraphError> {
+    let category = optional_str(body, "category")?;
+    let ttl_max = match category {
+        Some("utility") => 43_200,
+        Some("authentication") => 900,
+        None | Some("service") => {
+            let stray = ["ttl_seconds", "direct_send_config"].into_iter().find(|key| body.contains_key(*key));
+            return match stray {
+                Some(key) => Err(GraphError::parameter(format!("Param {key} needs a category."))),
+                None => Ok(None),
+            };
+        }
+        Some(_) => {
+            let words = "Param category must be one of {UTILITY, AUTHENTICATION, SERVICE}.";
+            return Err(GraphError::parameter(words));
+        }
+    };
+    let action = content.get("type").and_then(Value::as_str).unwrap_or_default();
+    let fits = kind == "text" && content.get("preview_url").is_none_or(|preview| preview == false)
+        || kind == "interactive" && ["button", "cta_url", "voice_call"].contains(&action);
+    if !fits {
+        return Err(GraphError::parameter("Param type is not supported for Direct Send."));
+    }
+    if let Some(ttl) = body.get("ttl_seconds")
+        && Node::new("ttl_seconds", ttl).number(30, ttl_max).is_err()
+    {
+        return Err(GraphError::parameter(format!("Param ttl_seconds must be from 30 to {ttl_max}.")));
+    }
+    if let Some(config) = body.get("direct_send_config") {
+        let name = Node::new("direct_send_config", config).required_text("template_name", 512)?;
+        let is_name = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+        if category != Some("utility") || !name.bytes().all(is_name) {
+            return Err(GraphError::parameter("Param direct_send_config is not valid."));
+        }
+    }
+    if category == Some("authentication") && matches!(recipient, Recipient::User(_)) {
+        return Err(GraphError::of(131_062));
+    }
+    Ok(category.map(str::to_ascii_uppercase))
+}
+
+/// The Marketing Messages API sends marketing templates and nothing else.
+fn check_marketing(body: &Map<String, Value>, judged: &Content) -> Result<(), GraphError> {
+    if judged.template_category.as_deref() != Some("MARKETING") {
+        return Err(GraphError::of(134_100));
+    }
+    match optional_str(body, "product_policy")? {
+        None | Some("CLOUD_API_FALLBACK" | "STRICT") => {}
+        Some(_) => {
+            let words = "Param product_policy must be one of {CLOUD_API_FALLBACK, STRICT}.";
+            return Err(GraphError::parameter(words));
+        }
+    }
+    match body.get("message_activity_sharing") {
+        None | Some(Value::Bool(_)) => Ok(()),
+        Some(_) => Err(GraphError::parameter("Param message_activity_sharing must be a boolean.")),
     }
 }
 

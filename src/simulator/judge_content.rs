@@ -1,11 +1,11 @@
-//! Judges the content of every message type but templates: text and media by Meta's rules, the others by
-//! their shape.
+//! Judges the content of every message type but templates and interactive messages.
 
 use serde_json::{Map, Value};
 
 use super::graph_error::GraphError;
 use super::judge::{Content, Facts, optional_str};
 use super::media;
+use super::node::Node;
 
 /// Judges the object that the message type names.
 pub(super) fn judge(kind: &str, content: &Value, facts: &Facts<'_>) -> Result<Content, GraphError> {
@@ -21,9 +21,9 @@ pub(super) fn judge(kind: &str, content: &Value, facts: &Facts<'_>) -> Result<Co
         "audio" => medium(kind, object, &["voice"], facts),
         "document" => medium(kind, object, &["caption", "filename"], facts),
         "sticker" => medium(kind, object, &[], facts),
-        "location" => required(kind, object, &["latitude", "longitude"]),
-        "reaction" => required(kind, object, &["message_id", "emoji"]),
-        "interactive" => required(kind, object, &["type", "action"]),
+        "location" => location(content),
+        "reaction" => reaction(content),
+        "pin" => pin(content),
         _ => Ok(Content::default()),
     }
 }
@@ -106,24 +106,61 @@ fn text(object: &Map<String, Value>) -> Result<Content, GraphError> {
     }
 }
 
-fn contacts(content: &Value) -> Result<Content, GraphError> {
-    let contacts = content
-        .as_array()
-        .filter(|contacts| !contacts.is_empty())
-        .ok_or_else(|| GraphError::parameter("Param contacts must be a JSON array with an element."))?;
-    let has_name = |contact: &Value| contact.pointer("/name/formatted_name").is_some_and(Value::is_string);
-    if contacts.iter().all(has_name) {
+fn location(content: &Value) -> Result<Content, GraphError> {
+    let location = Node::new("location", content);
+    location.known(&["latitude", "longitude", "name", "address"])?;
+    for (key, max) in [("latitude", 90.0), ("longitude", 180.0)] {
+        let degrees = location.required(key)?;
+        let by_text = || degrees.value.as_str().and_then(|text| text.parse().ok());
+        if !degrees.value.as_f64().or_else(by_text).is_some_and(|number: f64| number.abs() <= max) {
+            return Err(degrees.invalid(&format!("must be a number from -{max} to {max}")));
+        }
+    }
+    Ok(Content::default())
+}
+
+fn reaction(content: &Value) -> Result<Content, GraphError> {
+    let reaction = Node::new("reaction", content);
+    reaction.known(&["message_id", "emoji"])?;
+    reaction.required_text("message_id", 512)?;
+    let emoji = reaction.required("emoji")?;
+    let is_emoji = |text: &str| !text.chars().any(|c| c.is_ascii_alphabetic() || c.is_whitespace());
+    if emoji.value.as_str().is_some_and(is_emoji) {
         Ok(Content::default())
     } else {
-        Err(GraphError::because(131_008, "The parameter contacts[..]['name']['formatted_name'] is required."))
+        Err(emoji.invalid("must be an emoji, or empty to remove the reaction"))
     }
 }
 
-fn required(kind: &str, object: &Map<String, Value>, keys: &[&str]) -> Result<Content, GraphError> {
-    match keys.iter().find(|key| !object.contains_key(**key)) {
-        Some(key) => Err(GraphError::because(131_008, format!("The parameter {kind}['{key}'] is required."))),
-        None => Ok(Content::default()),
+fn pin(content: &Value) -> Result<Content, GraphError> {
+    let pin = Node::new("pin", content);
+    pin.known(&["type", "message_id", "expiration_days"])?;
+    pin.required_text("message_id", 512)?;
+    match (pin.required("type")?.word(&["pin", "unpin"])?, pin.get("expiration_days")) {
+        ("unpin", Some(days)) => Err(days.invalid("is only for pin")),
+        (_, Some(days)) => days.number(1, 30).map(|_| Content::default()),
+        (_, None) => Ok(Content::default()),
     }
+}
+
+fn contacts(content: &Value) -> Result<Content, GraphError> {
+    let contacts = Node::new("contacts", content);
+    if content.as_array().is_none_or(Vec::is_empty) {
+        return Err(GraphError::parameter("Param contacts must be a JSON array with an element."));
+    }
+    for contact in contacts.list(1, 257)? {
+        contact.known(&["addresses", "birthday", "emails", "name", "org", "phones", "urls"])?;
+        let name = contact.required("name")?;
+        name.required_text("formatted_name", usize::MAX)?;
+        let others = ["first_name", "last_name", "middle_name", "suffix", "prefix"];
+        if !others.iter().any(|key| name.get(key).is_some()) {
+            return Err(GraphError::because(
+                131_009,
+                "contacts: formatted_name and at least one other name field are required.",
+            ));
+        }
+    }
+    Ok(Content::default())
 }
 
 fn known_keys(kind: &str, object: &Map<String, Value>, known: &[&str]) -> Result<(), GraphError> {

@@ -4,8 +4,9 @@ use serde_json::Value;
 
 use super::graph_error::GraphError;
 use super::judge::{Content, Facts, Recipient};
-use super::judge_content;
+use super::node::Node;
 use super::templates::{Template, type_of, variables};
+use super::{judge_content, judge_interactive, judge_order, unix_seconds};
 
 /// Judges the `template` object of a send.
 pub(super) fn judge(
@@ -28,6 +29,9 @@ pub(super) fn judge(
     if template.category == "AUTHENTICATION" && matches!(recipient, Recipient::User(_)) {
         return Err(GraphError::of(131_062));
     }
+    if template.category == "AUTHENTICATION" && matches!(recipient, Recipient::Group(_)) {
+        return Err(GraphError::parameter("Authentication templates are not supported in groups."));
+    }
     let components = match content.get("components") {
         None => &[],
         Some(Value::Array(components)) => components.as_slice(),
@@ -39,7 +43,65 @@ pub(super) fn judge(
         judged.late_failure = Some(late_failure);
     }
     check_buttons(template, components)?;
+    check_specials(template, components, facts)?;
     Ok(judged)
+}
+
+/// The components that few templates have.
+fn check_specials(template: &Template, components: &[Value], facts: &Facts<'_>) -> Result<(), GraphError> {
+    for (at, component) in components.iter().enumerate() {
+        let node = Node::new(&format!("template['components'][{at}]"), component);
+        let kind = type_of(component).to_ascii_lowercase();
+        match kind.as_str() {
+            "header" | "body" | "button" => {}
+            "carousel" => check_carousel(template, &node, facts)?,
+            "limited_time_offer" => {
+                if template.component("LIMITED_TIME_OFFER").is_none() {
+                    let details = "limited_time_offer: the template has no such component";
+                    return Err(GraphError::because(132_018, details));
+                }
+                let ends = first_parameter(&node, &kind)?.required("expiration_time_ms")?;
+                let now = i64::try_from(unix_seconds(facts.now)).unwrap_or(i64::MAX).saturating_mul(1000);
+                ends.number(now, i64::MAX)?;
+            }
+            "order_status" => judge_order::status(&first_parameter(&node, &kind)?)?,
+            "tap_target_configuration" => {
+                for target in first_parameter(&node, &kind)?.list(1, 10)? {
+                    target.required_text("url", 2000)?;
+                }
+            }
+            _ => return Err(GraphError::parameter(format!("Unexpected component type \"{kind}\"."))),
+        }
+    }
+    Ok(())
+}
+
+/// The value of the first parameter, which has the component's own type.
+fn first_parameter<'a>(component: &Node<'a>, kind: &str) -> Result<Node<'a>, GraphError> {
+    let parameters = component.required("parameters")?.list(1, 1)?;
+    parameters.first().map_or_else(|| component.required(kind), |parameter| parameter.required(kind))
+}
+
+/// Every card of the template is filled, and each as a template of its own.
+fn check_carousel(template: &Template, component: &Node<'_>, facts: &Facts<'_>) -> Result<(), GraphError> {
+    let cards = template.component("CAROUSEL").and_then(|carousel| carousel.get("cards")?.as_array());
+    let Some(cards) = cards else {
+        return Err(GraphError::because(132_018, "carousel: the template has no cards"));
+    };
+    let given = component.required("cards")?.list(2, 10)?;
+    count("carousel", given.len(), cards.len())?;
+    for card in given {
+        let index = card.required("card_index")?.number(0, 9)?;
+        let known = usize::try_from(index).ok().and_then(|index| cards.get(index));
+        let known = known.ok_or_else(|| card.invalid("has the index of no card of the template"))?;
+        let list = |value: &Value| value.get("components").and_then(Value::as_array).cloned();
+        let of_card = Template { components: list(known).unwrap_or_default(), ..template.clone() };
+        let components = list(card.value).unwrap_or_default();
+        check_body(&of_card, parameters(&components, "body"), facts)?;
+        check_header(&of_card, parameters(&components, "header"), facts)?;
+        check_buttons(&of_card, &components)?;
+    }
+    Ok(())
 }
 
 fn required_text<'a>(content: &'a Value, pointer: &str, name: &str) -> Result<&'a str, GraphError> {
@@ -189,12 +251,13 @@ fn check_buttons(template: &Template, components: &[Value]) -> Result<(), GraphE
             );
             return Err(GraphError::because(132_012, details));
         }
+        check_action(component)?;
     }
     for (index, button) in buttons.iter().enumerate() {
         let url = button.get("url").and_then(Value::as_str).unwrap_or_default();
         let needs_parameter = match type_of(button).to_ascii_uppercase().as_str() {
             "URL" => !variables(url).is_empty(),
-            "OTP" | "COPY_CODE" => true,
+            "OTP" | "COPY_CODE" | "MPM" | "ORDER_DETAILS" => true,
             _ => false,
         };
         let has_parameter = given.iter().any(|(given, component)| {
@@ -208,6 +271,16 @@ fn check_buttons(template: &Template, components: &[Value]) -> Result<(), GraphE
         }
     }
     Ok(())
+}
+
+/// The products and orders of a button.
+fn check_action(component: &Value) -> Result<(), GraphError> {
+    let Some(action) = component.pointer("/parameters/0/action") else { return Ok(()) };
+    let action = Node::new("action", action);
+    if let Some(sections) = action.get("sections") {
+        judge_interactive::check_products(&sections)?;
+    }
+    action.get("order_details").map_or(Ok(()), |details| judge_order::details(&details))
 }
 
 /// The `sub_type` under which a send refers to a button. One-time passwords are buttons of type `url` there.

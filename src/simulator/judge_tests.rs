@@ -10,6 +10,14 @@ use crate::simulator::account::Account;
 use crate::simulator::media::Medium;
 use crate::simulator::templates::Template;
 
+/// A card of a template: an image, and a button with a variable.
+fn card() -> Value {
+    json!({ "components": [
+        { "type": "HEADER", "format": "IMAGE" },
+        { "type": "BUTTONS", "buttons": [{ "type": "URL", "text": "Buy", "url": "https://example.com/{{1}}" }] },
+    ] })
+}
+
 struct Fixture {
     number: Number,
     templates: Templates,
@@ -61,6 +69,25 @@ impl Fixture {
                     { "type": "BUTTONS", "buttons": [{ "type": "QUICK_REPLY", "text": "Stop" }] },
                 ]),
             ),
+            template(
+                "offer",
+                "APPROVED",
+                "MARKETING",
+                json!([
+                    { "type": "BODY", "text": "Look" },
+                    { "type": "LIMITED_TIME_OFFER", "limited_time_offer": { "text": "Soon" } },
+                    { "type": "BUTTONS", "buttons": [{ "type": "MPM", "text": "View" }] },
+                ]),
+            ),
+            template(
+                "cards",
+                "APPROVED",
+                "MARKETING",
+                json!([
+                    { "type": "BODY", "text": "Hi {{1}}" },
+                    { "type": "CAROUSEL", "cards": [card(), card()] },
+                ]),
+            ),
         ];
         Self { number, templates, media }
     }
@@ -72,6 +99,7 @@ impl Fixture {
             media: &self.media,
             now: SystemTime::UNIX_EPOCH,
             version: 25,
+            is_marketing: body.get("product_policy").is_some(),
         };
         judge(body, &facts)
     }
@@ -182,12 +210,17 @@ fn contents() {
         ("sticker", json!({ "id": "10000000000005", "caption": "x" }), 100),
         ("location", json!({ "latitude": 1.5, "longitude": 2.5 }), 0),
         ("location", json!({ "latitude": 1.5 }), 131_008),
-        ("contacts", json!([{ "name": { "formatted_name": "A" } }]), 0),
+        ("location", json!({ "latitude": "37.4", "longitude": "-122.1", "name": "n" }), 0),
+        ("location", json!({ "latitude": 91, "longitude": 0 }), 131_009),
+        ("contacts", json!([{ "name": { "formatted_name": "A B", "first_name": "A" } }]), 0),
+        ("contacts", json!([{ "name": { "formatted_name": "A" } }]), 131_009),
         ("contacts", json!([]), 100),
         ("contacts", json!([{ "name": {} }]), 131_008),
         ("reaction", json!({ "message_id": "wamid.A", "emoji": "" }), 0),
-        ("interactive", json!({ "type": "button", "action": {} }), 0),
-        ("interactive", json!({ "type": "button" }), 131_008),
+        ("reaction", json!({ "message_id": "wamid.A", "emoji": "😀" }), 0),
+        ("reaction", json!({ "message_id": "wamid.A", "emoji": "yes" }), 131_009),
+        ("reaction", json!({ "message_id": "wamid.A" }), 131_008),
+        ("pin", json!({ "type": "pin", "message_id": "wamid.A" }), 100),
     ] {
         assert_eq!(code_of(&message(kind, &content)), code, "{kind}: {content}");
     }
@@ -270,4 +303,198 @@ fn one_time_passwords_go_to_numbers_only() {
     body.as_object_mut().unwrap().remove("to");
     body["recipient"] = json!("US.1");
     assert_eq!(code_of(&body), 131_062);
+}
+
+#[test]
+fn interactive_messages() {
+    let with =
+        |kind: &str, action: Value| json!({ "type": kind, "body": { "text": "Body" }, "action": action });
+    let changed = |mut value: Value, key: &str, change: Value| {
+        value[key] = change;
+        value
+    };
+    let named = |name: &str, parameters: Value| json!({ "name": name, "parameters": parameters });
+    let reply = |id: &str| json!({ "type": "reply", "reply": { "id": id, "title": format!("T{id}") } });
+    let buttons = |ids: &[&str]| {
+        with("button", json!({ "buttons": ids.iter().map(|id| reply(id)).collect::<Vec<_>>() }))
+    };
+    let rows = |count: usize| {
+        let rows: Vec<_> = (0..count).map(|at| json!({ "id": format!("{at}"), "title": "Row" })).collect();
+        with("list", json!({ "button": "Open", "sections": [{ "rows": rows }] }))
+    };
+    let link = |url: &str| with("cta_url", named("cta_url", json!({ "display_text": "Go", "url": url })));
+    let image = json!({ "type": "image", "image": { "link": "https://example.com/a.png" } });
+    let card = |index: u32, header: &Value| {
+        json!({ "card_index": index, "type": "cta_url", "header": header,
+            "action": named("cta_url", json!({ "display_text": "Go", "url": "https://example.com" })) })
+    };
+    let video = json!({ "type": "video", "video": { "link": "https://example.com/a.mp4" } });
+    let cards = |cards: Value| with("carousel", json!({ "cards": cards }));
+    let products = |count: usize| {
+        let items: Vec<_> = (0..count).map(|_| json!({ "product_retailer_id": "p" })).collect();
+        let list = with(
+            "product_list",
+            json!({ "catalog_id": "c",
+            "sections": [{ "title": "S", "product_items": items }] }),
+        );
+        changed(list, "header", json!({ "type": "text", "text": "Head" }))
+    };
+    let flow = |parameters: Value| with("flow", named("flow", parameters));
+    let order = |total: i64| {
+        let amount = |value: i64| json!({ "value": value, "offset": 100 });
+        with(
+            "order_details",
+            named(
+                "review_and_pay",
+                json!({ "reference_id": "r", "type": "digital-goods",
+            "currency": "INR", "total_amount": amount(total), "order": { "status": "pending",
+                "items": [{ "name": "Bread", "amount": amount(1500), "sale_amount": amount(1000),
+                    "quantity": 2 }],
+                "subtotal": amount(2000), "tax": amount(100), "discount": amount(50) } }),
+            ),
+        )
+    };
+    for (content, code) in [
+        (buttons(&["a", "b", "c"]), 0),
+        (buttons(&["a", "b", "c", "d"]), 131_009),
+        (buttons(&[]), 131_009),
+        (buttons(&["a", "a"]), 131_009),
+        (buttons(&[" a"]), 131_009),
+        (changed(buttons(&["a"]), "header", image.clone()), 0),
+        (changed(buttons(&["a"]), "header", json!({ "type": "sticker" })), 131_009),
+        (changed(buttons(&["a"]), "body", json!({ "text": "x".repeat(1025) })), 131_009),
+        (changed(buttons(&["a"]), "footer", json!({ "text": "x".repeat(61) })), 131_009),
+        (changed(buttons(&["a"]), "colour", json!("red")), 100),
+        (json!({ "type": "button", "body": { "text": "x" } }), 131_008),
+        (json!({ "type": "hologram", "action": {} }), 131_009),
+        (rows(10), 0),
+        (rows(11), 131_009),
+        (changed(rows(1), "header", image.clone()), 131_009),
+        (link("https://example.com"), 0),
+        (link("ftp://example.com"), 131_009),
+        (with("cta_url", named("other", json!({}))), 131_009),
+        (cards(json!([card(0, &image), card(1, &image)])), 0),
+        (cards(json!([card(0, &image)])), 131_009),
+        (cards(json!([card(0, &image), card(0, &image)])), 131_009),
+        (cards(json!([card(0, &image), card(1, &video)])), 131_009),
+        (products(30), 0),
+        (products(31), 131_009),
+        (json!({ "type": "product", "action": { "catalog_id": "c", "product_retailer_id": "p" } }), 0),
+        (with("catalog_message", json!({ "name": "catalog_message" })), 0),
+        (flow(json!({ "flow_message_version": "3", "flow_id": "1", "flow_cta": "Go" })), 0),
+        (flow(json!({ "flow_message_version": "3", "flow_cta": "Go" })), 131_008),
+        (with("location_request_message", json!({ "name": "send_location" })), 0),
+        (
+            changed(
+                with("location_request_message", json!({ "name": "send_location" })),
+                "footer",
+                json!({ "text": "x" }),
+            ),
+            131_009,
+        ),
+        (with("address_message", named("address_message", json!({ "country": "IN" }))), 0),
+        (json!({ "type": "call_permission_request", "action": { "name": "call_permission_request" } }), 0),
+        (with("voice_call", named("voice_call", json!({ "ttl_minutes": 43_201 }))), 131_009),
+        (with("request_contact_info", json!({ "name": "request_contact_info" })), 0),
+        (order(2050), 0),
+        (order(2000), 131_009),
+        (
+            with(
+                "order_status",
+                named(
+                    "review_order",
+                    json!({ "reference_id": "r",
+            "order": { "status": "shipped" } }),
+                ),
+            ),
+            0,
+        ),
+        (
+            with(
+                "order_status",
+                named(
+                    "review_order",
+                    json!({ "reference_id": "r",
+            "order": { "status": "lost" } }),
+                ),
+            ),
+            131_009,
+        ),
+    ] {
+        assert_eq!(code_of(&message("interactive", &content)), code, "{content}");
+    }
+    let mut to_group = message("interactive", &buttons(&["a"]));
+    to_group["recipient_type"] = json!("group");
+    assert_eq!(code_of(&to_group), 100);
+}
+
+#[test]
+fn special_templates() {
+    let offer = |ends: i64| {
+        json!({ "type": "limited_time_offer", "parameters": [{ "type": "limited_time_offer",
+            "limited_time_offer": { "expiration_time_ms": ends } }] })
+    };
+    let button = |parameters: Value| json!({ "type": "button", "sub_type": "mpm", "index": 0, "parameters": parameters });
+    let products = json!([{ "type": "action", "action": { "sections": [
+        { "product_items": [{ "product_retailer_id": "p" }] }] } }]);
+    let body = json!({ "type": "body", "parameters": [{ "type": "text", "text": "Pablo" }] });
+    let card = |index: u32| {
+        json!({ "card_index": index, "components": [
+            { "type": "header", "parameters": [{ "type": "image", "image": { "id": "10000000000001" } }] },
+            { "type": "button", "sub_type": "url", "index": "0",
+                "parameters": [{ "type": "text", "text": "x" }] },
+        ] })
+    };
+    let carousel = |cards: Value| json!([body, { "type": "carousel", "cards": cards }]);
+    for (name, components, code) in [
+        ("offer", json!([offer(1), button(products.clone())]), 0),
+        ("offer", json!([offer(-1), button(products.clone())]), 131_009),
+        ("offer", json!([offer(1)]), 131_008),
+        (
+            "offer",
+            json!([offer(1), button(json!([{ "type": "action", "action": { "sections": [] } }]))]),
+            131_009,
+        ),
+        ("hello_world", json!([offer(1)]), 132_018),
+        ("hello_world", json!([{ "type": "poll" }]), 100),
+        ("cards", carousel(json!([card(0), card(1)])), 0),
+        ("cards", carousel(json!([card(0), card(1), card(2)])), 132_000),
+        ("cards", carousel(json!([card(0), card(5)])), 131_009),
+        ("hello_world", json!([{ "type": "carousel", "cards": [card(0), card(1)] }]), 132_018),
+    ] {
+        assert_eq!(code_of(&template(name, &components)), code, "{name}: {components}");
+    }
+}
+
+#[test]
+fn direct_send_and_marketing() {
+    let with = |fields: Value| {
+        let mut body = message("text", &json!({ "body": "Hi" }));
+        body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        body
+    };
+    for (fields, code) in [
+        (
+            json!({ "category": "utility", "ttl_seconds": 43_200,
+            "direct_send_config": { "template_name": "order_shipped" } }),
+            0,
+        ),
+        (json!({ "category": "authentication", "ttl_seconds": 901 }), 100),
+        (json!({ "category": "marketing" }), 100),
+        (json!({ "ttl_seconds": 60 }), 100),
+        (json!({ "category": "utility", "text": { "body": "x", "preview_url": true } }), 100),
+        (json!({ "product_policy": "STRICT" }), 134_100),
+    ] {
+        assert_eq!(code_of(&with(fields.clone())), code, "{fields}");
+    }
+    let draft = Fixture::new().judge(&with(json!({ "category": "utility" }))).unwrap();
+    assert_eq!(draft.template_category.as_deref(), Some("UTILITY"), "it needs no window");
+    let image = json!([{ "type": "header", "parameters": [
+        { "type": "image", "image": { "id": "10000000000001" } }] }]);
+    let mut marketing = template("picture", &image);
+    marketing["product_policy"] = json!("CLOUD_API_FALLBACK");
+    assert_eq!(code_of(&marketing), 0);
+    marketing["product_policy"] = json!("ALWAYS");
+    assert_eq!(code_of(&marketing), 100);
+    assert_eq!(code_of(&changed("product_policy", &json!("STRICT"))), 134_100);
 }

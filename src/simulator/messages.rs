@@ -1,4 +1,4 @@
-//! `POST /{PNID}/messages`: sends, marks as read, typing. Accepts or refuses, and plans what follows.
+//! `POST /{PNID}/messages`: sends, marks as read, typing; and `marketing_messages`, which only sends. Accepts or refuses, and plans what follows.
 
 use serde_json::{Map, Value, json};
 
@@ -23,7 +23,9 @@ pub(super) fn post(world: &World, call: &Call, phone_number_id: &str) -> Result<
     let body =
         call.json.as_ref().ok_or_else(|| GraphError::because(100, "The request body is not valid JSON."))?;
     match body.as_object() {
-        Some(fields) if fields.contains_key("status") => mark_read(world, fields),
+        Some(fields) if fields.contains_key("status") && !call.path.ends_with("/marketing_messages") => {
+            mark_read(world, fields)
+        }
         _ => send(world, call, number, body),
     }
 }
@@ -53,8 +55,14 @@ fn mark_read(world: &World, body: &Map<String, Value>) -> Result<Reply, GraphErr
 fn send(world: &World, call: &Call, number: &Number, body: &Value) -> Result<Reply, GraphError> {
     let now = world.now();
     let mut state = world.state();
-    let facts =
-        Facts { number, templates: &state.templates, media: &state.media, now, version: call.version };
+    let facts = Facts {
+        number,
+        templates: &state.templates,
+        media: &state.media,
+        now,
+        version: call.version,
+        is_marketing: call.path.ends_with("/marketing_messages"),
+    };
     let draft = judge(body, &facts)?;
     let user = state.users.of(&draft.recipient);
     take_turn(&mut state, number, &draft, now)?;
