@@ -7,6 +7,9 @@ mod content;
 mod interactive;
 mod media;
 mod order;
+#[cfg(test)]
+#[path = "convert/tests.rs"]
+mod rules_tests;
 mod template;
 
 use std::ops::RangeInclusive;
