@@ -38,7 +38,7 @@ pub enum Command {
     CheckConfig(ConfigFile),
     /// Print the effective configuration, without its secrets
     PrintConfig(ConfigFile),
-    /// Turn the body of a Cloud API request (stdin) into the SendMessage request that produces it
+    /// Turn the body of a Cloud API request (stdin) into the request that sends the same through the gateway
     Convert,
     /// Ask a running gateway whether it is ready; for containers
     Healthcheck(healthcheck::Arguments),

@@ -31,6 +31,7 @@ mod send;
 mod send_failures;
 mod convert;
 mod requests;
+mod sends;
 mod smoke;
 mod streams;
 mod subscribe;

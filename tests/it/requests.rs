@@ -54,14 +54,14 @@ fn plain(path: &str, value: &Value) -> Option<Value> {
         Value::String(text) => json!(text.parse::<f64>().map_or(text.clone(), |n| n.to_string())),
         Value::Array(values) => {
             let values: Vec<_> = values.iter().filter_map(|value| plain(path, value)).collect();
-            if values.is_empty() { return None } else { json!(values) }
+            (!values.is_empty()).then(|| json!(values))?
         }
         Value::Object(fields) => {
             let fields: serde_json::Map<_, _> = fields
                 .iter()
                 .filter_map(|(name, value)| Some((name.clone(), plain(&format!("{path}.{name}"), value)?)))
                 .collect();
-            if fields.is_empty() { return None } else { Value::Object(fields) }
+            (!fields.is_empty()).then_some(Value::Object(fields))?
         }
     })
 }
