@@ -306,6 +306,7 @@ fn one_time_passwords_go_to_numbers_only() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn interactive_messages() {
     let with =
         |kind: &str, action: Value| json!({ "type": kind, "body": { "text": "Body" }, "action": action });

@@ -39,18 +39,22 @@ fn kind(body: &Value) -> String {
     }
 }
 
+fn last(path: &str) -> &str {
+    path.rsplit('.').next().unwrap()
+}
+
 /// A body without what says nothing, in one spelling: the table of the equivalences.
 fn plain(path: &str, value: &Value) -> Option<Value> {
     Some(match value {
         // Absent means the same; an empty emoji removes a reaction, and sharing has a default of its own.
         Value::Null => return None,
-        Value::Bool(false) if !path.ends_with("message_activity_sharing") && !path.ends_with(".text") => {
+        Value::Bool(false) if !path.ends_with("message_activity_sharing") && last(path) != "text" => {
             return None;
         }
         Value::String(text) if text.is_empty() && !path.ends_with("emoji") => return None,
         // Meta takes numbers as texts and the other way round, and discriminators in either case.
         Value::Bool(_) | Value::Number(_) => json!(value.to_string()),
-        Value::String(text) if path.ends_with(".type") => json!(text.to_lowercase()),
+        Value::String(text) if last(path) == "type" => json!(text.to_lowercase()),
         Value::String(text) => json!(text.parse::<f64>().map_or(text.clone(), |n| n.to_string())),
         Value::Array(values) => {
             let values: Vec<_> = values.iter().filter_map(|value| plain(path, value)).collect();

@@ -33,6 +33,7 @@ fn named(name: &str, parameters: &Value) -> Value {
 }
 
 /// One body of each type, as the gateway writes it.
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn bodies(message_id: &str) -> Vec<Value> {
     let link = json!({ "display_text": "See", "url": "https://example.com" });
     let card = |index: u32| {
@@ -233,7 +234,7 @@ async fn the_json_is_shown_and_nothing_is_sent() {
     );
     let unshown = v1::SendMessageRequest { show_request: false, ..request };
     assert_eq!(client.send_message(unshown).await.unwrap().into_inner().request_json, "");
-    assert_eq!(received(&gateway, "/messages").await, [json!(0); 0]);
+    assert!(received(&gateway, "/messages").await.is_empty());
 }
 
 #[tokio::test]
@@ -250,5 +251,5 @@ async fn a_wrong_shape_is_refused_with_its_path() {
     assert_eq!(violations.len(), 1);
     assert_eq!(violations[0].field, "interactive.button.buttons");
     assert!(violations[0].description.contains("use list"), "{}", violations[0].description);
-    assert_eq!(received(&gateway, "/messages").await, [json!(0); 0]);
+    assert!(received(&gateway, "/messages").await.is_empty());
 }

@@ -15,6 +15,7 @@ fn typed(kind: &str, content: &Json) -> Json {
 
 /// Every object of reference 3 comes back whole; [`request_of`] compares.
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn every_kind_of_the_reference_is_typed() {
     let interactive = |kind: &str, action: Json| {
         json!({ "type": kind, "header": { "type": "text", "text": "Head" }, "body": { "text": "Body" },

@@ -112,6 +112,7 @@ fn link_card(index: u32) -> Value {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn ids_titles_and_frames() {
     let titled =
         |title: &str| json!({ "type": "reply", "reply": { "id": title.to_lowercase(), "title": "T" } });
@@ -369,6 +370,7 @@ fn small_contents_and_limits() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn what_contents_ask_of_the_request() {
     let text = json!({ "body": "Hi" });
     let voice = interactive("voice_call", &named("voice_call", &json!({ "display_text": "Call" })));
