@@ -147,7 +147,7 @@ const TOP_LEVEL: [&str; 8] =
     ["Cargo.toml", "Dockerfile", "Makefile", "build.rs", "helm", "proto", "src", "tests"];
 
 /// What may stand at the top beside it, and what for.
-const TOP_LEVEL_ALSO: [(&str, &str); 24] = [
+const TOP_LEVEL_ALSO: [(&str, &str); 25] = [
     (".ci", "continuous integration"),
     (".github", "continuous integration"),
     (".dockerignore", "the image"),
@@ -171,6 +171,7 @@ const TOP_LEVEL_ALSO: [(&str, &str); 24] = [
     ("proto-vendor", "protos of others"),
     ("rust-toolchain.toml", "the toolchain"),
     ("rustfmt.toml", "the format"),
+    ("docs", "what is too long for README and ARCHITECTURE"),
     ("scripts", "what the Makefile calls"),
 ];
 

@@ -1,0 +1,189 @@
+//! Events and the segments that come of them.
+
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use super::*;
+use crate::domain::event::{EventAttributes, EventId, Origin};
+use crate::domain::failure::{Actor, Class, Reason, Retry};
+
+fn event(payload: Payload, raw_json: &str) -> Event {
+    let event_type =
+        if matches!(payload, Payload::Message { .. }) { MESSAGE_RECEIVED } else { MESSAGE_STATUS };
+    Event {
+        id: EventId([7; 16]),
+        attributes: EventAttributes {
+            event_type: event_type.to_owned(),
+            phone_number_id: "106540352242922".to_owned(),
+            waba_id: "102290129340398".to_owned(),
+            conversation_key: "106540352242922:16505551234".to_owned(),
+        },
+        subject: "wamid.A".to_owned(),
+        event_time: Some(UNIX_EPOCH + Duration::from_secs(1_750_030_073)),
+        receive_time: UNIX_EPOCH + Duration::from_secs(1_750_030_074),
+        origin: Origin::default(),
+        payload,
+        user: UserIdentity { wa_id: WaId::parse("16505551234").ok(), user_id: None },
+        verdicts: Vec::new(),
+        raw_json: raw_json.to_owned(),
+        change_json: Arc::from("{}"),
+    }
+}
+
+fn decode(segments: &Segments) -> v1::Event {
+    let bytes = [segments.envelope.clone(), segments.typed.clone(), segments.raw.clone()].concat();
+    v1::Event::decode(bytes.as_slice()).unwrap()
+}
+
+#[test]
+fn a_status_gives_back_the_callers_data_and_our_tag() {
+    let raw = r#"{"id":"wamid.A","status":"sent","timestamp":"1750030073","recipient_id":"16505551234",
+        "biz_opaque_callback_data":"g1.AZ3kq0p2cXKkzqv1b5c-_w.order=1"}"#;
+    let segments = encode(&event(Payload::Status { contact: None }, raw), "");
+    let decoded = decode(&segments);
+    assert_eq!(decoded.raw_json, raw);
+    let Some(v1::event::Payload::Status(status)) = decoded.payload else { panic!("expected a status") };
+    assert_eq!(
+        (status.callback_data.as_str(), status.send_tag.as_str()),
+        ("order=1", "AZ3kq0p2cXKkzqv1b5c-_w")
+    );
+    let Fact::Concerns { moved: Moved::Message { id, status, .. }, .. } =
+        fact(&segments.envelope, &segments.typed)
+    else {
+        panic!("expected a status")
+    };
+    assert_eq!((id.as_str(), status.as_str()), ("wamid.A", "sent"));
+}
+
+fn field(name: &str, raw: &serde_json::Value) -> Event {
+    let refused = Verdict {
+        class: Class::FailedPrecondition,
+        reason: Reason::UpstreamRefused,
+        actor: Actor::Meta,
+        retry: Retry::AfterChange,
+    };
+    let payload = Payload::Field { name: name.to_owned(), verdicts: vec![(138_021, refused)] };
+    let mut event = event(payload, &raw.to_string());
+    event.attributes.event_type = format!("whatsapp.{name}");
+    event
+}
+
+fn call(fields: &serde_json::Value) -> Event {
+    let mut call = json!({"id": "wacid.A", "from": "16505551234", "timestamp": "1750030073",
+        "direction": "USER_INITIATED", "event": "connect"});
+    call.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    field("calls", &json!({"contacts": [{"user_id": "US.13"}], "calls": [call]}))
+}
+
+#[test]
+fn a_field_is_typed_by_its_name() {
+    let raw = json!({"event": "APPROVED", "message_template_id": 12_345_678_901_234_567_u64});
+    let decoded = decode(&encode(&field("message_template_status_update", &raw), ""));
+    let Some(v1::event::Payload::MessageTemplateStatusUpdate(update)) = decoded.payload else {
+        panic!("expected a template's status")
+    };
+    assert_eq!(update.message_template_id, "12345678901234567");
+    // Arms that are no webhook fields are not reached by a field of their name.
+    for other in ["hologram", "message", "status", "error", "unknown", "payload", ""] {
+        let decoded = decode(&encode(&field(other, &json!({"id": "1"})), ""));
+        let Some(v1::event::Payload::Unknown(unknown)) = decoded.payload else { panic!("{other}") };
+        assert_eq!(unknown.reason, "the gateway passes this field on as JSON");
+    }
+    let strange = field("automatic_events", &json!({"event": "new", "details": {}}));
+    let Some(v1::event::Payload::Unknown(unknown)) = decode(&encode(&strange, "")).payload else {
+        panic!("expected unknown")
+    };
+    assert_eq!(unknown.reason, "no field of the value is known");
+}
+
+#[test]
+fn errors_anywhere_in_a_value_get_their_verdict() {
+    let raw = json!({"errors": [{"code": 138_021}, {"code": 1}], "calls": [{"errors": [{"code": 138_021}]}]});
+    let decoded = decode(&encode(&field("calls", &raw), ""));
+    let Some(v1::event::Payload::Calls(calls)) = decoded.payload else { panic!("expected calls") };
+    let reason = |error: &v1::WebhookError| error.verdict.as_ref().map(|verdict| verdict.reason.clone());
+    assert_eq!(reason(&calls.errors[0]).as_deref(), Some("UPSTREAM_REFUSED"));
+    assert_eq!(reason(&calls.errors[1]), None, "not judged");
+    assert_eq!(reason(&calls.calls[0].errors[0]).as_deref(), Some("UPSTREAM_REFUSED"));
+}
+
+fn moved_by(event: &Event) -> Option<Moved> {
+    let segments = encode(event, "");
+    match fact(&segments.envelope, &segments.typed) {
+        Fact::Concerns { moved, .. } => Some(moved),
+        Fact::Other => None,
+    }
+}
+
+#[test]
+fn a_users_call_opens_the_window() {
+    let at = |seconds| Moved::Window(UNIX_EPOCH + Duration::from_secs(seconds));
+    assert_eq!(moved_by(&call(&json!({}))), Some(at(1_750_030_073)));
+    assert_eq!(moved_by(&call(&json!({"timestamp": "1750030000"}))), Some(at(1_750_030_000)));
+    let ahead = moved_by(&call(&json!({"timestamp": "1950030073"})));
+    assert_eq!(ahead, Some(at(1_750_030_074)), "not in the future");
+    for other in [json!({"direction": "BUSINESS_INITIATED"}), json!({"event": "terminate"})] {
+        assert_eq!(moved_by(&call(&other)), Some(Moved::Nothing), "{other}");
+    }
+    let of_many = Event { user: UserIdentity::default(), ..call(&json!({})) };
+    assert_eq!(moved_by(&of_many), None);
+    let echo = json!({"message_echoes": [{"from": "1555", "to": "16505551234", "timestamp": "1750030073",
+        "type": "text", "text": {"body": "Hi"}}]});
+    assert_eq!(moved_by(&field("smb_message_echoes", &echo)), Some(Moved::Nothing));
+}
+
+#[test]
+fn what_a_user_writes_on_standby_opens_the_window() {
+    let raw = json!({"standby": {"messages": [{"from": "16505551234", "timestamp": "1750030073",
+        "type": "text", "text": {"body": "Hi"}}], "statuses": [{"id": "wamid.A", "status": "sent",
+        "biz_opaque_callback_data": "g1.AZ3kq0p2cXKkzqv1b5c-_w.order=1"}]}});
+    let event = field("standby", &raw);
+    let written = UNIX_EPOCH + Duration::from_secs(1_750_030_073);
+    assert_eq!(moved_by(&event), Some(Moved::Window(written)));
+    let payload = decode(&encode(&event, "")).payload;
+    let Some(v1::event::Payload::Standby(value)) = payload else { panic!("standby") };
+    let status = &value.standby.unwrap().statuses[0];
+    assert_eq!(
+        (status.callback_data.as_str(), status.send_tag.as_str()),
+        ("order=1", "AZ3kq0p2cXKkzqv1b5c-_w")
+    );
+}
+
+#[test]
+fn what_does_not_fit_stays_untyped() {
+    let raw = r#"{"id":"wamid.A","type":"text","text":"no object"}"#;
+    let decoded = decode(&encode(&event(Payload::Message { contact: None }, raw), ""));
+    let Some(v1::event::Payload::Unknown(unknown)) = decoded.payload else { panic!("expected unknown") };
+    assert_eq!(unknown.reason, "text is not an object");
+    assert_eq!(decoded.raw_json, raw);
+}
+
+#[test]
+fn an_event_that_would_not_fit_leaves_its_payload_out() {
+    let raw = format!(r#"{{"id":"wamid.A","type":"text","text":{{"body":"{}"}}}}"#, "x".repeat(2_500_000));
+    let decoded = decode(&encode(&event(Payload::Message { contact: None }, &raw), ""));
+    assert!(decoded.payload_omitted);
+    assert!(decoded.payload.is_none());
+    assert_eq!(decoded.raw_json, raw);
+}
+
+#[test]
+fn a_contact_comes_with_the_message() {
+    let contact = r#"{"profile":{"name":"Sheena"},"wa_id":"16505551234","user_id":"US.13"}"#.to_owned();
+    let raw = r#"{"from":"16505551234","id":"wamid.A","timestamp":"1","type":"text","text":{"body":"Hi"}}"#;
+    let segments = encode(&event(Payload::Message { contact: Some(contact) }, raw), "");
+    let Some(v1::event::Payload::Message(message)) = decode(&segments).payload else { panic!("a message") };
+    assert_eq!(message.contact.unwrap().profile.unwrap().name, "Sheena");
+}
+
+#[test]
+fn a_message_that_cannot_be_typed_still_names_its_user() {
+    let raw = r#"{"from":"16505551234","id":"wamid.A","timestamp":"noon","type":"text","text":[1]}"#;
+    let segments = encode(&event(Payload::Message { contact: None }, raw), "");
+    let Fact::Concerns { user, moved: Moved::Window(time), .. } = fact(&segments.envelope, &segments.typed)
+    else {
+        panic!("a user wrote")
+    };
+    assert_eq!(user.wa_id.unwrap().expose(), "16505551234");
+    assert_eq!(time, UNIX_EPOCH + Duration::from_secs(1_750_030_073));
+}
