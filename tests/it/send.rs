@@ -467,7 +467,7 @@ async fn every_broken_rule_is_listed_and_nothing_is_sent() {
         reply_to_message_id: "a b".to_owned(),
         callback_data: "x".repeat(481),
         content: Some(template("Bad", None, vec![v1::TemplateComponent::default()])),
-        validate_only: false,
+        ..Default::default()
     };
     let expected = [
         "phone_number_id",
