@@ -158,7 +158,6 @@ pub(super) enum Kind {
 
 /// One field.
 #[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Field {
     pub(super) name: String,
     pub(super) number: u32,
