@@ -134,7 +134,8 @@ const ONLY_HERE: [(&str, &str); 1] = [("include_proto!", "contract.rs")];
 const LINES_MAX: usize = 400;
 
 /// Longer files, and why they are not split.
-const LONG_FILES: [(&str, &str); 3] = [
+const LONG_FILES: [(&str, &str); 4] = [
+    ("simulator/judge_tests.rs", "one table of bodies and how Meta judges each"),
     ("grpc/convert/tests.rs", "one table of requests and what is said about each"),
     ("config/tests.rs", "one table of configurations and what is said about each"),
     ("simulator/tests.rs", "one conversation with the whole simulator, step by step"),

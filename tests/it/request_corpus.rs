@@ -425,7 +425,10 @@ fn object_parameter(kind: &str, inner: &mut Fields) -> Result<Parameter, String>
             code: text("code")?,
             amount_1000: text("amount_1000")?.parse().map_err(|_| "amount_1000 is no whole number")?,
         }),
-        "date_time" => Parameter::DateTime(v1::TemplateDateTime { fallback_value: text("fallback_value")?, ..Default::default() }),
+        "date_time" => Parameter::DateTime(v1::TemplateDateTime {
+            fallback_value: text("fallback_value")?,
+            ..Default::default()
+        }),
         "location" => Parameter::Location(v1::TemplateLocation {
             latitude: text("latitude")?,
             longitude: text("longitude")?,
