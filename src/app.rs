@@ -232,6 +232,7 @@ fn webhook_config(config: &Config) -> webhook::Config {
     webhook::Config {
         path: webhook.path.clone(),
         body_bytes_max: webhook.body_bytes_max,
+        bodies_bytes_max: webhook.bodies_bytes_max,
         body_timeout: webhook.body_timeout,
     }
 }

@@ -34,6 +34,11 @@ impl Rejection {
     }
 }
 
+/// Whether the value of `X-Hub-Signature-256` has the form of a signature; whose it is, only the body tells.
+pub fn has_form(header: Option<&[u8]>) -> bool {
+    header.and_then(parse).is_some()
+}
+
 /// The live app secrets, each prepared once: cloning a keyed state is cheaper than keying a new one.
 #[derive(Clone, Default)]
 pub struct SignatureKeys(Vec<Hmac<Sha256>>);

@@ -107,6 +107,7 @@ fn webhook(Config { webhook, .. }: &Config) -> Section {
         .text("listen", &webhook.listen.to_string())
         .text("path", &webhook.path)
         .size("body_bytes_max", bytes(webhook.body_bytes_max))
+        .size("bodies_bytes_max", bytes(webhook.bodies_bytes_max))
         .duration("body_timeout", webhook.body_timeout)
         .duration("header_timeout", webhook.header_timeout)
         .duration("idle_timeout", webhook.idle_timeout)

@@ -53,6 +53,8 @@ pub struct Webhook {
     pub path: String,
     /// The largest body accepted, in bytes.
     pub body_bytes_max: usize,
+    /// All bodies together that are being read or stored, in bytes.
+    pub bodies_bytes_max: usize,
     /// From the end of a head to the end of its body.
     pub body_timeout: Duration,
     /// From the first byte of a head to its end.
@@ -78,6 +80,7 @@ impl Webhook {
             listen: table.address("listen"),
             path,
             body_bytes_max: usize_of(table.size("body_bytes_max", 64 * KIB..=3584 * KIB)),
+            bodies_bytes_max: usize_of(table.size("bodies_bytes_max", 4 * MIB..=16 * 1024 * MIB)),
             body_timeout: table.duration("body_timeout", seconds(1)..=seconds(120)),
             header_timeout: table.duration("header_timeout", seconds(1)..=seconds(60)),
             idle_timeout: table.duration("idle_timeout", seconds(1)..=seconds(600)),

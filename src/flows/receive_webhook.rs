@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tracing::{debug, error, warn};
 
 use crate::clock::SharedClock;
-use crate::cloud_api::normalize;
+use crate::cloud_api::{normalize, signature};
 use crate::lifecycle::Shutdown;
 use crate::storage::event_log::{AppendError, Appended, EventLog, Item};
 use crate::storage::events;
@@ -79,14 +79,29 @@ impl ReceiveWebhook {
         self.inner.numbers.is_verify_token(candidate)
     }
 
-    /// Verifies and stores one body. Once verified, it is stored even if the sender hangs up.
-    pub async fn receive(&self, signature: Option<&[u8]>, body: Bytes) -> Result<Accepted, Error> {
+    /// Whether a body with this signature is worth reading: a signature without the form of one fits no body.
+    pub fn may_be_signed(&self, signature: Option<&[u8]>) -> bool {
+        signature::has_form(signature)
+    }
+
+    /// Verifies and stores one body. Once verified, it is stored even if the sender hangs up. `place` is what the body
+    /// takes of a budget; it is given back when nothing holds the body any more.
+    pub async fn receive(
+        &self,
+        signature: Option<&[u8]>,
+        body: Bytes,
+        place: impl Send + 'static,
+    ) -> Result<Accepted, Error> {
         if let Err(rejection) = self.inner.numbers.verify_signature(signature, &body) {
             warn!(reason = rejection.as_str(), "a webhook was refused: is the app secret right?");
             return Err(Error::BadSignature);
         }
         let inner = Arc::clone(&self.inner);
-        let work = async move { inner.store(body).await };
+        let work = async move {
+            let stored = inner.store(body).await;
+            drop(place);
+            stored
+        };
         self.inner.shutdown.spawn_request(work).await.unwrap_or(Err(Error::Interrupted))
     }
 }

@@ -25,7 +25,7 @@ pub const CONNECTIONS_CUT: &str = "whatsapp_gateway_connections_cut_total";
 pub const ACCEPT_ERRORS: &str = "whatsapp_gateway_accept_errors_total";
 /// Counter: attempts to read changed secrets. Label: [`OUTCOME`] (`applied`, `rejected`).
 pub const CONFIG_RELOAD: &str = "whatsapp_gateway_config_reload_total";
-/// Counter: webhook POSTs. Label: [`OUTCOME`] (`accepted`, `bad_signature`, `too_large`, `timeout`, `cut`, `not_stored`).
+/// Counter: webhook POSTs. Label: [`OUTCOME`] (`accepted`, `bad_signature`, `too_large`, `busy`, `timeout`, `cut`, `not_stored`).
 pub const WEBHOOKS: &str = "whatsapp_gateway_webhooks_total";
 /// Counter: items of accepted webhooks. Label: [`OUTCOME`] (`new`, `duplicate`).
 pub const WEBHOOK_ITEMS: &str = "whatsapp_gateway_webhook_items_total";

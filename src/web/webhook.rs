@@ -1,19 +1,22 @@
 //! The webhook port: the handshake and the deliveries, on one path; everything else is 404 without a body.
 //!
-//! Missing, malformed and wrong signatures are one answer. The body is read whole, with a limit and a deadline, before
-//! anything looks at it.
+//! Missing, malformed and wrong signatures are one answer; the first two get it before a byte of the body is read. What
+//! remains is read whole, with a limit and a deadline, before anything looks at it. All bodies together have a budget,
+//! because strangers can begin any number of them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use axum::extract::{Query, Request, State};
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
 use metrics::{counter, histogram};
 use serde::Deserialize;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 use tracing::field::Empty;
 use tracing::{Instrument, info, info_span, warn};
@@ -24,6 +27,8 @@ use crate::telemetry::{self, names};
 const SIGNATURE_HEADER: &str = "x-hub-signature-256";
 /// Characters of a challenge at most; Meta sends digits (reference 4.1).
 const CHALLENGE_CHARS_MAX: usize = 256;
+/// The budget of bodies is counted in these: a semaphore does not count to the bytes of large machines.
+const UNIT_BYTES: usize = 1024;
 
 /// How the port reads bodies.
 #[derive(Debug, Clone)]
@@ -32,6 +37,8 @@ pub struct Config {
     pub path: String,
     /// Bytes of a body.
     pub body_bytes_max: usize,
+    /// Bytes of all bodies that are being read or stored.
+    pub bodies_bytes_max: usize,
     /// How long a body may take.
     pub body_timeout: Duration,
 }
@@ -40,11 +47,13 @@ pub struct Config {
 struct Port {
     config: Config,
     flow: ReceiveWebhook,
+    budget: Arc<Semaphore>,
 }
 
 /// What the port serves.
 pub fn routes(config: Config, flow: ReceiveWebhook) -> Router {
-    Router::new().fallback(serve).with_state(Port { config, flow })
+    let budget = Arc::new(Semaphore::new(config.bodies_bytes_max / UNIT_BYTES));
+    Router::new().fallback(serve).with_state(Port { config, flow, budget })
 }
 
 async fn serve(State(port): State<Port>, request: Request) -> Response {
@@ -118,36 +127,102 @@ fn handshake(port: &Port, request: &Request) -> Response {
 
 async fn deliver(port: &Port, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    let body = match read_body(port, body).await {
-        Ok(body) => body,
-        Err((word, status)) => return outcome(word, status),
-    };
     let signature = parts.headers.get(SIGNATURE_HEADER).map(header::HeaderValue::as_bytes);
-    match port.flow.receive(signature, body).await {
+    // The size of a declared length; without one, what comes is counted.
+    if body.size_hint().lower() > port.config.body_bytes_max as u64 {
+        return closing(port.refuse(Refusal::TooLarge));
+    }
+    if !port.flow.may_be_signed(signature) {
+        return closing(port.refuse(Refusal::Unsigned));
+    }
+    let (body, place) = match timeout(port.config.body_timeout, port.read(body)).await {
+        Ok(Ok(read)) => read,
+        Ok(Err(refusal)) => return closing(port.refuse(refusal)),
+        Err(_elapsed) => return closing(port.refuse(Refusal::Timeout)),
+    };
+    match port.flow.receive(signature, body, place).await {
         Ok(accepted) => {
             counter!(names::WEBHOOK_ITEMS, names::OUTCOME => "new").increment(accepted.new as u64);
             counter!(names::WEBHOOK_ITEMS, names::OUTCOME => "duplicate")
                 .increment(accepted.duplicates as u64);
             outcome("accepted", StatusCode::OK)
         }
-        Err(Error::BadSignature) => outcome("bad_signature", StatusCode::UNAUTHORIZED),
+        Err(Error::BadSignature) => closing(outcome("bad_signature", StatusCode::UNAUTHORIZED)),
         Err(Error::NotStored(_) | Error::State(_) | Error::Interrupted) => {
             outcome("not_stored", StatusCode::SERVICE_UNAVAILABLE)
         }
     }
 }
 
-async fn read_body(port: &Port, body: Body) -> Result<Bytes, (&'static str, StatusCode)> {
-    let limited = Limited::new(body, port.config.body_bytes_max);
-    match timeout(port.config.body_timeout, limited.collect()).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            warn!(limit = port.config.body_bytes_max, "a webhook is too large; nothing was stored");
-            Err(("too_large", StatusCode::PAYLOAD_TOO_LARGE))
+/// Why a body was not read to its end.
+#[derive(Debug, Clone, Copy)]
+enum Refusal {
+    /// Larger than any webhook.
+    TooLarge,
+    /// Without a signature that could fit a body.
+    Unsigned,
+    /// All bodies together fill the budget.
+    Busy,
+    /// The sender went away.
+    Cut,
+    /// The sender takes too long.
+    Timeout,
+}
+
+impl Port {
+    /// The whole body and its place in the budget. The place grows with what has come, so that a sender has to send
+    /// what it takes from the others.
+    async fn read(&self, mut body: Body) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Refusal> {
+        let mut read = BytesMut::new();
+        let mut place: Option<OwnedSemaphorePermit> = None;
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame.map_err(|_| Refusal::Cut)?.into_data() else { continue };
+            if read.len() + data.len() > self.config.body_bytes_max {
+                return Err(Refusal::TooLarge);
+            }
+            read.extend_from_slice(&data);
+            let held = place.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+            if let missing @ 1.. = read.len().div_ceil(UNIT_BYTES) - held {
+                let more = u32::try_from(missing).map_err(|_| Refusal::TooLarge)?;
+                let more =
+                    Arc::clone(&self.budget).try_acquire_many_owned(more).map_err(|_| Refusal::Busy)?;
+                match &mut place {
+                    Some(place) => place.merge(more),
+                    None => place = Some(more),
+                }
+            }
         }
-        Ok(Err(_)) => Err(("cut", StatusCode::BAD_REQUEST)),
-        Err(_elapsed) => Err(("timeout", StatusCode::REQUEST_TIMEOUT)),
+        Ok((read.freeze(), place))
     }
+
+    fn refuse(&self, refusal: Refusal) -> Response {
+        match refusal {
+            Refusal::TooLarge => {
+                warn!(limit = self.config.body_bytes_max, "a webhook is too large; nothing was stored");
+                outcome("too_large", StatusCode::PAYLOAD_TOO_LARGE)
+            }
+            Refusal::Unsigned => {
+                warn!("a webhook was refused: it has no signature, so it is not from Meta");
+                outcome("bad_signature", StatusCode::UNAUTHORIZED)
+            }
+            Refusal::Busy => {
+                let limit = self.config.bodies_bytes_max;
+                warn!(
+                    limit,
+                    "webhook.bodies_bytes_max is used up; a webhook was refused, Meta sends it again"
+                );
+                outcome("busy", StatusCode::SERVICE_UNAVAILABLE)
+            }
+            Refusal::Cut => outcome("cut", StatusCode::BAD_REQUEST),
+            Refusal::Timeout => outcome("timeout", StatusCode::REQUEST_TIMEOUT),
+        }
+    }
+}
+
+/// An answer that ends its connection: of a stranger, or one whose body was not read.
+fn closing(mut response: Response) -> Response {
+    response.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
+    response
 }
 
 fn outcome(word: &'static str, status: StatusCode) -> Response {

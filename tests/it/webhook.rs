@@ -295,6 +295,98 @@ async fn slow_senders_are_cut() {
     assert_eq!(gateway.events().await.len(), 1, "half a body is nothing");
 }
 
+/// The head of a POST with a body of so many bytes; no body.
+fn head(length: usize, signature: Option<&str>) -> String {
+    let signature = signature.map(|value| format!("X-Hub-Signature-256: {value}\r\n")).unwrap_or_default();
+    format!("POST /webhook HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n{signature}\r\n")
+}
+
+/// The answer to a head alone, its date left out.
+async fn answer_to_head(gateway: &Gateway, head: &str) -> String {
+    let mut stream = TcpStream::connect(gateway.address("webhook")).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let answer = until_closed(stream).await;
+    answer.lines().filter(|line| !line.starts_with("date:")).collect::<Vec<_>>().join("\n")
+}
+
+#[tokio::test]
+async fn what_cannot_be_accepted_is_answered_before_its_body() {
+    let gateway = Gateway::dev().await;
+    let right = webhook::signature(b"{}");
+    for length in [BODY_BYTES_MAX + 1, usize::MAX / 2] {
+        let answer = answer_to_head(&gateway, &head(length, Some(&right))).await;
+        assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+    }
+    let short = &right[..right.len() - 1];
+    let unsigned = [None, Some(""), Some("sha256="), Some(short)];
+    let wrong = format!("{}{{}}", head(2, Some(&webhook::signature(b"another"))));
+    let heads = unsigned.map(|signature| head(1000, signature)).into_iter().chain([wrong]);
+    let mut answers = Vec::new();
+    for head in heads {
+        answers.push(answer_to_head(&gateway, &head).await);
+    }
+    assert!(answers[0].starts_with("HTTP/1.1 401"), "{answers:?}");
+    assert!(answers.iter().all(|answer| *answer == answers[0]), "one answer: {answers:?}");
+    assert!(gateway.events().await.is_empty());
+}
+
+/// Bytes of memory that the process occupies.
+fn resident_bytes(gateway: &Gateway) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.child.id().unwrap())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").trim().parse::<usize>().unwrap() * 1024
+}
+
+#[tokio::test]
+async fn half_sent_bodies_do_not_fill_the_memory() {
+    const MIB: usize = 1024 * 1024;
+    let budget = ("WHATSAPP_GATEWAY__WEBHOOK__BODIES_BYTES_MAX", "16 MiB");
+    let gateway = Gateway::builder().env(budget.0, budget.1).start().await;
+    assert_eq!(gateway.post_webhook(webhook::text("wamid.1", "16505551234", "Hi").to_string()).await, 200);
+    let before = resident_bytes(&gateway);
+    // As a stranger would: the form of a signature, and never the end of the body.
+    let form = format!("sha256={}", "0".repeat(64));
+    let mut senders = JoinSet::new();
+    for _ in 0..200 {
+        let (address, head) = (gateway.address("webhook").to_owned(), head(BODY_BYTES_MAX, Some(&form)));
+        senders.spawn(async move {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(head.as_bytes()).await.unwrap();
+            // Refused in the middle, the sender sees a closed connection.
+            drop(stream.write_all(&vec![b'x'; BODY_BYTES_MAX / 2]).await);
+            stream
+        });
+    }
+    let strangers = senders.join_all().await;
+    let busy = r#"webhooks_total{outcome="busy"}"#;
+    eventually!(gateway.admin("/metrics").await.1.contains(busy));
+    let grown = resident_bytes(&gateway).saturating_sub(before);
+    assert!(grown < 64 * MIB, "{} MiB more", grown / MIB);
+    drop(strangers);
+    // What they held is free again, and one that is complete goes in whole.
+    let large = sized(BODY_BYTES_MAX, "wamid.2");
+    eventually!(gateway.post_webhook(large.clone()).await == 200);
+    assert_eq!(gateway.events().await.len(), 2);
+}
+
+#[tokio::test]
+async fn unsigned_posts_take_nothing_from_signed_ones() {
+    let budget = ("WHATSAPP_GATEWAY__WEBHOOK__BODIES_BYTES_MAX", "4 MiB");
+    let gateway = Gateway::builder().env(budget.0, budget.1).start().await;
+    let mut strangers = Vec::new();
+    for _ in 0..200 {
+        let mut stream = TcpStream::connect(gateway.address("webhook")).await.unwrap();
+        stream.write_all(head(BODY_BYTES_MAX, None).as_bytes()).await.unwrap();
+        strangers.push(stream);
+    }
+    for index in 0..20 {
+        let body = webhook::text(&format!("wamid.{index}"), "16505551234", "Hi").to_string();
+        assert_eq!(gateway.post_webhook(body).await, 200);
+    }
+    drop(strangers);
+    assert!(!gateway.admin("/metrics").await.1.contains(r#"webhooks_total{outcome="busy"}"#));
+}
+
 #[tokio::test]
 async fn a_redelivery_adds_nothing() {
     let gateway = Gateway::dev().await;
