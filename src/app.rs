@@ -159,8 +159,8 @@ impl App {
         };
         let callers =
             Callers::new(config.tenants(), grpc.local_addr().ip().is_loopback(), config.grpc.insecure);
-        let service = grpc::server::GatewayService::new(flows, callers);
-        let (routes, health) = grpc::server::routes(service, message_limits(&config)).await?;
+        let service = grpc::server::GatewayService::new(flows);
+        let (routes, health) = grpc::server::routes(service, callers, message_limits(&config)).await?;
 
         let webhook_routes = webhook::routes(webhook_config(&config), receive_webhook);
         let webhook_serving =

@@ -5,6 +5,7 @@
 
 mod callers;
 mod convert;
+mod gate;
 mod guest;
 mod service;
 mod status;

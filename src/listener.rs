@@ -116,8 +116,8 @@ impl Default for Http2Limits {
             keepalive_timeout: Duration::from_secs(20),
             max_header_list_size: 16 * 1024,
             max_pending_reset: 20,
-            stream_window: 1024 * 1024,
-            connection_window: 4 * 1024 * 1024,
+            stream_window: 256 * 1024,
+            connection_window: 1024 * 1024,
             age_max: None,
             age_grace: None,
         }

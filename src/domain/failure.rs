@@ -112,6 +112,10 @@ reasons! {
     ValidationFailed = "VALIDATION_FAILED",
     /// No, or wrong, credentials.
     CallerUnauthenticated = "CALLER_UNAUTHENTICATED",
+    /// No such method.
+    MethodUnknown = "METHOD_UNKNOWN",
+    /// The request stopped coming.
+    RequestIncomplete = "REQUEST_INCOMPLETE",
     /// The business number is not configured.
     PhoneNumberNotConfigured = "PHONE_NUMBER_NOT_CONFIGURED",
     /// The WABA is not configured.

@@ -4,7 +4,7 @@
 //! gateway listens on loopback, and `anonymous` where the configuration says that this is wanted. A token that is
 //! presented must be right even there.
 
-use tonic::metadata::MetadataMap;
+use http::{HeaderMap, header};
 
 use crate::domain::caller::Caller;
 use crate::tenants::Tenants;
@@ -43,8 +43,8 @@ impl Callers {
     }
 
     /// The caller behind a request.
-    pub(super) fn identify(&self, metadata: &MetadataMap) -> Result<Caller, Error> {
-        let Some(header) = metadata.get("authorization") else {
+    pub(super) fn identify(&self, headers: &HeaderMap) -> Result<Caller, Error> {
+        let Some(header) = headers.get(header::AUTHORIZATION) else {
             return self.without_token.clone().ok_or(Error::Missing);
         };
         let (scheme, token) = header.to_str().ok().and_then(|h| h.split_once(' ')).ok_or(Error::Malformed)?;

@@ -10,6 +10,8 @@ use crate::contract::server::gateway_service_server::{GatewayServiceServer, SERV
 use crate::lifecycle::Shutdown;
 use crate::listener::{Listener, Options, Tokens};
 
+use super::callers::Callers;
+use super::gate::Gate;
 use super::guest::Guest;
 use super::service::Service;
 
@@ -33,7 +35,11 @@ pub struct MessageLimits {
 pub struct Error(#[from] tonic_reflection::server::Error);
 
 /// What the port serves. Health says `NOT_SERVING` until told otherwise.
-pub async fn routes(service: Service, limits: MessageLimits) -> Result<(Routes, Health), Error> {
+pub async fn routes(
+    service: Service,
+    callers: Callers,
+    limits: MessageLimits,
+) -> Result<(Gate<Routes>, Health), Error> {
     let (reporter, health_service) = tonic_health::server::health_reporter();
     let health = Health { reporter, ended: CancellationToken::new() };
     health.set_all(ServingStatus::NotServing).await;
@@ -56,12 +62,13 @@ pub async fn routes(service: Service, limits: MessageLimits) -> Result<(Routes, 
         let v1alpha = Guest { service: reflection().build_v1alpha()?, ended: ended() };
         routes = routes.add_service(v1).add_service(v1alpha);
     }
-    Ok((routes.prepare(), health))
+    let request_bytes_max = limits.request_bytes_max;
+    Ok((Gate { inner: routes.prepare(), callers, request_bytes_max }, health))
 }
 
 /// Serves until the drain.
-pub async fn serve(listener: Listener, routes: Routes, options: Options, shutdown: Shutdown) {
-    listener.serve(routes.into_axum_router(), options, Tokens::draining(&shutdown)).await;
+pub async fn serve(listener: Listener, routes: Gate<Routes>, options: Options, shutdown: Shutdown) {
+    listener.serve(routes, options, Tokens::draining(&shutdown)).await;
 }
 
 /// What `grpc.health.v1` says, and for how long.

@@ -105,6 +105,51 @@ pub(super) fn unauthenticated(error: callers::Error) -> Status {
         .build()
 }
 
+/// The request stopped coming.
+pub(super) fn request_incomplete() -> Status {
+    let message = "the request did not arrive whole; nothing was done";
+    Draft::new(Code::Unavailable, Reason::RequestIncomplete, message).actor(Actor::Caller).build()
+}
+
+/// What tonic refused before a handler saw it, in the words of the contract. All of it is about the request.
+pub(super) fn adopted(foreign: &Status, request_bytes_max: usize) -> Status {
+    let unreadable = |code, rule: String| {
+        let mut draft = Draft::new(code, Reason::ValidationFailed, rule.as_str());
+        // Without a path: it is about the request as a whole.
+        draft.details.add_bad_request_violation("", bounded(rule, VIOLATION_TEXT_BYTES_MAX));
+        draft.actor(Actor::Caller).build()
+    };
+    match foreign.code() {
+        Code::OutOfRange => {
+            let limit = format!("the request must not be larger than {request_bytes_max} bytes");
+            unreadable(Code::InvalidArgument, format!("{limit} (grpc.message_bytes_max)"))
+        }
+        Code::Internal => {
+            unreadable(Code::InvalidArgument, format!("the request cannot be read: {}", foreign.message()))
+        }
+        Code::Unimplemented if foreign.message().is_empty() => {
+            let message = "this gateway has no such method; is it older than the client?";
+            Draft::new(Code::Unimplemented, Reason::MethodUnknown, message).actor(Actor::Caller).build()
+        }
+        // A compression: the protocol wants this code.
+        Code::Unimplemented => unreadable(Code::Unimplemented, foreign.message().to_owned()),
+        Code::Ok
+        | Code::Cancelled
+        | Code::Unknown
+        | Code::InvalidArgument
+        | Code::DeadlineExceeded
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::PermissionDenied
+        | Code::ResourceExhausted
+        | Code::FailedPrecondition
+        | Code::Aborted
+        | Code::Unavailable
+        | Code::DataLoss
+        | Code::Unauthenticated => request_incomplete(),
+    }
+}
+
 /// The text is no cursor.
 pub(super) fn malformed_cursor(description: &str) -> Status {
     let mut draft = Draft::new(Code::InvalidArgument, Reason::CursorMalformed, description);

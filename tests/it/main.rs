@@ -22,6 +22,7 @@ mod drain;
 mod failed_sync;
 mod fan_out;
 mod folder;
+mod gate;
 mod grpcurl;
 mod health;
 mod kill;

@@ -1,0 +1,153 @@
+//! What stands before every method: who calls is found out from the headers, before a byte of the request is read.
+//!
+//! tonic reads and decodes a whole request before a handler sees it, so a handler is too late to keep strangers from
+//! holding memory. Here they are refused at once, a request that stops coming is ended, and what tonic refuses by
+//! itself gets the details that the contract promises. Health and reflection are open to everyone.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response};
+use http_body::{Frame, SizeHint};
+use metrics::{counter, histogram};
+use tokio::time::{Instant, Sleep, sleep};
+use tonic::body::Body;
+use tonic::{Code, Status};
+use tower::{BoxError, Service};
+
+use crate::telemetry::names;
+
+use super::callers::Callers;
+use super::service;
+use super::status;
+
+/// Where the services of the contract are; paths begin with it.
+const OURS: &str = "/whatsapp.gateway.v1.";
+/// Silence in the middle of a request after which it is ended.
+const REQUEST_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A service behind the gate.
+#[derive(Debug, Clone)]
+pub struct Gate<S> {
+    pub(super) inner: S,
+    pub(super) callers: Callers,
+    /// The limit of a request that `inner` keeps, for its text.
+    pub(super) request_bytes_max: usize,
+}
+
+impl<S, B> Service<Request<B>> for Gate<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    S::Future: Send + 'static,
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let started = Instant::now();
+        let path = request.uri().path();
+        let (is_ours, method) = (path.starts_with(OURS), service::method(path));
+        if is_ours {
+            let caller = self.callers.identify(request.headers());
+            // Counted, so that a wave of strangers shows.
+            let decision = if caller.is_ok() { "allowed" } else { "unauthenticated" };
+            counter!(names::AUTH_DECISIONS, names::OUTCOME => decision).increment(1);
+            match caller {
+                Ok(caller) => drop(request.extensions_mut().insert(caller)),
+                Err(error) => {
+                    let status = status::unauthenticated(error);
+                    record(method, status.code(), started);
+                    return Box::pin(std::future::ready(Ok(status.into_http())));
+                }
+            }
+        }
+        let request = request.map(|inner| {
+            if is_ours { Body::new(TimedBody { inner, silence: None }) } else { Body::new(inner) }
+        });
+        let response = self.inner.call(request);
+        let request_bytes_max = self.request_bytes_max;
+        Box::pin(async move {
+            let mut response = response.await?;
+            if let Some(foreign) = foreign(response.headers(), is_ours) {
+                let status = status::adopted(&foreign, request_bytes_max);
+                record(method, status.code(), started);
+                replace(response.headers_mut(), &status);
+            }
+            Ok(response)
+        })
+    }
+}
+
+/// The status of an answer that no handler of ours made. Health and reflection refuse in their own way.
+fn foreign(headers: &HeaderMap, is_ours: bool) -> Option<Status> {
+    let status = Status::from_header_map(headers)?;
+    let concerns_us = is_ours || status.code() == Code::Unimplemented;
+    (concerns_us && status.code() != Code::Ok && status.details().is_empty()).then_some(status)
+}
+
+fn replace(headers: &mut HeaderMap, status: &Status) {
+    for name in ["grpc-status", "grpc-message"] {
+        headers.remove(name);
+    }
+    if status.add_header(headers).is_err() {
+        // Not possible: texts are percent-encoded. The code alone is still an answer.
+        headers.insert("grpc-status", http::HeaderValue::from(status.code() as i32));
+    }
+}
+
+/// Calls that never reach a handler are measured here.
+fn record(method: &'static str, code: Code, started: Instant) {
+    histogram!(
+        names::RPC_SERVER_CALL_DURATION,
+        names::RPC_METHOD => method,
+        names::RPC_STATUS => service::word(code),
+    )
+    .record(started.elapsed());
+}
+
+/// The body of a request that must not fall silent. The time runs only while somebody waits for more of it.
+struct TimedBody<B> {
+    inner: B,
+    silence: Option<Pin<Box<Sleep>>>,
+}
+
+impl<B> http_body::Body for TimedBody<B>
+where
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Unpin,
+{
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(cx) {
+            self.silence = None;
+            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+        }
+        let silence = self.silence.get_or_insert_with(|| Box::pin(sleep(REQUEST_IDLE_TIMEOUT)));
+        match silence.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(Some(Err(status::request_incomplete().into()))),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
