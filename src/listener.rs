@@ -16,14 +16,14 @@ use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::{BoxError, Service};
 use tracing::{debug, warn};
 
 use crate::lifecycle::Shutdown;
-use crate::telemetry::names;
+use crate::telemetry::{Seldom, names};
 
 use admission::Admission;
 pub use connection::{ConnectionInfo, KillSwitch};
@@ -33,8 +33,6 @@ const BACKLOG: u32 = 1024;
 /// The first and the longest pause after a failure to accept, such as too many open files.
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
-/// At most one line per this time about refused connections, or a flood would fill the logs too.
-const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How to treat the connections of one port.
 #[derive(Debug, Clone)]
@@ -180,7 +178,7 @@ impl Listener {
         let admission =
             Admission::new(options.name, options.connections_max, options.connections_per_peer_max);
         let connections = TaskTracker::new();
-        let mut refusals = RefusalLog::default();
+        let refusals = Seldom::default();
         let mut backoff = BACKOFF_MIN;
         loop {
             let accepted = tokio::select! {
@@ -202,7 +200,7 @@ impl Listener {
             let permit = match admission.admit(peer.ip()) {
                 Ok(permit) => permit,
                 Err(refusal) => {
-                    refusals.record(&options, refusal.word());
+                    record(&refusals, &options, refusal.word());
                     continue;
                 }
             };
@@ -248,29 +246,13 @@ async fn wait_out(error: &io::Error, options: &Options, pause: Duration, tokens:
     }
 }
 
-/// Counts refused connections, and logs them now and then.
-#[derive(Debug, Default)]
-struct RefusalLog {
-    logged_at: Option<Instant>,
-    unlogged: u64,
-}
-
-impl RefusalLog {
-    fn record(&mut self, options: &Options, reason: &'static str) {
-        metrics::counter!(names::CONNECTIONS_REFUSED, names::LISTENER => options.name, names::REASON => reason)
-            .increment(1);
-        self.unlogged += 1;
-        if self.logged_at.is_none_or(|at| at.elapsed() >= REFUSAL_LOG_INTERVAL) {
-            let limits = (options.connections_max, options.connections_per_peer_max);
-            warn!(
-                listener = options.name,
-                reason,
-                refused = self.unlogged,
-                ?limits,
-                "connection limit reached"
-            );
-            *self = Self { logged_at: Some(Instant::now()), unlogged: 0 };
-        }
+/// Counts a refused connection, and says so now and then.
+fn record(refusals: &Seldom, options: &Options, reason: &'static str) {
+    metrics::counter!(names::CONNECTIONS_REFUSED, names::LISTENER => options.name, names::REASON => reason)
+        .increment(1);
+    if let Some(refused) = refusals.count() {
+        let limits = (options.connections_max, options.connections_per_peer_max);
+        warn!(listener = options.name, reason, refused, ?limits, "connection limit reached");
     }
 }
 

@@ -7,6 +7,7 @@
 mod metrics;
 pub mod names;
 mod propagation;
+mod seldom;
 mod traces;
 
 use std::io;
@@ -20,6 +21,7 @@ use tracing_subscriber::{EnvFilter, Layer, Registry};
 
 pub use self::metrics::Metrics;
 pub use propagation::{TraceContext, begin_trace, current_traceparent};
+pub use seldom::Seldom;
 pub use traces::Guard;
 
 /// Libraries that say much at `debug`, some of it about headers: they stay at `info` unless named in the log level.

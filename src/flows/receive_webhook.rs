@@ -13,7 +13,7 @@ use crate::lifecycle::Shutdown;
 use crate::storage::event_log::{AppendError, Appended, EventLog, Item};
 use crate::storage::events;
 use crate::storage::keyed_state::StateError;
-use crate::telemetry;
+use crate::telemetry::{self, Seldom};
 
 use super::identities::Identities;
 use super::numbers::Numbers;
@@ -34,6 +34,7 @@ struct Inner {
     numbers: Numbers,
     clock: SharedClock,
     shutdown: Shutdown,
+    forgeries: Seldom,
 }
 
 /// What became of a webhook that was accepted.
@@ -71,7 +72,16 @@ impl ReceiveWebhook {
         clock: SharedClock,
         shutdown: Shutdown,
     ) -> Self {
-        Self { inner: Arc::new(Inner { log, identities, numbers, clock, shutdown }) }
+        Self {
+            inner: Arc::new(Inner {
+                log,
+                identities,
+                numbers,
+                clock,
+                shutdown,
+                forgeries: Seldom::default(),
+            }),
+        }
     }
 
     /// Whether the handshake presents the verify token of an app.
@@ -93,7 +103,10 @@ impl ReceiveWebhook {
         place: impl Send + 'static,
     ) -> Result<Accepted, Error> {
         if let Err(rejection) = self.inner.numbers.verify_signature(signature, &body) {
-            warn!(reason = rejection.as_str(), "a webhook was refused: is the app secret right?");
+            if let Some(refused) = self.inner.forgeries.count() {
+                let reason = rejection.as_str();
+                warn!(reason, refused, "a webhook was refused: is the app secret right?");
+            }
             return Err(Error::BadSignature);
         }
         let inner = Arc::clone(&self.inner);

@@ -22,7 +22,7 @@ use tracing::field::Empty;
 use tracing::{Instrument, info, info_span, warn};
 
 use crate::flows::receive_webhook::{Error, ReceiveWebhook};
-use crate::telemetry::{self, names};
+use crate::telemetry::{self, Seldom, names};
 
 const SIGNATURE_HEADER: &str = "x-hub-signature-256";
 /// Characters of a challenge at most; Meta sends digits (reference 4.1).
@@ -48,12 +48,22 @@ struct Port {
     config: Config,
     flow: ReceiveWebhook,
     budget: Arc<Semaphore>,
+    lines: Lines,
+}
+
+/// Lines about what strangers can do.
+#[derive(Debug, Clone, Default)]
+struct Lines {
+    handshake: Seldom,
+    too_large: Seldom,
+    unsigned: Seldom,
+    busy: Seldom,
 }
 
 /// What the port serves.
 pub fn routes(config: Config, flow: ReceiveWebhook) -> Router {
     let budget = Arc::new(Semaphore::new(config.bodies_bytes_max / UNIT_BYTES));
-    Router::new().fallback(serve).with_state(Port { config, flow, budget })
+    Router::new().fallback(serve).with_state(Port { config, flow, budget, lines: Lines::default() })
 }
 
 async fn serve(State(port): State<Port>, request: Request) -> Response {
@@ -117,7 +127,9 @@ fn handshake(port: &Port, request: &Request) -> Response {
         && asked.challenge.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
     let is_verified = port.flow.is_verify_token(&asked.verify_token);
     if asked.mode != "subscribe" || !is_plain || !is_verified {
-        warn!("a webhook handshake was refused: is the verify token right?");
+        if let Some(refused) = port.lines.handshake.count() {
+            warn!(refused, "a webhook handshake was refused: is the verify token right?");
+        }
         return StatusCode::FORBIDDEN.into_response();
     }
     info!("the webhook address was verified");
@@ -198,19 +210,23 @@ impl Port {
     fn refuse(&self, refusal: Refusal) -> Response {
         match refusal {
             Refusal::TooLarge => {
-                warn!(limit = self.config.body_bytes_max, "a webhook is too large; nothing was stored");
+                if let Some(refused) = self.lines.too_large.count() {
+                    let limit = self.config.body_bytes_max;
+                    warn!(limit, refused, "a webhook is too large; nothing was stored");
+                }
                 outcome("too_large", StatusCode::PAYLOAD_TOO_LARGE)
             }
             Refusal::Unsigned => {
-                warn!("a webhook was refused: it has no signature, so it is not from Meta");
+                if let Some(refused) = self.lines.unsigned.count() {
+                    warn!(refused, "a webhook was refused: it has no signature, so it is not from Meta");
+                }
                 outcome("bad_signature", StatusCode::UNAUTHORIZED)
             }
             Refusal::Busy => {
-                let limit = self.config.bodies_bytes_max;
-                warn!(
-                    limit,
-                    "webhook.bodies_bytes_max is used up; a webhook was refused, Meta sends it again"
-                );
+                if let Some(refused) = self.lines.busy.count() {
+                    let limit = self.config.bodies_bytes_max;
+                    warn!(limit, refused, "webhook.bodies_bytes_max is used up; Meta sends again");
+                }
                 outcome("busy", StatusCode::SERVICE_UNAVAILABLE)
             }
             Refusal::Cut => outcome("cut", StatusCode::BAD_REQUEST),

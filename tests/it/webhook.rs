@@ -384,6 +384,8 @@ async fn unsigned_posts_take_nothing_from_signed_ones() {
         assert_eq!(gateway.post_webhook(body).await, 200);
     }
     drop(strangers);
+    let lines = gateway.log().matches("a webhook was refused").count();
+    assert_eq!(lines, 1, "a flood is one line:\n{}", gateway.log());
     assert!(!gateway.admin("/metrics").await.1.contains(r#"webhooks_total{outcome="busy"}"#));
 }
 
