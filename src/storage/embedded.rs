@@ -197,6 +197,7 @@ impl Embedded {
             let what = format!("the first event is {first} instead of {}", position.bounds().earliest);
             return Err(OpenError::Damaged { path, what });
         }
+        metrics::opened(position.bounds().tail);
         let shared = Arc::new(Shared::new(epoch, position.bounds(), Arc::clone(&dependencies.ring)));
         let (queue, messages, backlog) = Queue::new(Arc::clone(&shared));
         let clock = Arc::clone(&dependencies.clock);

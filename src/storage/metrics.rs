@@ -31,6 +31,17 @@ pub(super) fn describe() {
     describe_gauge!(TAIL_SEQ, "Newest position of the log");
 }
 
+/// Shows the log as it was opened, before anything happens to it.
+#[expect(clippy::cast_precision_loss, reason = "metrics are floating point; no count comes near 2^53")]
+pub(super) fn opened(tail: u64) {
+    for name in [APPENDED_EVENTS, DUPLICATE_EVENTS, TRIMMED_EVENTS] {
+        counter!(name).absolute(0);
+    }
+    gauge!(TAIL_SEQ).set(tail as f64);
+    queued(0);
+    refusing(false);
+}
+
 /// One group commit.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Commit {

@@ -37,6 +37,7 @@ impl Metrics {
         }
         let handle = builder()?.install_recorder()?;
         names::describe();
+        names::begin();
         gauge!(names::BUILD_INFO, names::VERSION => env!("CARGO_PKG_VERSION")).set(1.0);
         Ok(Self { handle: INSTALLED.get_or_init(|| handle).clone() })
     }

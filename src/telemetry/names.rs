@@ -4,7 +4,7 @@
 //! label value is bounded: a word of ours, a configured id, a status. Never a recipient, message id, or text that
 //! a caller chose.
 
-use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge};
 
 /// Histogram, seconds: calls to our gRPC API. Labels: [`RPC_METHOD`], [`RPC_STATUS`].
 pub const RPC_SERVER_CALL_DURATION: &str = "rpc_server_call_duration_seconds";
@@ -111,6 +111,32 @@ pub(super) fn describe() {
     describe_servers();
     describe_work();
     describe_process();
+}
+
+/// Shows what can happen before it has happened: an alert on a rate misses the first event of a series that it makes.
+pub(super) fn begin() {
+    let webhooks = ["accepted", "bad_signature", "too_large", "busy", "timeout", "cut", "not_stored"];
+    for outcome in webhooks {
+        counter!(WEBHOOKS, OUTCOME => outcome).absolute(0);
+    }
+    for outcome in ["new", "duplicate"] {
+        counter!(WEBHOOK_ITEMS, OUTCOME => outcome).absolute(0);
+    }
+    // The other types appear when they are sent.
+    for kind in ["text", "template"] {
+        for outcome in ["accepted", "refused", "not_sent", "unknown"] {
+            counter!(SENDS, MESSAGE_TYPE => kind, OUTCOME => outcome).absolute(0);
+        }
+    }
+    for outcome in ["allowed", "unauthenticated"] {
+        counter!(AUTH_DECISIONS, OUTCOME => outcome).absolute(0);
+    }
+    for outcome in ["applied", "rejected"] {
+        counter!(CONFIG_RELOAD, OUTCOME => outcome).absolute(0);
+    }
+    counter!(EVENTS_DELIVERED).absolute(0);
+    counter!(PANICS).absolute(0);
+    gauge!(EVENT_STREAMS).set(0.0);
 }
 
 fn describe_servers() {

@@ -58,6 +58,18 @@ async fn probes_and_metrics_answer() {
     assert_eq!(gateway.admin("/readyz").await, (200, "ready\ningress: accepting\n".to_owned()));
     assert_eq!(gateway.admin("/readyz/ingress").await, (200, "accepting\n".to_owned()));
     assert_eq!(gateway.admin("/nothing").await.0, 404);
+    let (_, before) = gateway.admin("/metrics").await;
+    for begun in [
+        r#"whatsapp_gateway_webhooks_total{outcome="bad_signature"} 0"#,
+        r#"whatsapp_gateway_webhook_items_total{outcome="new"} 0"#,
+        r#"whatsapp_gateway_sends_total{type="template",outcome="unknown"} 0"#,
+        r#"whatsapp_gateway_auth_decisions_total{outcome="unauthenticated"} 0"#,
+        "whatsapp_gateway_event_streams 0",
+        "whatsapp_gateway_log_refusing 0",
+        "whatsapp_gateway_log_tail_seq 0",
+    ] {
+        assert!(before.contains(begun), "{begun} is missing in\n{before}");
+    }
     gateway.send(text_to(crate::support::rpc::OPEN, "Hello")).await;
     gateway.refused(v1::SendMessageRequest::default()).await;
     eventually!(gateway.events().await.len() == 3);
