@@ -180,6 +180,10 @@ async fn healthcheck_tells_ready_from_draining_and_absent() {
     let ask = async |path: &str| code(&run(&["healthcheck", "--admin", &admin, "--path", path], &[]).await);
     assert_eq!(code(&run(&["healthcheck", "--admin", &admin], &[]).await), 0);
     assert_eq!((ask("/livez").await, ask("/readyz/ingress").await, ask("/nothing").await), (0, 0, 1));
+    let (_, port) = admin.rsplit_once(':').unwrap();
+    let everywhere = format!("0.0.0.0:{port}");
+    let by_environment = run(&["healthcheck"], &[("WHATSAPP_GATEWAY__ADMIN__LISTEN", &everywhere)]).await;
+    assert_eq!(code(&by_environment), 0, "{by_environment:?}");
     gateway.signal_term();
     eventually!(ask("/readyz").await == 1);
     assert_eq!(ask("/livez").await, 0, "it drains, and lives");
