@@ -172,9 +172,4 @@ impl Snapshot {
     pub fn caller_by_token(&self, token: &str) -> Option<&Arc<str>> {
         self.caller_by_hash.get(&TokenHash::of(token))
     }
-
-    /// True if callers are configured, and so credentials required.
-    pub fn has_callers(&self) -> bool {
-        !self.callers.is_empty()
-    }
 }
