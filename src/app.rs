@@ -41,8 +41,13 @@ const ADMIN_CONNECTIONS_MAX: usize = 64;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A port could not be bound.
-    #[error("cannot listen on {address}: {cause}")]
+    #[error(
+        "{section}.listen (dev: --{section}-listen): cannot listen on {address}: {cause}; choose another port, 0 takes a \
+         free one"
+    )]
     Bind {
+        /// The section of the configuration that says where.
+        section: &'static str,
         /// Which.
         address: SocketAddr,
         /// Why.
@@ -95,9 +100,12 @@ impl App {
         clock: SharedClock,
         shutdown: Shutdown,
     ) -> Result<Self, Error> {
-        let bind = |address| Listener::bind(address).map_err(|cause| Error::Bind { address, cause });
-        let (grpc, webhook) = (bind(config.grpc.listen)?, bind(config.webhook.listen)?);
-        let admin = bind(config.admin.listen)?;
+        let bind = |section, address| {
+            Listener::bind(address).map_err(|cause| Error::Bind { section, address, cause })
+        };
+        let grpc = bind("grpc", config.grpc.listen)?;
+        let webhook = bind("webhook", config.webhook.listen)?;
+        let admin = bind("admin", config.admin.listen)?;
         let client = cloud_api::Client::new(&config.cloud_api, Arc::clone(&clock))?;
         let fatal = shutdown.clone();
         let on_fatal = Arc::new(move |reason| fatal.fatal(reason));

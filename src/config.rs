@@ -118,7 +118,9 @@ impl Config {
     /// Reads the layers and the secret files, and checks all of it.
     pub fn load(sources: &Sources) -> Result<Self, Problems> {
         let problems = Collector::default();
-        let values = layers::merge(sources.file.as_deref(), &sources.environment, &problems);
+        let merged = layers::merge(sources.file.as_deref(), &sources.environment, &problems);
+        // What stands in a file that cannot be read is not missing: it is unknown, and nothing else can be said.
+        let Some(values) = merged else { return Err(problems.into_problems()) };
         let mut root = Table::new("", values, &problems);
         let mut accounts = accounts::read(&mut root);
         accounts::add_single(&mut accounts, &sources.environment, &problems);

@@ -130,7 +130,7 @@ impl std::fmt::Debug for Config {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The address is taken or not ours.
-    #[error("cannot listen on {address}")]
+    #[error("cannot listen on {address}: {source}; choose another port, 0 takes a free one")]
     Bind {
         /// The address that was asked for.
         address: SocketAddr,

@@ -14,16 +14,16 @@ pub(super) const DEFAULTS: &str = include_str!("default.toml");
 const PREFIX: &str = "WHATSAPP_GATEWAY";
 const API_VERSION_VARIABLE: &str = "WHATSAPP_API_VERSION";
 
-/// The merged tables. An unreadable layer is reported and left out, so that the others are still checked.
+/// The merged tables; `None`, and a report, if the file cannot be read.
 pub(super) fn merge(
     file: Option<&Path>,
     environment: &BTreeMap<String, String>,
     problems: &Collector,
-) -> Map<String, Value> {
+) -> Option<Map<String, Value>> {
     let mut builder = Config::builder();
     builder = builder.add_source(File::from_str(DEFAULTS, FileFormat::Toml));
-    if let Some(source) = file.and_then(|path| file_layer(path, problems)) {
-        builder = builder.add_source(source);
+    if let Some(path) = file {
+        builder = builder.add_source(file_layer(path, problems)?);
     }
     if let Some(version) = environment.get(API_VERSION_VARIABLE).filter(|version| !version.trim().is_empty())
     {
@@ -33,10 +33,10 @@ pub(super) fn merge(
     }
     builder = builder.add_source(environment_layer(environment, problems));
     match builder.build() {
-        Ok(config) => config.cache.into_table().unwrap_or_default(),
+        Ok(config) => Some(config.cache.into_table().unwrap_or_default()),
         Err(error) => {
             problems.report(PREFIX, in_one_line(&error));
-            Map::new()
+            None
         }
     }
 }

@@ -74,6 +74,11 @@ impl Collector {
         if problems.is_empty() { Ok(value) } else { Err(Problems(problems)) }
     }
 
+    /// Everything that was reported, when it is no use to go on.
+    pub(super) fn into_problems(self) -> Problems {
+        Problems(self.0.into_inner())
+    }
+
     /// How many were reported so far.
     pub(super) fn count(&self) -> usize {
         self.0.borrow().len()

@@ -282,7 +282,9 @@ fn files_that_cannot_be_read_are_named() {
         Sources { file: Some("/nonexistent/gateway.toml".into()), environment: environment(&SINGLE) };
     let problems = Config::load(&missing).unwrap_err().to_string();
     assert!(problems.contains("/nonexistent/gateway.toml: cannot be read"), "{problems}");
+    assert!(problems.starts_with("the configuration has a problem"), "no consequences: {problems}");
     let problems = Files::new().load("[grpc]\nlisten = canary\n").unwrap_err().to_string();
+    assert!(problems.starts_with("the configuration has a problem"), "no consequences: {problems}");
     assert!(problems.contains("is not TOML") && problems.contains("line 2"), "{problems}");
     assert!(!problems.contains("canary"), "{problems}");
 }

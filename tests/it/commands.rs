@@ -228,4 +228,13 @@ async fn ready_lines_name_every_port() {
     let (code, log) = Gateway::builder().arguments(&["--admin-listen", taken]).run_to_end().await;
     assert!(code == Some(2) || code == Some(1), "{code:?} {log}");
     assert!(log.contains("admin") || log.contains(taken), "{log}");
+    let taken_too = [("WHATSAPP_GATEWAY__GRPC__LISTEN", taken)];
+    let environment: Vec<_> = SINGLE_NUMBER.into_iter().chain(taken_too).collect();
+    let refused = run(&["serve"], &environment).await;
+    assert_eq!(self::code(&refused), 1);
+    for words in ["grpc.listen (dev: --grpc-listen)", taken, "in use", "0 takes a free one"] {
+        assert!(stderr(&refused).contains(words), "{refused:?}");
+    }
+    let refused = run(&["simulator", "--listen", taken], &[]).await;
+    assert!(stderr(&refused).contains("in use"), "{refused:?}");
 }
