@@ -12,6 +12,9 @@ const PACKAGE: &str = "whatsapp.gateway.v1";
 const PROTOS: [&str; 2] =
     ["whatsapp/gateway/v1/gateway_service.proto", "whatsapp/gateway/v1/error_reason.proto"];
 
+/// Fields of files, which travel as shared bytes. The path of a field in a oneof does not name the oneof.
+const MEDIA_CHUNKS: [&str; 2] = ["UploadMediaRequest.chunk", "DownloadMediaResponse.chunk"];
+
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
     println!("cargo:rerun-if-changed=proto-vendor");
@@ -31,7 +34,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     // `buf.validate` is needed for its annotations only; no code is generated for it.
     let mut ours = descriptors;
     ours.file.retain(|f| f.package() != "buf.validate");
-    tonic_prost_build::configure().build_server(false).compile_fds(ours.clone())?;
+    let mut messages = tonic_prost_build::configure().build_server(false);
+    for field in MEDIA_CHUNKS {
+        messages = messages.bytes(format!(".{PACKAGE}.{field}"));
+    }
+    messages.compile_fds(ours.clone())?;
 
     // The server streams events that are encoded already; see `contract::frames`.
     let server_dir = out_dir.join("server");

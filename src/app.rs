@@ -14,6 +14,7 @@ use crate::clock::SharedClock;
 use crate::cloud_api;
 use crate::config::{Config, Watcher};
 use crate::flows::deliver_events::{DeliverEvents, Limits};
+use crate::flows::download_media::DownloadMedia;
 use crate::flows::identities::Identities;
 use crate::flows::manage_template::ManageTemplate;
 use crate::flows::mark_read::MarkRead;
@@ -22,6 +23,7 @@ use crate::flows::project_log::{self, ProjectLog};
 use crate::flows::receive_webhook::ReceiveWebhook;
 use crate::flows::retain_log::RetainLog;
 use crate::flows::send_message::SendMessage;
+use crate::flows::upload_media::{Transfers, UploadMedia};
 use crate::grpc::{self, Callers};
 use crate::lifecycle::{Budgets, EXIT_STORAGE, Shutdown, Signal};
 use crate::listener::{Http1Limits, Http2Limits, Listener, Options, Protocol, Tokens};
@@ -153,10 +155,18 @@ impl App {
             Arc::clone(&clock),
             shutdown.clone(),
         );
+        let transfers = Transfers::new(config.media.stall_timeout, config.media.transfers_max);
         let flows = grpc::server::Flows {
             send_message: SendMessage::new(client.clone(), numbers.clone(), shutdown.clone()),
             mark_read: MarkRead::new(client.clone(), numbers.clone()),
-            manage_template: ManageTemplate::new(client, numbers.clone()),
+            manage_template: ManageTemplate::new(client.clone(), numbers.clone()),
+            upload_media: UploadMedia::new(
+                client.clone(),
+                numbers.clone(),
+                transfers.clone(),
+                Arc::clone(&clock),
+            ),
+            download_media: DownloadMedia::new(client, numbers.clone(), transfers, shutdown.clone()),
             deliver_events: DeliverEvents::new(
                 Arc::clone(&storage.log),
                 stream_limits(&config),

@@ -8,6 +8,7 @@
 mod client;
 mod config;
 mod error;
+pub mod media;
 pub mod messages;
 mod templates;
 

@@ -31,7 +31,7 @@ pub use problem::{Problem, Problems};
 use reader::Table;
 pub use reload::{Reload, Watcher};
 use secrets::Fingerprint;
-pub use sections::{Admin, Events, Grpc, Webhook};
+pub use sections::{Admin, Events, Grpc, Media, Webhook};
 
 /// The reference of every key, with its default.
 pub const DEFAULTS: &str = layers::DEFAULTS;
@@ -101,6 +101,8 @@ pub struct Config {
     pub admin: Admin,
     /// Meta's Cloud API.
     pub cloud_api: cloud_api::Config,
+    /// Uploads and downloads.
+    pub media: Media,
     /// Where events and state live.
     pub storage: storage::Config,
     /// The streams of events.
@@ -126,11 +128,13 @@ impl Config {
         accounts::add_single(&mut accounts, &sources.environment, &problems);
         accounts.check(&problems);
         let (snapshot, fingerprint) = secrets::resolve(&accounts, &problems);
+        let media = Media::read(root.table("media"));
         let config = Self {
             grpc: Grpc::read(root.table("grpc")),
             webhook: Webhook::read(root.table("webhook")),
             admin: Admin::read(root.table("admin")),
-            cloud_api: sections::read_cloud_api(root.table("cloud_api")),
+            cloud_api: sections::read_cloud_api(root.table("cloud_api"), media.transfer_timeout),
+            media,
             storage: sections::read_storage(root.table("storage")),
             events: Events::read(root.table("events")),
             shutdown: sections::read_shutdown(root.table("shutdown")),

@@ -10,6 +10,7 @@ pub mod event;
 pub mod failure;
 pub mod filter;
 pub mod ids;
+pub mod media;
 pub mod message;
 pub mod message_state;
 pub mod template;

@@ -4,6 +4,7 @@
 //! `domain`, and which engine stores events is private to `storage`.
 
 pub mod deliver_events;
+pub mod download_media;
 pub mod failed_call;
 pub mod identities;
 pub mod manage_template;
@@ -13,3 +14,4 @@ pub mod project_log;
 pub mod receive_webhook;
 pub mod retain_log;
 pub mod send_message;
+pub mod upload_media;

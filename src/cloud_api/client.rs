@@ -12,8 +12,8 @@ use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
 use tracing::Instrument;
 
-use super::body::WatchedBody;
-use super::config::{Config, base_url};
+use super::body::{Watch, WatchedBody};
+use super::config::{Config, MediaHosts, base_url};
 use super::envelope::{ErrorAnswer, with_stated_delay};
 use super::error::{Error, causes};
 use super::error_code::{Operation, ambiguous, verdict};
@@ -42,6 +42,9 @@ pub enum BuildError {
 pub struct Client {
     http: reqwest::Client,
     graph: Url,
+    pub(super) media: MediaHosts,
+    pub(super) request_timeout: Duration,
+    pub(super) transfer_timeout: Duration,
     pub(super) clock: SharedClock,
 }
 
@@ -69,25 +72,39 @@ impl Client {
             .tcp_nodelay(true)
             .build()
             .map_err(|error| BuildError::Http(causes(error)))?;
-        Ok(Self { http, graph, clock })
+        let media = MediaHosts::new(&config.media_hosts, &graph);
+        let Config { request_timeout, transfer_timeout, .. } = *config;
+        Ok(Self { http, graph, media, request_timeout, transfer_timeout, clock })
     }
 
     /// Makes one call and returns the body of its 2xx answer. Every other answer is an error.
     pub(super) async fn call(&self, access_token: &SecretString, call: Call<'_>) -> Result<Bytes, Error> {
+        let (template, method) = (call.template, call.method.clone());
+        self.observed(template, &method, self.exchange(access_token, call)).await
+    }
+
+    /// Runs one exchange in its span, and measures it.
+    pub(super) async fn observed<T>(
+        &self,
+        template: &'static str,
+        method: &Method,
+        exchange: impl Future<Output = Exchange<T>>,
+    ) -> Result<T, Error> {
         let span = tracing::info_span!(
             "cloud_api.request",
             otel.kind = "client",
-            url.template = call.template,
-            http.request.method = call.method.as_str(),
+            url.template = template,
+            http.request.method = method.as_str(),
             http.response.status_code = tracing::field::Empty,
             meta.code = tracing::field::Empty,
             meta.fbtrace_id = tracing::field::Empty,
         );
         let began = tokio::time::Instant::now();
-        let (template, method) = (call.template, call.method.clone());
-        let mut status_class = "none";
-        let result = self.exchange(access_token, call, &mut status_class).instrument(span.clone()).await;
-        self.observe(template, &method, status_class, began.elapsed());
+        let Exchange { status, result } = exchange.instrument(span.clone()).await;
+        if let Some(status) = status {
+            span.record("http.response.status_code", status);
+        }
+        self.observe(template, method, status.map_or("none", class_of), began.elapsed());
         if let Some(error) = result.as_ref().err().and_then(Error::meta) {
             span.record("meta.code", error.code);
             span.record("meta.fbtrace_id", error.fbtrace_id.as_str());
@@ -95,34 +112,44 @@ impl Client {
         result
     }
 
-    async fn exchange(
-        &self,
-        access_token: &SecretString,
-        call: Call<'_>,
-        status_class: &mut &'static str,
-    ) -> Result<Bytes, Error> {
+    async fn exchange(&self, access_token: &SecretString, call: Call<'_>) -> Exchange<Bytes> {
         let operation = call.operation;
         let (body, watch) = WatchedBody::new(call.body.unwrap_or_default());
         let mut request = self.http.request(call.method, self.url(call.path, call.query));
-        request = request.header(header::AUTHORIZATION, authorization(access_token)?);
+        request = match authorization("Bearer", access_token) {
+            Ok(value) => request.header(header::AUTHORIZATION, value),
+            Err(error) => return Exchange::none(error),
+        };
         if !watch.may_have_left() {
             request =
                 request.header(header::CONTENT_TYPE, "application/json").body(reqwest::Body::wrap(body));
         }
-        let response = request.send().await.map_err(|error| {
+        Self::finish(operation, request, &watch).await
+    }
+
+    /// Sends the request and reads its answer.
+    pub(super) async fn finish(
+        operation: Operation,
+        request: reqwest::RequestBuilder,
+        watch: &Watch,
+    ) -> Exchange<Bytes> {
+        let sent = request.send().await.map_err(|error| {
             let is_sent = watch.may_have_left() && !error.is_connect() && !error.is_builder();
             let cause = causes(error);
             if is_sent { Error::lost(operation, cause) } else { Error::NotSent { cause } }
-        })?;
-        let (status, headers) = (response.status(), response.headers().clone());
-        *status_class = class_of(status.as_u16());
-        tracing::Span::current().record("http.response.status_code", status.as_u16());
-        // Half an error is no proof of a refusal: the other half may hold a code that is ambiguous.
-        let body = read_all(response).await.map_err(|cause| Error::lost(operation, cause))?;
-        if status.is_success() { Ok(body) } else { Err(failure(operation, status.as_u16(), &headers, &body)) }
+        });
+        match sent {
+            Ok(response) => Exchange::read(operation, response).await,
+            Err(error) => Exchange::none(error),
+        }
     }
 
-    fn url(&self, path: &[&str], query: &[(&str, &str)]) -> Url {
+    /// A request to any URL. Whether the token may go there is for the caller to know.
+    pub(super) fn request(&self, method: Method, url: Url) -> reqwest::RequestBuilder {
+        self.http.request(method, url)
+    }
+
+    pub(super) fn url(&self, path: &[&str], query: &[(&str, &str)]) -> Url {
         let mut url = self.graph.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.extend(path);
@@ -158,7 +185,34 @@ pub(super) struct Call<'a> {
     pub(super) body: Option<Bytes>,
 }
 
-/// A value that the library marks as sensitive, so that it never prints it.
+/// What became of a request: the status of its answer, if there was one, and what was made of it.
+#[derive(Debug)]
+pub(super) struct Exchange<T> {
+    pub(super) status: Option<u16>,
+    pub(super) result: Result<T, Error>,
+}
+
+impl<T> Exchange<T> {
+    /// No answer came.
+    pub(super) fn none(error: Error) -> Self {
+        Self { status: None, result: Err(error) }
+    }
+}
+
+impl Exchange<Bytes> {
+    /// Reads the answer to its end.
+    pub(super) async fn read(operation: Operation, response: reqwest::Response) -> Self {
+        let (status, headers) = (response.status(), response.headers().clone());
+        let result = match read_all(response).await {
+            Ok(body) if status.is_success() => Ok(body),
+            Ok(body) => Err(failure(operation, status.as_u16(), &headers, &body)),
+            // Half an error is no proof of a refusal: the other half may hold a code that is ambiguous.
+            Err(cause) => Err(Error::lost(operation, cause)),
+        };
+        Self { status: Some(status.as_u16()), result }
+    }
+}
+
 fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(url::Host::Domain(name)) => name == "localhost",
@@ -168,8 +222,9 @@ fn is_loopback(url: &Url) -> bool {
     }
 }
 
-fn authorization(access_token: &SecretString) -> Result<HeaderValue, Error> {
-    let value = HeaderValue::from_str(&format!("Bearer {}", access_token.expose_secret()));
+/// A value that the library marks as sensitive, so that it never prints it.
+pub(super) fn authorization(scheme: &str, access_token: &SecretString) -> Result<HeaderValue, Error> {
+    let value = HeaderValue::from_str(&format!("{scheme} {}", access_token.expose_secret()));
     let mut value = value.map_err(|_| Error::NotSent {
         cause: "the access token holds characters that no header may hold".to_owned(),
     })?;

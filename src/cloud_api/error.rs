@@ -37,6 +37,14 @@ pub enum Error {
         /// The causes, in one line.
         cause: String,
     },
+    /// Meta named a host for a download that may not get our access token.
+    #[error(
+        "Meta named {host:?} for the download, and cloud_api.media_hosts does not list it (hosts behind https only)"
+    )]
+    HostNotAllowed {
+        /// The host, with its port where that is unusual.
+        host: String,
+    },
     /// The call cannot be made as it was asked for.
     #[error("{field}: {rule}")]
     Invalid {
@@ -58,6 +66,9 @@ impl Error {
             Self::NotSent { .. } => {
                 (Class::Unavailable, Reason::UpstreamUnreachable, Actor::Operator, retry(1))
             }
+            Self::HostNotAllowed { .. } => {
+                (Class::FailedPrecondition, Reason::MediaHostNotAllowed, Actor::Operator, Retry::AfterChange)
+            }
             Self::Invalid { .. } => {
                 (Class::InvalidArgument, Reason::ValidationFailed, Actor::Caller, Retry::AfterChange)
             }
@@ -70,7 +81,10 @@ impl Error {
         match self {
             Self::Refused { error, .. } => Some(error),
             Self::OutcomeUnknown { error, .. } => error.as_ref(),
-            Self::NotSent { .. } | Self::NoAnswer { .. } | Self::Invalid { .. } => None,
+            Self::NotSent { .. }
+            | Self::NoAnswer { .. }
+            | Self::HostNotAllowed { .. }
+            | Self::Invalid { .. } => None,
         }
     }
 

@@ -56,8 +56,8 @@ impl Section {
 }
 
 pub(super) fn print(config: &Config) -> String {
-    let mut sections = vec![grpc(config), webhook(config), admin(config), cloud_api(config), storage(config)];
-    sections.extend([events(config), shutdown(config), telemetry(config)]);
+    let mut sections = vec![grpc(config), webhook(config), admin(config), cloud_api(config), media(config)];
+    sections.extend([storage(config), events(config), shutdown(config), telemetry(config)]);
     let snapshot = config.tenants().load();
     let accounts = &config.accounts;
     sections.extend(accounts.apps.iter().zip(snapshot.apps()).map(|(entry, app)| {
@@ -132,6 +132,15 @@ fn cloud_api(Config { cloud_api, .. }: &Config) -> Section {
         .duration("connect_timeout", cloud_api.connect_timeout)
         .duration("request_timeout", cloud_api.request_timeout)
         .raw("connections_idle_max", cloud_api.idle_connections_max);
+    section
+}
+
+fn media(Config { media, .. }: &Config) -> Section {
+    let mut section = Section::new("[media]");
+    section
+        .duration("stall_timeout", media.stall_timeout)
+        .duration("transfer_timeout", media.transfer_timeout)
+        .raw("transfers_max", media.transfers_max);
     section
 }
 

@@ -107,7 +107,7 @@ impl Admin {
     }
 }
 
-pub(super) fn read_cloud_api(mut table: Table<'_>) -> cloud_api::Config {
+pub(super) fn read_cloud_api(mut table: Table<'_>, transfer_timeout: Duration) -> cloud_api::Config {
     let read = cloud_api::Config {
         graph_url: base_url(&mut table, "graph_url"),
         api_url: base_url(&mut table, "api_url"),
@@ -115,6 +115,7 @@ pub(super) fn read_cloud_api(mut table: Table<'_>) -> cloud_api::Config {
         media_hosts: media_hosts(&mut table),
         connect_timeout: table.duration("connect_timeout", Duration::from_millis(100)..=seconds(60)),
         request_timeout: table.duration("request_timeout", seconds(1)..=seconds(300)),
+        transfer_timeout,
         idle_connections_max: usize_of(table.integer("connections_idle_max", 0..=10_000)),
     };
     table.finish();
@@ -150,6 +151,29 @@ impl Events {
             send_timeout: table.duration("send_timeout", seconds(1)..=seconds(600)),
             streams_max: usize_of(table.integer("streams_max", 1..=100_000)),
             rotation: table.duration("rotation", seconds(60)..=seconds(86_400)),
+        };
+        table.finish();
+        read
+    }
+}
+
+/// Uploads and downloads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Media {
+    /// Silence after which a transfer is given up.
+    pub stall_timeout: Duration,
+    /// Time for a whole transfer.
+    pub transfer_timeout: Duration,
+    /// Open transfers.
+    pub transfers_max: usize,
+}
+
+impl Media {
+    pub(super) fn read(mut table: Table<'_>) -> Self {
+        let read = Self {
+            stall_timeout: table.duration("stall_timeout", seconds(1)..=seconds(600)),
+            transfer_timeout: table.duration("transfer_timeout", seconds(60)..=seconds(86_400)),
+            transfers_max: usize_of(table.integer("transfers_max", 1..=10_000)),
         };
         table.finish();
         read
@@ -237,9 +261,10 @@ fn version(table: &mut Table<'_>) -> String {
 fn media_hosts(table: &mut Table<'_>) -> Vec<String> {
     let hosts: Vec<_> = table.texts("media_hosts").iter().map(|host| host.to_ascii_lowercase()).collect();
     for (index, host) in hosts.iter().enumerate() {
-        let authority: Option<http::uri::Authority> = host.parse().ok();
+        let authority: Option<http::uri::Authority> = host.strip_prefix('.').unwrap_or(host).parse().ok();
         if authority.is_none() || host.contains(['@', '*']) {
-            let form = "must be a host, perhaps with a port: \"lookaside.fbsbx.com\", \"127.0.0.1:8081\"";
+            let form = "must be a host, perhaps with a port: \"lookaside.fbsbx.com\", \".fbsbx.com\" for all below it, \
+                 \"127.0.0.1:8081\"";
             table.problems().report_value(format!("{}[{index}]", table.path("media_hosts")), host, form);
         }
     }

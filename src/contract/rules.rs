@@ -20,7 +20,7 @@ const TABLE: &[(&str, &str, &str, &str)] = include!(concat!(env!("OUT_DIR"), "/r
 const VIOLATIONS_MAX: usize = 200;
 
 /// What the patterns of the annotations mean, in words.
-const PATTERN_WORDS: [(&str, &str); 11] = [
+const PATTERN_WORDS: [(&str, &str); 14] = [
     ("^[0-9]{0,32}$", "must be an id of decimal digits"),
     ("^[0-9]{1,32}$", "must be an id of decimal digits"),
     ("^[!-~]{0,512}$", "must be a message id as Meta gave it: printable ASCII without spaces, at most 512"),
@@ -32,6 +32,12 @@ const PATTERN_WORDS: [(&str, &str); 11] = [
     ("^https?://.+", "must be a URL that begins with http:// or https://"),
     ("^([0-9]{4}-[0-9]{2}-[0-9]{2})?$", "must be a date such as 1999-01-23"),
     ("^[A-Za-z0-9_.:-]{0,64}$", "must be at most 64 letters, digits and any of _.:-"),
+    (
+        "^[A-Za-z0-9][A-Za-z0-9.+-]*/[A-Za-z0-9][A-Za-z0-9.+-]*([ ]*;[ -~]*)?$",
+        "must be a MIME type such as image/jpeg, perhaps with parameters",
+    ),
+    ("^[^\\x00-\\x1f\\x7f]*$", "must not have control characters"),
+    ("^([0-9A-Fa-f]{64})?$", "must be 64 hexadecimal digits"),
 ];
 
 /// Every rule that the encoded message `message` breaks.
@@ -54,6 +60,7 @@ enum Rule {
     In(Vec<String>),
     UnsignedMin(u64),
     UnsignedMax(u64),
+    BytesMax(usize),
     SignedMin(i64),
     DoubleMin(f64),
     DoubleMax(f64),
@@ -83,12 +90,13 @@ fn parse(rule: &str, value: &str) -> Option<Rule> {
         "string.len" => Rule::Len(value.parse().ok()?),
         "string.pattern" => Rule::Pattern(Regex::new(value).ok()?, pattern_words(value)),
         "string.in" => Rule::In(value.split('|').map(str::to_owned).collect()),
-        "uint32.gte" => Rule::UnsignedMin(value.parse().ok()?),
+        "uint32.gte" | "uint64.gte" => Rule::UnsignedMin(value.parse().ok()?),
         "uint32.lte" => Rule::UnsignedMax(value.parse().ok()?),
         "int32.gte" | "int64.gte" => Rule::SignedMin(value.parse().ok()?),
         "double.gte" => Rule::DoubleMin(value.parse().ok()?),
         "double.lte" => Rule::DoubleMax(value.parse().ok()?),
         "repeated.min_items" => Rule::ItemsMin(value.parse().ok()?),
+        "bytes.max_len" => Rule::BytesMax(value.parse().ok()?),
         "repeated.max_items" => Rule::ItemsMax(value.parse().ok()?),
         "enum.in" => Rule::EnumIn(value.split('|').filter_map(|n| n.parse().ok()).collect()),
         _ => return None,
@@ -168,10 +176,8 @@ fn check_field(
 
 /// Checks one value; an absent one has the default of its type.
 fn check_value(rule: &Rule, value: Option<&WireValue<'_>>) -> Option<String> {
-    let text = match value {
-        Some(WireValue::Bytes(bytes)) => std::str::from_utf8(bytes).unwrap_or_default(),
-        _ => "",
-    };
+    let bytes: &[u8] = if let Some(WireValue::Bytes(bytes)) = value { bytes } else { &[] };
+    let text = std::str::from_utf8(bytes).unwrap_or_default();
     let number = if let Some(WireValue::Varint(varint)) = value { *varint } else { 0 };
     let double = if let Some(WireValue::Double(double)) = value { *double } else { 0.0 };
     let chars = || text.chars().count();
@@ -192,6 +198,7 @@ fn check_value(rule: &Rule, value: Option<&WireValue<'_>>) -> Option<String> {
             Some(format!("must be {}", words.join(" or ")))
         }
         Rule::UnsignedMin(min) if number < *min => Some(format!("must be at least {min}")),
+        Rule::BytesMax(max) if bytes.len() > *max => Some(format!("must have at most {max} bytes")),
         Rule::UnsignedMax(max) if number > *max => Some(format!("must be at most {max}")),
         // Not a number is no more than any minimum.
         Rule::DoubleMin(min) if double < *min || double.is_nan() => Some(format!("must be at least {min}")),
@@ -207,6 +214,7 @@ fn check_value(rule: &Rule, value: Option<&WireValue<'_>>) -> Option<String> {
         | Rule::Pattern(..)
         | Rule::In(_)
         | Rule::UnsignedMin(_)
+        | Rule::BytesMax(_)
         | Rule::UnsignedMax(_)
         | Rule::SignedMin(_)
         | Rule::DoubleMin(_)

@@ -31,6 +31,8 @@ pub enum Class {
     Unavailable,
     /// Nobody knows whether it was done.
     Unknown,
+    /// What arrived is damaged.
+    DataLoss,
     /// A defect.
     Internal,
 }
@@ -184,6 +186,24 @@ reasons! {
     ServerDraining = "SERVER_DRAINING",
     /// The event log cannot be read or written.
     EventStoreUnavailable = "EVENT_STORE_UNAVAILABLE",
+    /// The file is larger than Meta takes of its type.
+    MediaTooLarge = "MEDIA_TOO_LARGE",
+    /// Meta does not take files of this type.
+    MediaTypeUnsupported = "MEDIA_TYPE_UNSUPPORTED",
+    /// More or fewer bytes than declared.
+    MediaSizeMismatch = "MEDIA_SIZE_MISMATCH",
+    /// Other bytes than declared.
+    MediaChecksumMismatch = "MEDIA_CHECKSUM_MISMATCH",
+    /// The caller sent or read nothing for too long.
+    MediaStreamStalled = "MEDIA_STREAM_STALLED",
+    /// The caller's stream broke.
+    MediaStreamBroken = "MEDIA_STREAM_BROKEN",
+    /// The media is expired, deleted or of another number.
+    MediaNotFound = "MEDIA_NOT_FOUND",
+    /// The range begins behind the end.
+    MediaRangeInvalid = "MEDIA_RANGE_INVALID",
+    /// Meta named a host that may not get our access token.
+    MediaHostNotAllowed = "MEDIA_HOST_NOT_ALLOWED",
     /// A defect of the gateway.
     Internal = "INTERNAL",
 }

@@ -53,6 +53,10 @@ decimal_id! {
     /// A Meta app; it owns the app secret that signs webhooks.
     AppId, "an app id"
 }
+decimal_id! {
+    /// A file that Meta keeps for a business number.
+    MediaId, "a media id"
+}
 
 /// The id of one WhatsApp message (`wamid.…`); opaque, at most 512 bytes of printable ASCII.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

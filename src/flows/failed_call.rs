@@ -34,6 +34,7 @@ pub(super) fn failure(cause: &cloud_api::Error) -> Failure {
         cloud_api::Error::Refused { .. }
         | cloud_api::Error::NotSent { .. }
         | cloud_api::Error::NoAnswer { .. }
+        | cloud_api::Error::HostNotAllowed { .. }
         | cloud_api::Error::Invalid { .. } => cause.to_string(),
         cloud_api::Error::OutcomeUnknown { .. } => {
             format!("{cause}; the message may have gone out: a status event with the send tag proves it")
@@ -43,7 +44,7 @@ pub(super) fn failure(cause: &cloud_api::Error) -> Failure {
 }
 
 /// The failure of an operation that may be repeated without harm: what is not known is simply unavailable.
-fn repeatable(cause: &cloud_api::Error) -> Failure {
+pub(super) fn repeatable(cause: &cloud_api::Error) -> Failure {
     let is_unknown = matches!(cause, cloud_api::Error::OutcomeUnknown { .. });
     let message = cause.to_string();
     let known = failure(cause);

@@ -6,7 +6,7 @@ use arc_swap::ArcSwapOption;
 use secrecy::SecretString;
 
 use crate::cloud_api::signature::{Rejection, SignatureKeys};
-use crate::domain::ids::{PhoneNumberId, WabaId};
+use crate::domain::ids::{AppId, PhoneNumberId, WabaId};
 use crate::tenants::{Snapshot, Tenants};
 
 /// The configured numbers, WABAs and app secrets of this moment.
@@ -85,6 +85,16 @@ impl Numbers {
         let snapshot = self.tenants.load();
         let waba = snapshot.waba(waba.as_str()).ok_or_else(|| Error::WabaNotConfigured(waba.to_string()))?;
         Ok(waba.access_token.clone())
+    }
+
+    /// The access token of this WABA, and the app that it belongs to.
+    pub(super) fn waba_app(&self, waba: &WabaId) -> Result<(SecretString, AppId), Error> {
+        let snapshot = self.tenants.load();
+        let not_configured = || Error::WabaNotConfigured(waba.to_string());
+        let found = snapshot.waba(waba.as_str()).ok_or_else(not_configured)?;
+        // The configuration holds digits only, so that the id always parses.
+        let app = AppId::parse(&found.app_id).map_err(|_| not_configured())?;
+        Ok((found.access_token.clone(), app))
     }
 
     /// Whether the text is the verify token of an app.

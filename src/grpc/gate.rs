@@ -57,6 +57,8 @@ where
         let started = Instant::now();
         let path = request.uri().path();
         let (is_ours, method) = (path.starts_with(OURS), service::method(path));
+        // An upload keeps time itself, and says why it ends.
+        let is_timed = is_ours && !path.ends_with("/UploadMedia");
         if is_ours {
             let caller = self.callers.identify(request.headers());
             // Counted, so that a wave of strangers shows.
@@ -72,7 +74,7 @@ where
             }
         }
         let request = request.map(|inner| {
-            if is_ours { Body::new(TimedBody { inner, silence: None }) } else { Body::new(inner) }
+            if is_timed { Body::new(TimedBody { inner, silence: None }) } else { Body::new(inner) }
         });
         let response = self.inner.call(request);
         let request_bytes_max = self.request_bytes_max;

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use metrics::histogram;
 use tokio::time::Instant;
-use tonic::{Code, Request, Response, Status};
+use tonic::{Code, Request, Response, Status, Streaming};
 use tracing::field::Empty;
 use tracing::{Instrument, Span, error, info_span};
 
@@ -16,20 +16,27 @@ use crate::domain::ids::MessageId;
 use crate::domain::message::{MessageAcceptance, OutboundMessage};
 use crate::domain::template::Template;
 use crate::flows::deliver_events::{DeliverEvents, OnExpired, Start, Subscription, View};
+use crate::flows::download_media::DownloadMedia;
 use crate::flows::manage_template::ManageTemplate;
 use crate::flows::mark_read::MarkRead;
 use crate::flows::numbers::{self, Numbers};
 use crate::flows::send_message::{SendMessage, Sent};
+use crate::flows::upload_media::UploadMedia;
 use crate::listener::ConnectionInfo;
 use crate::telemetry::{self, TraceContext, names};
 
 use super::convert::{self, Violations};
+use super::media::MediaStream;
 use super::status;
 use super::stream::ResponseStream;
 
 const SEND_MESSAGE: &str = "whatsapp.gateway.v1.GatewayService/SendMessage";
 const MARK_MESSAGE_READ: &str = "whatsapp.gateway.v1.GatewayService/MarkMessageRead";
 const MANAGE_TEMPLATE: &str = "whatsapp.gateway.v1.GatewayService/ManageTemplate";
+const UPLOAD_MEDIA: &str = "whatsapp.gateway.v1.GatewayService/UploadMedia";
+const DOWNLOAD_MEDIA: &str = "whatsapp.gateway.v1.GatewayService/DownloadMedia";
+const GET_MEDIA: &str = "whatsapp.gateway.v1.GatewayService/GetMedia";
+const DELETE_MEDIA: &str = "whatsapp.gateway.v1.GatewayService/DeleteMedia";
 const SUBSCRIBE_EVENTS: &str = "whatsapp.gateway.v1.GatewayService/SubscribeEvents";
 
 /// The flows behind the service.
@@ -43,6 +50,10 @@ pub struct Flows {
     pub mark_read: MarkRead,
     /// Reads templates.
     pub manage_template: ManageTemplate,
+    /// Uploads files.
+    pub upload_media: UploadMedia,
+    /// Reads and deletes files.
+    pub download_media: DownloadMedia,
     /// Streams events.
     pub deliver_events: DeliverEvents,
 }
@@ -50,7 +61,7 @@ pub struct Flows {
 /// The implementation of `GatewayService`.
 #[derive(Debug, Clone)]
 pub struct Service {
-    flows: Flows,
+    pub(super) flows: Flows,
 }
 
 impl Service {
@@ -178,6 +189,48 @@ impl GatewayService for Service {
         .await
     }
 
+    async fn upload_media(
+        &self,
+        request: Request<Streaming<v1::UploadMediaRequest>>,
+    ) -> Result<Response<v1::UploadMediaResponse>, Status> {
+        let (metadata, extensions, stream) = request.into_parts();
+        let request = Request::from_parts(metadata, extensions, ());
+        measured(UPLOAD_MEDIA, &request, async {
+            let caller = caller(&request)?;
+            self.upload(caller, stream).await.map(Response::new)
+        })
+        .await
+    }
+
+    type DownloadMediaStream = MediaStream;
+
+    async fn download_media(
+        &self,
+        request: Request<v1::DownloadMediaRequest>,
+    ) -> Result<Response<MediaStream>, Status> {
+        measured(DOWNLOAD_MEDIA, &request, async {
+            let caller = caller(&request)?;
+            self.download(caller, request.get_ref()).await.map(Response::new)
+        })
+        .await
+    }
+
+    async fn get_media(
+        &self,
+        request: Request<v1::GetMediaRequest>,
+    ) -> Result<Response<v1::GetMediaResponse>, Status> {
+        measured(GET_MEDIA, &request, async { self.describe(request.get_ref()).await.map(Response::new) })
+            .await
+    }
+
+    async fn delete_media(
+        &self,
+        request: Request<v1::DeleteMediaRequest>,
+    ) -> Result<Response<v1::DeleteMediaResponse>, Status> {
+        measured(DELETE_MEDIA, &request, async { self.delete(request.get_ref()).await.map(Response::new) })
+            .await
+    }
+
     type SubscribeEventsStream = ResponseStream;
 
     async fn subscribe_events(
@@ -203,7 +256,16 @@ fn caller<T>(request: &Request<T>) -> Result<&Caller, Status> {
 
 /// The method of a path, as metrics and traces write it.
 pub(super) fn method(path: &str) -> &'static str {
-    let known = [SEND_MESSAGE, MARK_MESSAGE_READ, MANAGE_TEMPLATE, SUBSCRIBE_EVENTS];
+    let known = [
+        SEND_MESSAGE,
+        MARK_MESSAGE_READ,
+        MANAGE_TEMPLATE,
+        UPLOAD_MEDIA,
+        DOWNLOAD_MEDIA,
+        GET_MEDIA,
+        DELETE_MEDIA,
+        SUBSCRIBE_EVENTS,
+    ];
     let name = path.trim_start_matches('/');
     known.into_iter().find(|method| *method == name).unwrap_or("_OTHER")
 }
@@ -288,7 +350,10 @@ pub(super) fn word(code: Code) -> &'static str {
 }
 
 /// The number or WABA that a request means. A missing one joins the other violations.
-fn chosen<T>(resolved: Result<T, numbers::Error>, found: &mut Violations) -> Result<Option<T>, Status> {
+pub(super) fn chosen<T>(
+    resolved: Result<T, numbers::Error>,
+    found: &mut Violations,
+) -> Result<Option<T>, Status> {
     use numbers::Error as E;
     match resolved {
         Ok(chosen) => Ok(Some(chosen)),

@@ -10,8 +10,9 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::domain::failure::{Actor, Class, Failure, FieldViolation, MetaError, Reason};
+use crate::domain::media::Refusal;
 use crate::flows::deliver_events::{End, StartError};
-use crate::flows::{failed_call, numbers, send_message};
+use crate::flows::{download_media, failed_call, numbers, send_message, upload_media};
 
 use super::callers;
 
@@ -205,6 +206,70 @@ impl From<failed_call::Error> for Status {
     }
 }
 
+impl From<upload_media::Error> for Status {
+    fn from(error: upload_media::Error) -> Self {
+        use upload_media::Error as E;
+        let message = error.to_string();
+        match error {
+            E::Refused(Refusal::TypeUnsupported { .. }) => {
+                header_field(Reason::MediaTypeUnsupported, "header.mime_type", message)
+            }
+            E::Refused(Refusal::TooLarge { bytes_max, .. }) => {
+                header_field(Reason::MediaTooLarge, "header.size_bytes", message)
+                    .with("size_bytes_max", bytes_max.to_string())
+            }
+            E::SizeMismatch { .. } => header_field(Reason::MediaSizeMismatch, "header.size_bytes", message),
+            E::ChecksumMismatch { .. } => {
+                header_field(Reason::MediaChecksumMismatch, "header.sha256", message)
+            }
+            E::Invalid(violation) => return invalid(vec![violation]),
+            E::Stalled(_) => aborted(Reason::MediaStreamStalled, message),
+            E::Broken(_) => aborted(Reason::MediaStreamBroken, message),
+            E::TooManyTransfers => too_many_transfers(message),
+            E::Call(error) => return error.into(),
+        }
+        .build()
+    }
+}
+
+impl From<download_media::Error> for Status {
+    fn from(error: download_media::Error) -> Self {
+        use download_media::Error as E;
+        let message = error.to_string();
+        match error {
+            E::TooManyTransfers => too_many_transfers(message),
+            E::RangeInvalid { size_bytes, .. } => {
+                Draft::new(Code::OutOfRange, Reason::MediaRangeInvalid, message)
+                    .with("size_bytes", size_bytes.to_string())
+                    .actor(Actor::Caller)
+            }
+            E::Stalled(_) => aborted(Reason::MediaStreamStalled, message),
+            E::Damaged { .. } => {
+                Draft::new(Code::DataLoss, Reason::MediaChecksumMismatch, message).actor(Actor::Meta)
+            }
+            E::Call(error) => return error.into(),
+        }
+        .build()
+    }
+}
+
+/// A field of an upload's header that does not fit what Meta takes or what came.
+fn header_field(reason: Reason, field: &str, message: String) -> Draft {
+    let mut draft = Draft::new(Code::InvalidArgument, reason, message.clone());
+    draft.details.add_bad_request_violation(field, message);
+    draft.actor(Actor::Caller)
+}
+
+fn aborted(reason: Reason, message: String) -> Draft {
+    Draft::new(Code::Aborted, reason, message).actor(Actor::Caller)
+}
+
+fn too_many_transfers(message: String) -> Draft {
+    let mut draft = Draft::new(Code::ResourceExhausted, Reason::StreamQuota, message.clone());
+    draft.details.add_quota_failure_violation("transfers", message);
+    draft.retry_after(Some(RETRY_DELAY)).actor(Actor::Caller)
+}
+
 impl From<StartError> for Status {
     fn from(error: StartError) -> Self {
         let message = error.to_string();
@@ -348,6 +413,7 @@ fn code(class: Class) -> Code {
         Class::Unimplemented => Code::Unimplemented,
         Class::Unavailable => Code::Unavailable,
         Class::Unknown => Code::Unknown,
+        Class::DataLoss => Code::DataLoss,
         Class::Internal => Code::Internal,
     }
 }

@@ -1,0 +1,242 @@
+//! Files as RPCs: a stream of requests becomes pieces, pieces become a stream of responses.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use futures_util::{FutureExt, Stream};
+use tonic::{Code, Status, Streaming};
+
+use crate::contract::v1::{self, download_media_response, upload_media_request, upload_media_response};
+use crate::domain::caller::Caller;
+use crate::domain::failure::FieldViolation;
+use crate::domain::ids::{MediaId, PhoneNumberId};
+use crate::domain::media::{Checksum, MediaFile, Purpose};
+use crate::flows::download_media::{Download, Wanted};
+use crate::flows::upload_media::{Broken, Uploaded, UploadedName};
+
+use super::convert::Violations;
+use super::service::{Service, chosen};
+use super::status;
+
+/// Bytes of a chunk.
+const CHUNK_BYTES_MAX: usize = 1024 * 1024;
+
+impl Service {
+    pub(super) async fn upload(
+        &self,
+        caller: &Caller,
+        mut stream: Streaming<v1::UploadMediaRequest>,
+    ) -> Result<v1::UploadMediaResponse, Status> {
+        let first = stream.message().await?;
+        let Some(upload_media_request::Part::Header(header)) = first.and_then(|request| request.part) else {
+            return Err(status::invalid(vec![violation("header", "must be the first message")]));
+        };
+        let (purpose, file) = self.read_header(header)?;
+        let pieces = PieceStream { stream };
+        let uploaded = self.flows.upload_media.upload(caller, &purpose, &file, pieces).await?;
+        Ok(uploaded_to_pb(uploaded, file.size_bytes))
+    }
+
+    /// Everything that can be known before the first byte.
+    fn read_header(&self, header: v1::UploadMediaHeader) -> Result<(Purpose, MediaFile), Status> {
+        let is_sample = header.purpose() == v1::MediaPurpose::TemplateSample;
+        let request =
+            v1::UploadMediaRequest { part: Some(upload_media_request::Part::Header(header.clone())) };
+        let mut found = Violations::of_message("UploadMediaRequest", &request);
+        let mut unfit = |field: &str, is_set: bool, purpose: &str| {
+            if is_set {
+                found.add(field, format!("belongs to {purpose} only"));
+            }
+        };
+        if is_sample {
+            unfit("header.phone_number_id", !header.phone_number_id.is_empty(), "MEDIA_PURPOSE_MESSAGE");
+            unfit("header.ttl_minutes", header.ttl_minutes.is_some(), "MEDIA_PURPOSE_MESSAGE");
+        } else {
+            unfit("header.waba_id", !header.waba_id.is_empty(), "MEDIA_PURPOSE_TEMPLATE_SAMPLE");
+        }
+        let numbers = &self.flows.numbers;
+        let purpose = if is_sample {
+            let waba = numbers.resolve_waba(&header.waba_id);
+            in_header(waba, "header.waba_id", &mut found)?.map(Purpose::TemplateSample)
+        } else {
+            let number = numbers.resolve(&header.phone_number_id);
+            let number = in_header(number, "header.phone_number_id", &mut found)?;
+            number.map(|number| Purpose::Message { number, ttl_minutes: header.ttl_minutes })
+        };
+        let (Some(purpose), true) = (purpose, found.is_empty()) else {
+            return Err(status::invalid(found.into_inner()));
+        };
+        let file = MediaFile {
+            mime_type: header.mime_type,
+            filename: header.filename,
+            size_bytes: header.size_bytes,
+            checksum: Checksum::parse(&header.sha256),
+        };
+        Ok((purpose, file))
+    }
+
+    pub(super) async fn download(
+        &self,
+        caller: &Caller,
+        request: &v1::DownloadMediaRequest,
+    ) -> Result<MediaStream, Status> {
+        let found = Violations::of_message("DownloadMediaRequest", request);
+        let (number, id) = self.medium(&request.phone_number_id, &request.media_id, found)?;
+        let wanted = Wanted { offset: request.offset, length: request.length };
+        let download = self.flows.download_media.open(caller, &number, &id, wanted).await?;
+        Ok(MediaStream::new(download))
+    }
+
+    pub(super) async fn describe(
+        &self,
+        request: &v1::GetMediaRequest,
+    ) -> Result<v1::GetMediaResponse, Status> {
+        let found = Violations::of_message("GetMediaRequest", request);
+        let (number, id) = self.medium(&request.phone_number_id, &request.media_id, found)?;
+        let info = self.flows.download_media.get(&number, &id).await?;
+        Ok(v1::GetMediaResponse {
+            media_id: info.id.to_string(),
+            mime_type: info.mime_type,
+            size_bytes: info.size_bytes,
+            sha256: info.checksum.map(|sum| sum.to_string()).unwrap_or_default(),
+        })
+    }
+
+    pub(super) async fn delete(
+        &self,
+        request: &v1::DeleteMediaRequest,
+    ) -> Result<v1::DeleteMediaResponse, Status> {
+        let found = Violations::of_message("DeleteMediaRequest", request);
+        let (number, id) = self.medium(&request.phone_number_id, &request.media_id, found)?;
+        self.flows.download_media.delete(&number, &id).await?;
+        Ok(v1::DeleteMediaResponse {})
+    }
+
+    fn medium(
+        &self,
+        number: &str,
+        id: &str,
+        mut found: Violations,
+    ) -> Result<(PhoneNumberId, MediaId), Status> {
+        match (chosen(self.flows.numbers.resolve(number), &mut found)?, MediaId::parse(id)) {
+            (Some(number), Ok(id)) if found.is_empty() => Ok((number, id)),
+            _ => Err(status::invalid(found.into_inner())),
+        }
+    }
+}
+
+/// What a header names; several to choose from is a violation of its field.
+fn in_header<T>(
+    resolved: Result<T, crate::flows::numbers::Error>,
+    field: &str,
+    found: &mut Violations,
+) -> Result<Option<T>, Status> {
+    match resolved {
+        Ok(value) => Ok(Some(value)),
+        Err(error @ crate::flows::numbers::Error::Ambiguous { .. }) => {
+            found.add(field, error.to_string());
+            Ok(None)
+        }
+        Err(_) if !found.is_empty() => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn uploaded_to_pb(uploaded: Uploaded, size_bytes: u64) -> v1::UploadMediaResponse {
+    let (result, expire_time) = match uploaded.name {
+        UploadedName::Media(id, expires) => {
+            (upload_media_response::Result::MediaId(id.to_string()), Some(expires.into()))
+        }
+        UploadedName::Handle(handle) => (upload_media_response::Result::Handle(handle), None),
+    };
+    let sha256 = uploaded.checksum.to_string();
+    v1::UploadMediaResponse { result: Some(result), size_bytes, sha256, expire_time }
+}
+
+fn violation(field: &str, description: &str) -> FieldViolation {
+    FieldViolation { field: field.to_owned(), description: description.to_owned() }
+}
+
+/// The chunks behind a header.
+struct PieceStream {
+    stream: Streaming<v1::UploadMediaRequest>,
+}
+
+impl Stream for PieceStream {
+    type Item = Result<Bytes, Broken>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let message = ready!(Pin::new(&mut self.stream).poll_next(cx));
+        Poll::Ready(message.map(|message| message.map_err(broken).and_then(piece)))
+    }
+}
+
+fn piece(request: v1::UploadMediaRequest) -> Result<Bytes, Broken> {
+    let unfit = |field, description| Err(Broken::Invalid(violation(field, description)));
+    match request.part {
+        Some(upload_media_request::Part::Chunk(chunk)) if chunk.len() <= CHUNK_BYTES_MAX => Ok(chunk),
+        Some(upload_media_request::Part::Chunk(_)) => unfit("chunk", "must have at most 1048576 bytes"),
+        Some(upload_media_request::Part::Header(_)) => {
+            unfit("header", "must be the first message, and only that")
+        }
+        None => unfit("part", "exactly one of header, chunk is required"),
+    }
+}
+
+/// Why the next message could not be read. One that is too large is a chunk that is too large.
+fn broken(status: Status) -> Broken {
+    match status.code() {
+        Code::OutOfRange | Code::ResourceExhausted => {
+            Broken::Invalid(violation("chunk", "must have at most 1048576 bytes"))
+        }
+        Code::Internal if status.message().contains("decode") => {
+            Broken::Invalid(violation("part", "cannot be decoded"))
+        }
+        _ => Broken::Lost(status.message().to_owned()),
+    }
+}
+
+/// The response of `DownloadMedia`: the header, the pieces, the status.
+#[derive(Debug)]
+pub struct MediaStream {
+    header: Option<v1::DownloadMediaHeader>,
+    download: Option<Download>,
+}
+
+impl MediaStream {
+    fn new(download: Download) -> Self {
+        let Download { info, offset, length, .. } = &download;
+        let header = v1::DownloadMediaHeader {
+            mime_type: info.mime_type.clone(),
+            size_bytes: info.size_bytes,
+            sha256: info.checksum.map(|sum| sum.to_string()).unwrap_or_default(),
+            offset: *offset,
+            length: *length,
+        };
+        Self { header: Some(header), download: Some(download) }
+    }
+}
+
+impl Stream for MediaStream {
+    type Item = Result<v1::DownloadMediaResponse, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let message = |part| Poll::Ready(Some(Ok(v1::DownloadMediaResponse { part: Some(part) })));
+        if let Some(header) = self.header.take() {
+            return message(download_media_response::Part::Header(header));
+        }
+        let Some(download) = &mut self.download else { return Poll::Ready(None) };
+        if let Some(piece) = ready!(download.pieces.poll_recv(cx)) {
+            return message(download_media_response::Part::Chunk(piece));
+        }
+        let end = ready!(download.end.poll_unpin(cx));
+        self.download = None;
+        Poll::Ready(match end {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(Err(error.into())),
+            // The task was cut off by the end of the process.
+            Err(_) => Some(Err(status::stream_cut())),
+        })
+    }
+}
