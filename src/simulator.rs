@@ -31,6 +31,7 @@
 //! | `15550000013` | free-form messages pass without an inbound message |
 
 mod account;
+mod content;
 mod control;
 mod delivery;
 mod faults;
@@ -62,6 +63,7 @@ mod server;
 mod statuses;
 mod template_api;
 mod templates;
+mod uploads;
 mod users;
 mod webhooks;
 mod wire;

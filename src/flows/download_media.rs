@@ -24,9 +24,9 @@ use super::numbers::{self, Numbers};
 use super::upload_media::Transfers;
 
 /// Pieces between Meta and the caller.
-const PIECES_WAITING_MAX: usize = 4;
-/// Bytes of a piece; larger ones are divided.
-const PIECE_BYTES_MAX: usize = 1024 * 1024;
+const PIECES_WAITING_MAX: usize = 2;
+/// Bytes of a piece; larger ones are divided, for each becomes a message and is copied once on its way.
+const PIECE_BYTES_MAX: usize = 128 * 1024;
 
 /// Reads, describes and deletes files.
 #[derive(Debug, Clone)]

@@ -1,6 +1,7 @@
 //! `/_simulator/...`: how a test tells the simulator what should happen, and sees what did.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Query, State as Extract};
 use axum::response::{IntoResponse, Response};
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
+use super::content::Content;
 use super::faults::PlannedFault;
 use super::inbound::{self, InboundMessage};
 use super::limits::Limiter;
@@ -146,6 +148,8 @@ struct NewMedium {
     /// The content; or only its size.
     content_base64: Option<String>,
     bytes: Option<usize>,
+    /// 0 for one that has expired already; 30 days if absent.
+    expires_in_seconds: Option<u64>,
 }
 
 async fn add_media(Extract(world): Shared, body: Bytes) -> Answer {
@@ -156,8 +160,9 @@ async fn add_media(Extract(world): Shared, body: Bytes) -> Answer {
     let content = match (new.content_base64, new.bytes) {
         (Some(content), None) => STANDARD
             .decode(content)
+            .map(|content| Content::of(content.into()))
             .map_err(|error| Refusal(format!("content_base64 is not base64: {error}")))?,
-        (None, Some(bytes)) if bytes <= super::media::UPLOAD_BYTES_MAX => vec![0x57; bytes],
+        (None, Some(bytes)) if bytes <= super::media::UPLOAD_BYTES_MAX => Content::filled(bytes),
         (None, Some(_)) => return Err(Refusal("bytes is more than an upload may have".to_owned())),
         _ => return Err(Refusal("exactly one of content_base64 and bytes is required".to_owned())),
     };
@@ -167,9 +172,10 @@ async fn add_media(Extract(world): Shared, body: Bytes) -> Answer {
     };
     let number = number.ok_or_else(|| Refusal("phone_number_id is unknown".to_owned()))?;
     let id = new.id.unwrap_or_else(|| world.ids.number().to_string());
-    let expires = Some(world.now() + UPLOADED_LIFETIME);
-    let medium = Medium::new(id, &number.phone_number_id, &new.mime_type, content.into(), expires);
-    let answer = json!({ "id": medium.id, "sha256": medium.sha256_hex(), "bytes": medium.content.len() });
+    let lifetime = new.expires_in_seconds.map_or(UPLOADED_LIFETIME, Duration::from_secs);
+    let expires = Some(world.now() + lifetime);
+    let medium = Medium::new(id, &number.phone_number_id, &new.mime_type, content, expires);
+    let answer = json!({ "id": medium.id, "sha256": medium.sha256_hex(), "bytes": medium.content.len });
     world.state().media.insert(medium);
     Ok(Json(answer))
 }

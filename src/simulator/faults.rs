@@ -32,6 +32,8 @@ pub(super) struct Matcher {
     pub(super) method: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) path_suffix: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) path_prefix: Option<String>,
     /// The recipient of a send: a number in any spelling, a user id or a group.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) to: Option<String>,
@@ -62,6 +64,13 @@ pub(super) struct Fault {
     /// The connection is closed instead of an answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) cut: Option<Cut>,
+    /// With `stall` or `cut` of an upload or a download: once so many bytes of the file, or of the form around it, have
+    /// passed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) after_bytes: Option<u64>,
+    /// One byte of the download is wrong.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(super) corrupt: bool,
     /// Seconds for the `retry-after` header of `error` or `http`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) retry_after: Option<u64>,
@@ -102,6 +111,9 @@ pub(super) struct HttpFault {
     pub(super) body: String,
     #[serde(default = "html")]
     pub(super) content_type: String,
+    /// Where a redirect leads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) location: Option<String>,
 }
 
 fn html() -> String {
@@ -198,6 +210,9 @@ impl Fault {
         if ends.into_iter().filter(|is_set| *is_set).count() > 1 {
             return Err("only one of error, http, stall and cut is possible".to_owned());
         }
+        if self.after_bytes.is_some() && !self.stall && self.cut.is_none() {
+            return Err("after_bytes needs stall or cut".to_owned());
+        }
         let status = self.error.as_ref().and_then(|error| error.http_status);
         for status in status.into_iter().chain(self.http.as_ref().map(|http| http.status)) {
             if !(200..1000).contains(&status) {
@@ -231,11 +246,20 @@ impl Matcher {
                 self.from.is_none()
                     && self.method.as_ref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(method))
                     && self.path_suffix.as_ref().is_none_or(|suffix| path.ends_with(suffix.as_str()))
+                    && self.path_prefix.as_ref().is_none_or(|prefix| path.starts_with(prefix.as_str()))
                     && self.to.as_ref().is_none_or(|wanted| to.is_some_and(|to| is_same_address(wanted, to)))
                     && self.message_type.as_ref().is_none_or(|wanted| message_type == Some(wanted))
             }
             Subject::Inbound { from } => {
-                let Self { method: None, path_suffix: None, to: None, message_type: None, .. } = self else {
+                let Self {
+                    method: None,
+                    path_suffix: None,
+                    path_prefix: None,
+                    to: None,
+                    message_type: None,
+                    ..
+                } = self
+                else {
                     return false;
                 };
                 self.from.as_ref().is_none_or(|wanted| is_same_address(wanted, from))

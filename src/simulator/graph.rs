@@ -1,28 +1,36 @@
 //! A call of the Cloud API from the socket to the answer: read, record, meet a fault, check the token, find
 //! the node, answer. What the node does stands in the modules of the nodes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HOST, RETRY_AFTER, WWW_AUTHENTICATE};
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use http::header::{
+    CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HOST, LOCATION, RANGE, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 
+use super::content::Content;
 use super::faults::{Cut, ErrorFault, Fault, Subject, TakenFault, WebhookShape};
 use super::graph_error::GraphError;
 use super::requests::{Body as RecordedBody, Recorded};
 use super::server::Connection;
 use super::world::World;
-use super::{media, media_api, messages, multipart, nodes, template_api};
+use super::{media, media_api, messages, multipart, nodes, template_api, uploads};
 
 /// The path of a media download, which has no version.
 const DOWNLOAD_PATH: &str = "/whatsapp_business/attachments/";
 
+/// Bytes of a body that is no file.
+const SMALL_BYTES_MAX: usize = 4 * 1024 * 1024;
+
 /// A call as the nodes see it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Call {
     pub(super) method: Method,
     /// The path without its version.
@@ -35,6 +43,27 @@ pub(super) struct Call {
     pub(super) base_url: String,
     /// What happens to the webhooks that follow.
     pub(super) shape: WebhookShape,
+    /// `Range` of a download.
+    pub(super) range: Option<String>,
+    /// Whether the token came as `OAuth`.
+    pub(super) is_oauth: bool,
+    /// What goes wrong with a download.
+    pub(super) flaw: Flaw,
+}
+
+/// What goes wrong while the bytes of a file pass.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Flaw {
+    after_bytes: Option<(u64, Silence)>,
+    is_corrupt: bool,
+}
+
+impl Flaw {
+    fn of(fault: Option<&TakenFault>) -> Self {
+        let Some(TakenFault { fault, .. }) = fault else { return Self::default() };
+        let silence = if fault.stall { Silence::Stall } else { Silence::Cut };
+        Self { after_bytes: fault.after_bytes.map(|bytes| (bytes, silence)), is_corrupt: fault.corrupt }
+    }
 }
 
 impl Call {
@@ -51,7 +80,7 @@ pub(super) enum Reply {
     /// A medium.
     Bytes {
         content_type: String,
-        content: Bytes,
+        content: Arc<Content>,
     },
     /// An answer that comes late.
     Late(Duration, Value),
@@ -68,25 +97,40 @@ enum Silence {
     Stall,
 }
 
+/// What came of a body.
+enum Received {
+    Small(Bytes),
+    Form(Option<Vec<multipart::Part>>),
+    /// The bytes of a resumable upload; they went into its session.
+    Raw(usize),
+}
+
+/// Why not all of a body came.
+enum Interrupted {
+    TooLarge,
+    Gone,
+    Fault(Silence),
+}
+
 /// Serves one call.
 pub(super) async fn serve(world: &World, connection: &Connection, request: Request<Body>) -> Response {
     let (parts, body) = request.into_parts();
-    // Room for the largest medium and the form around it.
-    let limited = Limited::new(body, media::UPLOAD_BYTES_MAX + 64 * 1024);
-    let collected = limited.collect().await.map(http_body_util::Collected::to_bytes);
-    let body = match collected {
-        Ok(body) => body,
-        Err(error) => return incomplete(world, &parts, error.is::<LengthLimitError>()),
+    // A file may be cut on its way, so its fault is taken before it is read.
+    let is_transfer = boundary(&parts).is_some()
+        || parts.uri.path() == DOWNLOAD_PATH
+        || uploads::is_session(version_and_path(parts.uri.path()).1);
+    let early = is_transfer.then(|| world.state().faults.take(subject(None, &parts))).flatten();
+    let flaw = Flaw::of(early.as_ref());
+    let received = match receive(world, &parts, body, flaw).await {
+        Ok(received) => received,
+        Err(interrupted) => return incomplete(world, connection, &parts, interrupted).await,
     };
-    let call = call(world, &parts, &body);
-    let recorded = RecordedBody::whole(&body, call.json.as_ref(), call.form.as_deref());
-    let recorded = Recorded::new(world.now(), &parts, recorded);
-    let kept_bytes = if call.json.is_some() { body.len() } else { 0 };
-    drop(body);
+    let (recorded, kept_bytes, call) = take_in(world, &parts, received, flaw);
     let (number, fault) = {
         let mut state = world.state();
-        let number = state.requests.push(recorded, kept_bytes);
-        (number, state.faults.take(subject(&call, &parts)))
+        let number = state.requests.push(Recorded::new(world.now(), &parts, recorded), kept_bytes);
+        let mut late = || state.faults.take(subject(call.json.as_ref(), &parts));
+        (number, if is_transfer { early } else { late() })
     };
     let answer = answer(world, &parts, call, fault).await;
     let outcome = match &answer {
@@ -97,33 +141,129 @@ pub(super) async fn serve(world: &World, connection: &Connection, request: Reque
     world.state().requests.ended(number, outcome);
     match answer {
         Ok(response) => response,
-        Err(silence) => {
-            if matches!(silence, Silence::Cut) {
-                connection.cut();
+        Err(silence) => silent(connection, silence).await,
+    }
+}
+
+async fn silent(connection: &Connection, silence: Silence) -> Response {
+    if matches!(silence, Silence::Cut) {
+        connection.cut();
+    }
+    std::future::pending().await
+}
+
+/// The client went away, or sent too much, or was cut off; nothing of it counts.
+async fn incomplete(
+    world: &World,
+    connection: &Connection,
+    parts: &http::request::Parts,
+    interrupted: Interrupted,
+) -> Response {
+    let reason = match interrupted {
+        Interrupted::TooLarge => "too large",
+        Interrupted::Gone => "the connection ended",
+        Interrupted::Fault(Silence::Cut) => "connection cut",
+        Interrupted::Fault(Silence::Stall) => "not read any more",
+    };
+    let recorded = Recorded::new(world.now(), parts, RecordedBody::Incomplete(reason));
+    world.state().requests.push(recorded, 0);
+    match interrupted {
+        Interrupted::Fault(silence) => silent(connection, silence).await,
+        Interrupted::TooLarge | Interrupted::Gone => StatusCode::PAYLOAD_TOO_LARGE.into_response(),
+    }
+}
+
+/// Reads the body: a file goes where it belongs as it comes, everything else is small.
+async fn receive(
+    world: &World,
+    parts: &http::request::Parts,
+    mut body: Body,
+    flaw: Flaw,
+) -> Result<Received, Interrupted> {
+    let mut form = boundary(parts).map(|boundary| Ok(multipart::Reader::new(&boundary, &world.room)));
+    let path = version_and_path(parts.uri.path()).1;
+    let is_raw = uploads::is_session(path) && parts.method == Method::POST;
+    let mut session = uploads::Writing::open(world, path, &parts.headers).filter(|_| is_raw);
+    let bytes_max =
+        if form.is_some() || is_raw { media::UPLOAD_BYTES_MAX + 64 * 1024 } else { SMALL_BYTES_MAX };
+    let is_download = path == DOWNLOAD_PATH.trim_start_matches('/');
+    let (mut small, mut count) = (bytes::BytesMut::new(), 0_u64);
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|_| Interrupted::Gone)?.into_data() else { continue };
+        count += data.len() as u64;
+        if count > bytes_max as u64 {
+            return Err(Interrupted::TooLarge);
+        }
+        match (&mut form, &mut session) {
+            (Some(Ok(reader)), _) => {
+                if let Err(wrong) = reader.push(&data) {
+                    form = Some(Err(wrong));
+                }
             }
-            std::future::pending().await
+            (None, Some(session)) => session.push(world, data),
+            (None, None) if !is_raw => small.extend_from_slice(&data),
+            (Some(Err(_)), _) | (None, None) => {}
+        }
+        if let Some((after, silence)) = flaw.after_bytes
+            && count >= after
+            && !is_download
+        {
+            return Err(Interrupted::Fault(silence));
+        }
+    }
+    Ok(match form {
+        Some(reader) => Received::Form(reader.and_then(multipart::Reader::finish).ok()),
+        None if is_raw => Received::Raw(usize::try_from(count).unwrap_or(usize::MAX)),
+        None => Received::Small(small.freeze()),
+    })
+}
+
+fn content_type(parts: &http::request::Parts) -> &str {
+    parts.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
+fn boundary(parts: &http::request::Parts) -> Option<String> {
+    multipart::boundary(content_type(parts))
+}
+
+/// What the record shows of a body, how much of it that keeps, and the call.
+fn take_in(
+    world: &World,
+    parts: &http::request::Parts,
+    received: Received,
+    flaw: Flaw,
+) -> (RecordedBody, usize, Call) {
+    match received {
+        Received::Small(body) => {
+            let is_json =
+                content_type(parts).split(';').next().unwrap_or_default().trim() == "application/json";
+            let json = if is_json { serde_json::from_slice(&body).ok() } else { None };
+            let kept_bytes = if json.is_some() { body.len() } else { 0 };
+            let recorded = RecordedBody::whole(&body, json.as_ref());
+            (recorded, kept_bytes, call(world, parts, json, None, flaw))
+        }
+        Received::Form(form) => {
+            let recorded = form.as_deref().map_or(RecordedBody::None, RecordedBody::form);
+            (recorded, 0, call(world, parts, None, form, flaw))
+        }
+        Received::Raw(bytes) => {
+            let recorded = RecordedBody::Bytes { bytes, sha256: String::new() };
+            (recorded, 0, call(world, parts, None, None, flaw))
         }
     }
 }
 
-/// The client went away, or sent too much; nothing of it counts.
-fn incomplete(world: &World, parts: &http::request::Parts, is_too_large: bool) -> Response {
-    let reason = if is_too_large { "too large" } else { "the connection ended" };
-    let body = RecordedBody::Incomplete(reason);
-    let recorded = Recorded::new(world.now(), parts, body);
-    world.state().requests.push(recorded, 0);
-    StatusCode::PAYLOAD_TOO_LARGE.into_response()
-}
-
-fn call(world: &World, parts: &http::request::Parts, body: &Bytes) -> Call {
-    let content_type =
-        parts.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let form = multipart::boundary(content_type).and_then(|boundary| multipart::parse(body, &boundary).ok());
-    let is_json = content_type.split(';').next().unwrap_or_default().trim() == "application/json";
-    let json = if is_json { serde_json::from_slice(body).ok() } else { None };
+fn call(
+    world: &World,
+    parts: &http::request::Parts,
+    json: Option<Value>,
+    form: Option<Vec<multipart::Part>>,
+    flaw: Flaw,
+) -> Call {
     let query = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&parts.uri);
-    let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
+    let header = |name: HeaderName| parts.headers.get(name).and_then(|value| value.to_str().ok());
     let (version, path) = version_and_path(parts.uri.path());
+    let scheme = header(http::header::AUTHORIZATION).and_then(|value| value.split_once(' '));
     Call {
         method: parts.method.clone(),
         path: path.to_owned(),
@@ -131,8 +271,11 @@ fn call(world: &World, parts: &http::request::Parts, body: &Bytes) -> Call {
         query: query.map(|query| query.0).unwrap_or_default(),
         json,
         form,
-        base_url: host.map_or_else(|| world.base_url(), |host| format!("http://{host}")),
+        base_url: header(HOST).map_or_else(|| world.base_url(), |host| format!("http://{host}")),
         shape: WebhookShape::default(),
+        range: header(RANGE).map(str::to_owned),
+        is_oauth: scheme.is_some_and(|(scheme, _)| scheme.eq_ignore_ascii_case("oauth")),
+        flaw,
     }
 }
 
@@ -147,8 +290,8 @@ fn version_and_path(path: &str) -> (u32, &str) {
     }
 }
 
-fn subject<'a>(call: &'a Call, parts: &'a http::request::Parts) -> Subject<'a> {
-    let text = |key: &str| call.json.as_ref().and_then(|body| body.get(key)).and_then(Value::as_str);
+fn subject<'a>(json: Option<&'a Value>, parts: &'a http::request::Parts) -> Subject<'a> {
+    let text = |key: &str| json.and_then(|body| body.get(key)).and_then(Value::as_str);
     Subject::Request {
         method: parts.method.as_str(),
         path: parts.uri.path(),
@@ -168,6 +311,8 @@ async fn answer(
     let Some(TakenFault { fault, shape }) = fault else { return carry_out(world, parts, &call).await };
     call.shape = shape;
     let answer = match fault.cut {
+        // The bytes passed the place where it was to happen, or it happens in the answer.
+        _ if fault.after_bytes.is_some() => carry_out(world, parts, &call).await,
         _ if fault.stall => Err(Silence::Stall),
         Some(Cut::BeforeAcceptance) => Err(Silence::Cut),
         Some(Cut::AfterAcceptance) => carry_out(world, parts, &call).await.and(Err(Silence::Cut)),
@@ -193,9 +338,7 @@ async fn carry_out(world: &World, parts: &http::request::Parts, call: &Call) -> 
             tokio::time::sleep(delay).await;
             Ok(respond(world, call, StatusCode::OK, &body))
         }
-        Ok(Reply::Bytes { content_type, content }) => {
-            Ok(([(CONTENT_TYPE, content_type)], content).into_response())
-        }
+        Ok(Reply::Bytes { content_type, content }) => Ok(file(call, &content_type, &content)),
         Ok(Reply::Cut) => Err(Silence::Cut),
         Ok(Reply::Never) => Err(Silence::Stall),
         Err(error) => Ok(refuse(world, call, &error)),
@@ -211,6 +354,9 @@ fn faulty_response(world: &World, call: &Call, fault: &Fault) -> Option<Response
     let mut response = Response::new(Body::from(http.body.clone()));
     *response.status_mut() = StatusCode::from_u16(http.status).unwrap_or(StatusCode::BAD_GATEWAY);
     insert(response.headers_mut(), CONTENT_TYPE, &http.content_type);
+    if let Some(location) = &http.location {
+        insert(response.headers_mut(), LOCATION, location);
+    }
     if let Some(retry_after) = retry_after {
         insert(response.headers_mut(), RETRY_AFTER, &retry_after.as_secs().to_string());
     }
@@ -233,8 +379,56 @@ fn planned_error(planned: &ErrorFault) -> GraphError {
     error
 }
 
+/// A medium, or the range of it that was asked for, with the flaw that a fault gives it.
+fn file(call: &Call, content_type: &str, content: &Arc<Content>) -> Response {
+    let range = call.range.as_deref().map(|range| uploads::range(range, content.len));
+    let (start, end) = match range {
+        Some(Some(range)) => range,
+        Some(None) => return StatusCode::RANGE_NOT_SATISFIABLE.into_response(),
+        None => (0, content.len),
+    };
+    let mut pieces = content.range(start, end);
+    if call.flaw.is_corrupt
+        && let Some(first) = pieces.first_mut()
+    {
+        let mut wrong = bytes::BytesMut::from(&**first);
+        wrong.iter_mut().take(1).for_each(|byte| *byte ^= 1);
+        *first = wrong.freeze();
+    }
+    let whole = futures_util::stream::iter(pieces.into_iter().map(Ok::<_, std::io::Error>));
+    let body = match call.flaw.after_bytes {
+        None => Body::from_stream(whole),
+        Some((after, silence)) => {
+            let mut left = usize::try_from(after).unwrap_or(usize::MAX);
+            let before = whole.map_ok(move |mut piece| {
+                piece.truncate(left);
+                left -= piece.len();
+                piece
+            });
+            // An error closes the connection under the client.
+            let end = async move {
+                match silence {
+                    Silence::Stall => std::future::pending().await,
+                    Silence::Cut => Err(std::io::Error::other("cut")),
+                }
+            };
+            let before = before.try_take_while(|piece| std::future::ready(Ok(!piece.is_empty())));
+            Body::from_stream(before.chain(futures_util::stream::once(end)))
+        }
+    };
+    let mut response = Response::new(body);
+    insert(response.headers_mut(), CONTENT_TYPE, content_type);
+    insert(response.headers_mut(), CONTENT_LENGTH, &(end - start).to_string());
+    if range.is_some() {
+        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+        let shown = format!("bytes {start}-{}/{}", end.saturating_sub(1), content.len);
+        insert(response.headers_mut(), CONTENT_RANGE, &shown);
+    }
+    response
+}
+
 /// Meta takes the token as `Bearer`, and as `OAuth` for the second step of a resumable upload.
-fn authorize(world: &World, headers: &HeaderMap) -> Result<(), GraphError> {
+pub(super) fn authorize(world: &World, headers: &HeaderMap) -> Result<(), GraphError> {
     let header = headers.get(http::header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let token = header.and_then(|header| header.split_once(' ')).and_then(|(scheme, token)| {
         let is_known = scheme.eq_ignore_ascii_case("bearer") || scheme.eq_ignore_ascii_case("oauth");
@@ -253,10 +447,14 @@ fn route(world: &World, call: &Call) -> Result<Reply, GraphError> {
         return Err(GraphError::unknown_path(&format!("/{}", call.path)));
     }
     let (id, edge) = call.path.split_once('/').unwrap_or((&call.path, ""));
+    if uploads::is_session(id) {
+        return uploads::session(world, call, id);
+    }
     count_call(world, id, edge)?;
     match (&call.method, edge) {
         (&Method::POST, "messages" | "marketing_messages") => messages::post(world, call, id),
         (&Method::POST, "media") => media_api::upload(world, call, id),
+        (&Method::POST, "uploads") => uploads::open(world, call, id),
         (_, "message_templates") => template_api::of_waba(world, call, id),
         (&Method::GET, "phone_numbers") => nodes::phone_numbers(world, call, id),
         (_, "subscribed_apps") => nodes::subscribed_apps(world, call, id),

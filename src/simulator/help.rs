@@ -22,7 +22,7 @@ const ENDPOINTS: &[(&str, &str, &str)] = &[
     (
         "POST /_simulator/media",
         "a medium that can be sent or read by id",
-        r#"{"mime_type":"image/png","bytes":1024}"#,
+        r#"{"mime_type":"image/png","bytes":1024,"expires_in_seconds":60}"#,
     ),
     (
         "POST /_simulator/templates",
@@ -37,7 +37,7 @@ const ENDPOINTS: &[(&str, &str, &str)] = &[
     ("GET /_simulator/deliveries", "what became of every webhook", ""),
     (
         "POST /_simulator/faults",
-        "error, http, stall or cut (before_acceptance, after_acceptance); delay_ms, retry_after, duplicate_webhooks, reorder_webhooks, batch_webhooks",
+        "error, http, stall or cut (before_acceptance, after_acceptance; of a file after_bytes); corrupt, delay_ms, retry_after, duplicate_webhooks, reorder_webhooks, batch_webhooks",
         r#"{"match":{"method":"POST","path_suffix":"/messages","to":"+16505551234","message_type":"text"},"count":1,"fault":{"error":{"code":131000,"http_status":500}}}"#,
     ),
     ("GET /_simulator/faults", "the faults that still wait", ""),

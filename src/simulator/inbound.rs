@@ -2,7 +2,6 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -185,7 +184,7 @@ fn copy_of_ready(world: &World, number: &Number, kind: &str) -> Option<Medium> {
     let expires = Some(world.now() + RECEIVED_LIFETIME);
     let mut state = world.state();
     let ready = state.media.ready(&number.phone_number_id, kind)?;
-    let content = Bytes::clone(&ready.content);
+    let content = std::sync::Arc::clone(&ready.content);
     let copy = Medium::new(id, &number.phone_number_id, &ready.mime_type, content, expires);
     state.media.insert(copy.clone());
     Some(copy)

@@ -72,8 +72,8 @@ fn uploaded(
         object.get("voice") != Some(&Value::Bool(true)) || medium.mime_type.starts_with("audio/ogg");
     let late_failure = if !fits || !voice_fits {
         Some(format!("The media of type {} cannot be sent as {kind}.", medium.mime_type))
-    } else if medium.content.len() > media::bytes_max(kind) {
-        Some(format!("The media of {} bytes is too large for {kind}.", medium.content.len()))
+    } else if medium.content.len > media::bytes_max(kind) {
+        Some(format!("The media of {} bytes is too large for {kind}.", medium.content.len))
     } else {
         None
     };

@@ -2,11 +2,11 @@
 
 use std::time::SystemTime;
 
-use bytes::Bytes;
 use serde_json::json;
 
 use super::*;
 use crate::simulator::account::Account;
+use crate::simulator::content;
 use crate::simulator::media::Medium;
 use crate::simulator::templates::Template;
 
@@ -28,7 +28,7 @@ impl Fixture {
     fn new() -> Self {
         let number = Account::default().numbers.remove(0);
         let mut media = MediaStore::with_ready_media([number.phone_number_id.as_str()].into_iter());
-        let foreign = Bytes::from_static(b"x");
+        let foreign = content::Content::filled(1);
         media.insert(Medium::new("88".to_owned(), "another number", "image/png", foreign, None));
         let hello = Template::hello_world(1, &number.waba_id, SystemTime::UNIX_EPOCH);
         let mut templates = Templates::default();
@@ -229,7 +229,7 @@ fn contents() {
 #[test]
 fn media_that_fail_later() {
     let mut fixture = Fixture::new();
-    let big = Bytes::from(vec![0; 5_000_001]);
+    let big = content::Content::filled(5_000_001);
     fixture.media.insert(Medium::new(
         "77".to_owned(),
         &fixture.number.phone_number_id,

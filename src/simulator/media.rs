@@ -3,12 +3,14 @@
 
 use std::collections::HashMap;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use sha2::{Digest as _, Sha256};
+
+use super::content::Content;
 
 /// How long an uploaded media id may be sent.
 pub(super) const UPLOADED_LIFETIME: Duration = Duration::from_hours(30 * 24);
@@ -29,9 +31,8 @@ pub(super) struct Medium {
     pub(super) id: String,
     pub(super) phone_number_id: String,
     pub(super) mime_type: String,
-    pub(super) content: Bytes,
+    pub(super) content: Arc<Content>,
     pub(super) expires: Option<SystemTime>,
-    digest: [u8; 32],
 }
 
 impl Medium {
@@ -39,22 +40,21 @@ impl Medium {
         id: String,
         phone_number_id: &str,
         mime_type: &str,
-        content: Bytes,
+        content: Arc<Content>,
         expires: Option<SystemTime>,
     ) -> Self {
-        let digest = Sha256::digest(&content).into();
         let (phone_number_id, mime_type) = (phone_number_id.to_owned(), mime_type.to_owned());
-        Self { id, phone_number_id, mime_type, content, expires, digest }
+        Self { id, phone_number_id, mime_type, content, expires }
     }
 
     /// The checksum as `GET /{MEDIA_ID}` shows it.
     pub(super) fn sha256_hex(&self) -> String {
-        hex::encode(self.digest)
+        hex::encode(self.content.digest)
     }
 
     /// The checksum as webhooks show it.
     pub(super) fn sha256_base64(&self) -> String {
-        STANDARD.encode(self.digest)
+        STANDARD.encode(self.content.digest)
     }
 
     fn is_ready(&self) -> bool {
@@ -77,7 +77,7 @@ impl MediaStore {
         for (position, phone_number_id) in phone_number_ids.enumerate() {
             for (kind, mime_type, content) in READY {
                 let id = ready_id(position, *kind);
-                let content = Bytes::from_static(content);
+                let content = Content::of(Bytes::from_static(content));
                 store.insert(Medium::new(id, phone_number_id, mime_type, content, None));
             }
         }
@@ -85,12 +85,12 @@ impl MediaStore {
     }
 
     pub(super) fn insert(&mut self, medium: Medium) {
-        self.bytes += medium.content.len();
+        self.bytes += medium.content.kept_bytes();
         if !medium.is_ready() {
             self.order.push_back(medium.id.clone());
         }
         if let Some(replaced) = self.media.insert(medium.id.clone(), medium) {
-            self.bytes -= replaced.content.len();
+            self.bytes -= replaced.content.kept_bytes();
         }
         while self.bytes > KEPT_BYTES_MAX || self.order.len() > KEPT_COUNT_MAX {
             let Some(oldest) = self.order.pop_front() else { break };
@@ -104,7 +104,7 @@ impl MediaStore {
 
     pub(super) fn remove(&mut self, id: &str) -> bool {
         let removed = self.media.remove(id);
-        self.bytes -= removed.as_ref().map_or(0, |medium| medium.content.len());
+        self.bytes -= removed.as_ref().map_or(0, |medium| medium.content.kept_bytes());
         removed.is_some()
     }
 
@@ -196,7 +196,13 @@ mod tests {
         let start = SystemTime::UNIX_EPOCH;
         let mut store = MediaStore::default();
         let expires = Some(start + UPLOADED_LIFETIME);
-        store.insert(Medium::new("7".to_owned(), "1", "image/png", Bytes::from_static(PNG), expires));
+        store.insert(Medium::new(
+            "7".to_owned(),
+            "1",
+            "image/png",
+            Content::of(Bytes::from_static(PNG)),
+            expires,
+        ));
         assert!(store.get("7", start).is_some());
         assert!(store.get("7", start + UPLOADED_LIFETIME).is_none());
         assert!(store.remove("7") && !store.remove("7"));

@@ -1,5 +1,6 @@
 //! The Cloud API's calls about media: upload, read, download, delete.
 
+use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::{Value, json};
@@ -7,6 +8,7 @@ use serde_json::{Value, json};
 use super::graph::{Call, Reply};
 use super::graph_error::GraphError;
 use super::media::{Medium, UPLOAD_BYTES_MAX, UPLOADED_LIFETIME, URL_LIFETIME, kind_of};
+use super::multipart::Part;
 use super::world::World;
 use super::{unix_seconds, wire};
 
@@ -22,31 +24,32 @@ pub(super) fn upload(world: &World, call: &Call, phone_number_id: &str) -> Resul
     let part = |name: &str| form.iter().find(|part| part.name == name);
     let product = part("messaging_product")
         .ok_or_else(|| GraphError::parameter("The parameter messaging_product is required."))?;
-    if product.content != "whatsapp" {
+    if product.text().as_deref() != Some("whatsapp") {
         return Err(GraphError::parameter("Param messaging_product must be one of {WHATSAPP}."));
     }
     let file = part("file").ok_or_else(|| GraphError::parameter("The parameter file is required."))?;
     if file.filename.is_none() {
         return Err(GraphError::parameter("Param file must be a file with a filename."));
     }
-    let declared = part("type").and_then(|part| std::str::from_utf8(&part.content).ok());
-    let mime_type = file.content_type.as_deref().or(declared).unwrap_or("application/octet-stream");
+    let declared = part("type").and_then(Part::text);
+    let mime_type =
+        file.content_type.as_deref().or(declared.as_deref()).unwrap_or("application/octet-stream");
     let is_same = |declared: &str| declared == mime_type || declared == bare(mime_type);
-    if kind_of(mime_type).is_none() || declared.is_some_and(|declared| !is_same(declared)) {
+    if kind_of(mime_type).is_none() || declared.as_deref().is_some_and(|declared| !is_same(declared)) {
         let message = format!(
             "Param file must be a file with one of the supported types. Received file of type \
              '{mime_type}'."
         );
         return Err(GraphError::parameter(message));
     }
-    let bytes = file.content.len();
+    let bytes = file.content.len;
     if bytes == 0 || bytes > UPLOAD_BYTES_MAX {
         return Err(GraphError::because(131_053, format!("A file of {bytes} bytes cannot be uploaded.")));
     }
-    let expires = lifetime(part("ttl_minutes").map(|part| &part.content[..]))?;
+    let expires = lifetime(part("ttl_minutes").map(|part| part.text().unwrap_or_default()).as_deref())?;
     let id = world.ids.number().to_string();
     let expires = Some(world.now() + expires);
-    let content = file.content.clone();
+    let content = Arc::clone(&file.content);
     let medium = Medium::new(id.clone(), &number.phone_number_id, mime_type, content, expires);
     world.state().media.insert(medium);
     Ok(Reply::Json(json!({ "id": id })))
@@ -57,11 +60,10 @@ fn bare(mime_type: &str) -> &str {
 }
 
 /// The `ttl_minutes` of an upload, or the ordinary lifetime.
-fn lifetime(ttl_minutes: Option<&[u8]>) -> Result<Duration, GraphError> {
+fn lifetime(ttl_minutes: Option<&str>) -> Result<Duration, GraphError> {
     let Some(text) = ttl_minutes else { return Ok(UPLOADED_LIFETIME) };
-    std::str::from_utf8(text)
+    text.parse::<u64>()
         .ok()
-        .and_then(|text| text.parse::<u64>().ok())
         .filter(|minutes| (60..=43_200).contains(minutes))
         .map(|minutes| Duration::from_secs(minutes * 60))
         .ok_or_else(|| GraphError::parameter("Param ttl_minutes must be between 60 and 43200."))
@@ -83,7 +85,7 @@ pub(super) fn node(world: &World, call: &Call, id: &str) -> Option<Result<Reply,
                 "url": url(world, &call.base_url, id),
                 "mime_type": medium.mime_type,
                 "sha256": medium.sha256_hex(),
-                "file_size": medium.content.len(),
+                "file_size": medium.content.len,
                 "id": id,
             });
             Some(Ok(Reply::Json(body)))
@@ -109,10 +111,9 @@ fn hash(world: &World, id: &str, expires: u64) -> String {
 
 /// The download itself. A wrong or expired URL is not found.
 pub(super) fn download(world: &World, call: &Call) -> Result<Reply, GraphError> {
-    let not_found = || GraphError {
-        http: http::StatusCode::NOT_FOUND,
-        ..GraphError::parameter("The media URL is invalid or has expired.")
-    };
+    let not_found_because =
+        |text: &str| GraphError { http: http::StatusCode::NOT_FOUND, ..GraphError::parameter(text) };
+    let not_found = || not_found_because("The media URL is invalid or has expired.");
     let (id, expires) = (call.query("mid"), call.query("ext").and_then(|ext| ext.parse().ok()));
     let (Some(id), Some(expires)) = (id, expires) else { return Err(not_found()) };
     let is_genuine = call.query("hash") == Some(hash(world, id, expires).as_str());
@@ -120,7 +121,11 @@ pub(super) fn download(world: &World, call: &Call) -> Result<Reply, GraphError> 
     let state = world.state();
     match state.media.get(id, world.now()) {
         Some(medium) if is_genuine && is_live && call.method == http::Method::GET => {
-            Ok(Reply::Bytes { content_type: medium.mime_type.clone(), content: medium.content.clone() })
+            if medium.content.pieces.is_none() {
+                return Err(not_found_because("The simulator kept only the checksum of this media."));
+            }
+            let content = Arc::clone(&medium.content);
+            Ok(Reply::Bytes { content_type: medium.mime_type.clone(), content })
         }
         _ => Err(not_found()),
     }

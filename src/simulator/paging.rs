@@ -150,7 +150,6 @@ fn field_names(fields: &str) -> Vec<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::simulator::faults::WebhookShape;
 
     fn call(query: &[(&str, &str)]) -> Call {
         Call {
@@ -158,10 +157,8 @@ mod tests {
             path: "1/message_templates".to_owned(),
             version: 25,
             query: query.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
-            json: None,
-            form: None,
             base_url: "http://host".to_owned(),
-            shape: WebhookShape::default(),
+            ..Call::default()
         }
     }
 

@@ -140,26 +140,30 @@ impl Recorded {
 }
 
 impl Body {
+    /// A form.
+    pub(super) fn form(parts: &[Part]) -> Self {
+        Self::Form(parts.iter().map(part).collect())
+    }
+
     /// A body that arrived whole.
-    pub(super) fn whole(bytes: &Bytes, json: Option<&Value>, form: Option<&[Part]>) -> Self {
-        match (json, form) {
+    pub(super) fn whole(bytes: &Bytes, json: Option<&Value>) -> Self {
+        match json {
             _ if bytes.is_empty() => Self::None,
-            (Some(json), _) => Self::Json(json.clone()),
-            (None, Some(parts)) => Self::Form(parts.iter().map(part).collect()),
-            (None, None) => Self::Bytes { bytes: bytes.len(), sha256: hex::encode(Sha256::digest(bytes)) },
+            Some(json) => Self::Json(json.clone()),
+            None => Self::Bytes { bytes: bytes.len(), sha256: hex::encode(Sha256::digest(bytes)) },
         }
     }
 }
 
 fn part(part: &Part) -> Value {
-    match (&part.filename, std::str::from_utf8(&part.content)) {
-        (None, Ok(text)) if text.len() <= 1_024 => json!({ "name": part.name, "value": text }),
-        _ => json!({
+    match part.text() {
+        Some(text) => json!({ "name": part.name, "value": text }),
+        None => json!({
             "name": part.name,
             "filename": part.filename,
             "content_type": part.content_type,
-            "bytes": part.content.len(),
-            "sha256": hex::encode(Sha256::digest(&part.content)),
+            "bytes": part.content.len,
+            "sha256": hex::encode(part.content.digest),
         }),
     }
 }
@@ -191,7 +195,7 @@ mod tests {
             .unwrap();
         let (parts, ()) = request.into_parts();
         let mut requests = Requests::default();
-        let body = Body::whole(&Bytes::from_static(b"{}"), Some(&json!({})), None);
+        let body = Body::whole(&Bytes::from_static(b"{}"), Some(&json!({})));
         let number = requests.push(Recorded::new(SystemTime::UNIX_EPOCH, &parts, body), 2);
         requests.ended(number, json!(200));
         let shown = requests.to_json(&Filter::default());

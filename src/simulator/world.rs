@@ -10,6 +10,7 @@ use bytes::Bytes;
 use serde_json::json;
 
 use super::account::{Account, Delays, Limits, Number};
+use super::content::Room;
 use super::faults::{Faults, WebhookShape};
 use super::ids::Ids;
 use super::limits::{HourlyCalls, Limiter};
@@ -18,6 +19,7 @@ use super::outbox::{NewPost, Outbox};
 use super::requests::Requests;
 use super::schedule::{Schedule, Task};
 use super::templates::{Template, Templates};
+use super::uploads::Uploads;
 use super::users::Users;
 use super::webhooks::{Batches, Update, envelope};
 use super::{Clock, lock, template_api, unix_seconds, wire};
@@ -32,6 +34,8 @@ pub(super) struct World {
     pub(super) ids: Ids,
     pub(super) outbox: Outbox,
     pub(super) schedule: Schedule,
+    /// For the contents of uploads.
+    pub(super) room: Room,
     clock: Clock,
     webhook_url: Mutex<Option<String>>,
     state: Mutex<State>,
@@ -50,6 +54,7 @@ pub(super) struct State {
     pub(super) users: Users,
     pub(super) inbound_ids: InboundIds,
     pub(super) media: MediaStore,
+    pub(super) uploads: Uploads,
     pub(super) templates: Templates,
     pub(super) faults: Faults,
     pub(super) batches: Batches,
@@ -103,6 +108,7 @@ impl State {
             template_creations: HourlyCalls::default(),
             users: Users::default(),
             inbound_ids: InboundIds::default(),
+            uploads: Uploads::default(),
             media: MediaStore::with_ready_media(phone_number_ids),
             templates,
             faults: Faults::default(),
@@ -124,6 +130,7 @@ impl World {
             ids: Ids::new(seed, now),
             outbox: Outbox::new(),
             schedule: Schedule::default(),
+            room: Room::default(),
             clock,
             webhook_url: Mutex::new(webhook_url),
             state: Mutex::new(state),

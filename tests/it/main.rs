@@ -33,6 +33,7 @@ mod requests;
 mod send;
 mod send_failures;
 mod sends;
+mod media;
 mod smoke;
 mod streams;
 mod subscribe;

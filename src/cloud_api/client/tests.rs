@@ -240,7 +240,7 @@ async fn an_endless_answer_is_cut() {
 
 #[test]
 fn the_token_is_marked_so_that_nobody_prints_it() {
-    let value = authorization(&token()).unwrap();
+    let value = authorization("Bearer", &token()).unwrap();
     assert!(value.is_sensitive());
     assert!(!format!("{value:?}").contains("secret-token"));
 }
