@@ -328,23 +328,22 @@ fn media_node<'a>(
 
 /// What stands before and after the bytes of the file.
 fn form(boundary: &str, file: &MediaFile, ttl_minutes: Option<u32>) -> (Bytes, Bytes) {
-    let mut head = String::new();
-    let mut field = |name: &str, value: &str| {
-        let disposition = format!("Content-Disposition: form-data; name=\"{name}\"");
-        head += &format!("--{boundary}\r\n{disposition}\r\n\r\n{value}\r\n");
+    let part = |parameters: &str, value: &str| {
+        format!("--{boundary}\r\nContent-Disposition: form-data; {parameters}\r\n{value}")
     };
-    field("messaging_product", "whatsapp");
-    field("type", &file.mime_type);
-    if let Some(minutes) = ttl_minutes {
-        field("ttl_minutes", &minutes.to_string());
-    }
+    let field = |name: &str, value: &str| part(&format!("name=\"{name}\""), &format!("\r\n{value}\r\n"));
     // As browsers do it; control characters cannot be in there.
     let filename = file.filename.replace('"', "%22");
-    head += &format!(
-        "--{boundary}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"{filename}\"\r\n\
-         Content-Type: {}\r\n\r\n",
-        file.mime_type
-    );
+    let head = [
+        field("messaging_product", "whatsapp"),
+        field("type", &file.mime_type),
+        ttl_minutes.map(|minutes| field("ttl_minutes", &minutes.to_string())).unwrap_or_default(),
+        part(
+            &format!("name=\"file\"; filename=\"{filename}\""),
+            &format!("Content-Type: {}\r\n\r\n", file.mime_type),
+        ),
+    ];
+    let head = head.concat();
     (Bytes::from(head), Bytes::from(format!("\r\n--{boundary}--\r\n")))
 }
 

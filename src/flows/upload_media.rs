@@ -130,6 +130,15 @@ pub enum Error {
     Call(#[from] failed_call::Error),
 }
 
+impl From<Broken> for Error {
+    fn from(broken: Broken) -> Self {
+        match broken {
+            Broken::Invalid(violation) => Self::Invalid(violation),
+            Broken::Lost(cause) => Self::Broken(cause),
+        }
+    }
+}
+
 impl From<numbers::Error> for Error {
     fn from(error: numbers::Error) -> Self {
         Self::Call(error.into())
@@ -155,6 +164,11 @@ impl UploadMedia {
     /// Uploads through this client, for these numbers and WABAs.
     pub fn new(client: Client, numbers: Numbers, transfers: Transfers, clock: SharedClock) -> Self {
         Self { client, numbers, transfers, clock }
+    }
+
+    /// How long a caller may be silent.
+    pub fn stall_timeout(&self) -> Duration {
+        self.transfers.stall_timeout
     }
 
     /// Uploads one file. Dropping the future breaks the upload off.
@@ -352,8 +366,7 @@ impl<P: Pieces> Source<P> {
             let next = timeout(self.stall_timeout, Pin::new(&mut self.pieces).next()).await;
             let piece = match next.map_err(|_| Error::Stalled(self.stall_timeout))? {
                 Some(Ok(piece)) => piece,
-                Some(Err(Broken::Invalid(violation))) => return Err(Error::Invalid(violation)),
-                Some(Err(Broken::Lost(cause))) => return Err(Error::Broken(cause)),
+                Some(Err(broken)) => return Err(broken.into()),
                 None => {
                     self.compare()?;
                     break;

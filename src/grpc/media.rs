@@ -5,6 +5,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures_util::{FutureExt, Stream};
+use tokio::time::timeout;
 use tonic::{Code, Status, Streaming};
 
 use crate::contract::v1::{self, download_media_response, upload_media_request, upload_media_response};
@@ -13,7 +14,7 @@ use crate::domain::failure::FieldViolation;
 use crate::domain::ids::{MediaId, PhoneNumberId};
 use crate::domain::media::{Checksum, MediaFile, Purpose};
 use crate::flows::download_media::{Download, Wanted};
-use crate::flows::upload_media::{Broken, Uploaded, UploadedName};
+use crate::flows::upload_media::{self, Broken, Uploaded, UploadedName};
 
 use super::convert::Violations;
 use super::service::{Service, chosen};
@@ -28,7 +29,11 @@ impl Service {
         caller: &Caller,
         mut stream: Streaming<v1::UploadMediaRequest>,
     ) -> Result<v1::UploadMediaResponse, Status> {
-        let first = stream.message().await?;
+        let stall_timeout = self.flows.upload_media.stall_timeout();
+        let first = timeout(stall_timeout, stream.message())
+            .await
+            .map_err(|_| upload_media::Error::Stalled(stall_timeout))?
+            .map_err(|status| upload_media::Error::from(broken(&status)))?;
         let Some(upload_media_request::Part::Header(header)) = first.and_then(|request| request.part) else {
             return Err(status::invalid(vec![violation("header", "must be the first message")]));
         };
@@ -168,7 +173,7 @@ impl Stream for PieceStream {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let message = ready!(Pin::new(&mut self.stream).poll_next(cx));
-        Poll::Ready(message.map(|message| message.map_err(broken).and_then(piece)))
+        Poll::Ready(message.map(|message| message.map_err(|status| broken(&status)).and_then(piece)))
     }
 }
 
@@ -185,15 +190,13 @@ fn piece(request: v1::UploadMediaRequest) -> Result<Bytes, Broken> {
 }
 
 /// Why the next message could not be read. One that is too large is a chunk that is too large.
-fn broken(status: Status) -> Broken {
-    match status.code() {
-        Code::OutOfRange | Code::ResourceExhausted => {
-            Broken::Invalid(violation("chunk", "must have at most 1048576 bytes"))
-        }
-        Code::Internal if status.message().contains("decode") => {
-            Broken::Invalid(violation("part", "cannot be decoded"))
-        }
-        _ => Broken::Lost(status.message().to_owned()),
+fn broken(status: &Status) -> Broken {
+    if matches!(status.code(), Code::OutOfRange | Code::ResourceExhausted) {
+        Broken::Invalid(violation("chunk", "must have at most 1048576 bytes"))
+    } else if status.code() == Code::Internal && status.message().contains("decode") {
+        Broken::Invalid(violation("part", "cannot be decoded"))
+    } else {
+        Broken::Lost(status.message().to_owned())
     }
 }
 

@@ -197,7 +197,8 @@ impl GatewayService for Service {
         let request = Request::from_parts(metadata, extensions, ());
         measured(UPLOAD_MEDIA, &request, async {
             let caller = caller(&request)?;
-            self.upload(caller, stream).await.map(Response::new)
+            // On the heap: the state of an upload is larger than that of all other calls.
+            Box::pin(self.upload(caller, stream)).await.map(Response::new)
         })
         .await
     }

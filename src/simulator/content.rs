@@ -95,7 +95,9 @@ impl Content {
         let mut pieces = vec![Bytes::from_static(BLOCK); len / BLOCK.len()];
         pieces.push(Bytes::from_static(BLOCK).slice(..len % BLOCK.len()));
         let mut hasher = Sha256::new();
-        pieces.iter().for_each(|piece| hasher.update(piece));
+        for piece in &pieces {
+            hasher.update(piece);
+        }
         Arc::new(Self {
             len,
             digest: hasher.finalize().into(),

@@ -69,7 +69,7 @@ pub(super) fn open(world: &World, call: &Call, app_id: &str) -> Result<Reply, Gr
         return Err(GraphError::no_such_object(&call.method, app_id));
     }
     let required = |name: &str| {
-        let missing = || GraphError::parameter(&format!("The parameter {name} is required."));
+        let missing = || GraphError::parameter(format!("The parameter {name} is required."));
         call.query(name).filter(|text| !text.is_empty()).ok_or_else(missing)
     };
     required("file_name")?;
