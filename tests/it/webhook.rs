@@ -361,7 +361,8 @@ async fn half_sent_bodies_do_not_fill_the_memory() {
     let none_busy = "webhooks_total{outcome=\"busy\"} 0\n";
     eventually!(!gateway.admin("/metrics").await.1.contains(none_busy));
     let grown = resident_bytes(&gateway).saturating_sub(before);
-    assert!(grown < 64 * MIB, "{} MiB more", grown / MIB);
+    // 350 MiB were sent. Beside the budget there are read buffers, and what the allocator keeps for a while.
+    assert!(grown < 128 * MIB, "{} MiB more", grown / MIB);
     drop(strangers);
     // What they held is free again, and one that is complete goes in whole.
     let large = sized(BODY_BYTES_MAX, "wamid.2");
