@@ -155,26 +155,7 @@ impl App {
             Arc::clone(&clock),
             shutdown.clone(),
         );
-        let transfers = Transfers::new(config.media.stall_timeout, config.media.transfers_max);
-        let flows = grpc::server::Flows {
-            send_message: SendMessage::new(client.clone(), numbers.clone(), shutdown.clone()),
-            mark_read: MarkRead::new(client.clone(), numbers.clone()),
-            manage_template: ManageTemplate::new(client.clone(), numbers.clone()),
-            upload_media: UploadMedia::new(
-                client.clone(),
-                numbers.clone(),
-                transfers.clone(),
-                Arc::clone(&clock),
-            ),
-            download_media: DownloadMedia::new(client, numbers.clone(), transfers, shutdown.clone()),
-            deliver_events: DeliverEvents::new(
-                Arc::clone(&storage.log),
-                stream_limits(&config),
-                Arc::clone(&clock),
-                shutdown.clone(),
-            ),
-            numbers,
-        };
+        let flows = flows(client, numbers, &storage, &config, &clock, &shutdown);
         let callers =
             Callers::new(config.tenants(), grpc.local_addr().ip().is_loopback(), config.grpc.insecure);
         let service = grpc::server::GatewayService::new(flows);
@@ -207,6 +188,34 @@ impl App {
     /// The budgets of the end, for whoever waits for it from outside.
     pub fn budgets(&self) -> Budgets {
         self.config.shutdown
+    }
+}
+
+/// What the calls of the gRPC port need.
+fn flows(
+    client: cloud_api::Client,
+    numbers: Numbers,
+    storage: &Storage,
+    config: &Config,
+    clock: &SharedClock,
+    shutdown: &Shutdown,
+) -> grpc::server::Flows {
+    let transfers = Transfers::new(config.media.stall_timeout, config.media.transfers_max);
+    let upload_media =
+        UploadMedia::new(client.clone(), numbers.clone(), transfers.clone(), Arc::clone(clock));
+    grpc::server::Flows {
+        send_message: SendMessage::new(client.clone(), numbers.clone(), shutdown.clone()),
+        mark_read: MarkRead::new(client.clone(), numbers.clone()),
+        manage_template: ManageTemplate::new(client.clone(), numbers.clone()),
+        upload_media,
+        download_media: DownloadMedia::new(client, numbers.clone(), transfers, shutdown.clone()),
+        deliver_events: DeliverEvents::new(
+            Arc::clone(&storage.log),
+            stream_limits(config),
+            Arc::clone(clock),
+            shutdown.clone(),
+        ),
+        numbers,
     }
 }
 

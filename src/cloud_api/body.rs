@@ -184,7 +184,7 @@ mod tests {
                 }
             };
             let ((), collected) = tokio::join!(pour, body.collect());
-            let collected = collected.map(|body| body.to_bytes());
+            let collected = collected.map(http_body_util::Collected::to_bytes);
             assert_eq!(collected.is_ok(), whole, "{pieces:?} {finishes}: {collected:?}");
             if whole {
                 assert_eq!(collected.unwrap(), "<abc>");
