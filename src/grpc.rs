@@ -7,6 +7,7 @@ mod callers;
 mod convert;
 mod gate;
 mod guest;
+mod measure;
 mod media;
 mod service;
 mod status;

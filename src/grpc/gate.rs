@@ -22,7 +22,7 @@ use tower::{BoxError, Service};
 use crate::telemetry::names;
 
 use super::callers::Callers;
-use super::service;
+use super::measure;
 use super::status;
 
 /// Where the services of the contract are; paths begin with it.
@@ -56,7 +56,7 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let started = Instant::now();
         let path = request.uri().path();
-        let (is_ours, method) = (path.starts_with(OURS), service::method(path));
+        let (is_ours, method) = (path.starts_with(OURS), measure::method(path));
         // An upload keeps time itself, and says why it ends.
         let is_timed = is_ours && !path.ends_with("/UploadMedia");
         if is_ours {
@@ -112,7 +112,7 @@ fn record(method: &'static str, code: Code, started: Instant) {
     histogram!(
         names::RPC_SERVER_CALL_DURATION,
         names::RPC_METHOD => method,
-        names::RPC_STATUS => service::word(code),
+        names::RPC_STATUS => measure::word(code),
     )
     .record(started.elapsed());
 }

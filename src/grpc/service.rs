@@ -2,11 +2,8 @@
 
 use std::time::SystemTime;
 
-use metrics::histogram;
-use tokio::time::Instant;
-use tonic::{Code, Request, Response, Status, Streaming};
-use tracing::field::Empty;
-use tracing::{Instrument, Span, error, info_span};
+use tonic::{Request, Response, Status, Streaming};
+use tracing::error;
 
 use crate::contract::server::gateway_service_server::GatewayService;
 use crate::contract::{from_json, v1};
@@ -23,21 +20,15 @@ use crate::flows::numbers::{self, Numbers};
 use crate::flows::send_message::{SendMessage, Sent};
 use crate::flows::upload_media::UploadMedia;
 use crate::listener::ConnectionInfo;
-use crate::telemetry::{self, TraceContext, names};
 
 use super::convert::{self, Violations};
+use super::measure::{
+    DELETE_MEDIA, DOWNLOAD_MEDIA, GET_MEDIA, MANAGE_TEMPLATE, MARK_MESSAGE_READ, SEND_MESSAGE,
+    SUBSCRIBE_EVENTS, UPLOAD_MEDIA, measured,
+};
 use super::media::MediaStream;
 use super::status;
 use super::stream::ResponseStream;
-
-const SEND_MESSAGE: &str = "whatsapp.gateway.v1.GatewayService/SendMessage";
-const MARK_MESSAGE_READ: &str = "whatsapp.gateway.v1.GatewayService/MarkMessageRead";
-const MANAGE_TEMPLATE: &str = "whatsapp.gateway.v1.GatewayService/ManageTemplate";
-const UPLOAD_MEDIA: &str = "whatsapp.gateway.v1.GatewayService/UploadMedia";
-const DOWNLOAD_MEDIA: &str = "whatsapp.gateway.v1.GatewayService/DownloadMedia";
-const GET_MEDIA: &str = "whatsapp.gateway.v1.GatewayService/GetMedia";
-const DELETE_MEDIA: &str = "whatsapp.gateway.v1.GatewayService/DeleteMedia";
-const SUBSCRIBE_EVENTS: &str = "whatsapp.gateway.v1.GatewayService/SubscribeEvents";
 
 /// The flows behind the service.
 #[derive(Debug, Clone)]
@@ -255,22 +246,6 @@ fn caller<T>(request: &Request<T>) -> Result<&Caller, Status> {
     })
 }
 
-/// The method of a path, as metrics and traces write it.
-pub(super) fn method(path: &str) -> &'static str {
-    let known = [
-        SEND_MESSAGE,
-        MARK_MESSAGE_READ,
-        MANAGE_TEMPLATE,
-        UPLOAD_MEDIA,
-        DOWNLOAD_MEDIA,
-        GET_MEDIA,
-        DELETE_MEDIA,
-        SUBSCRIBE_EVENTS,
-    ];
-    let name = path.trim_start_matches('/');
-    known.into_iter().find(|method| *method == name).unwrap_or("_OTHER")
-}
-
 /// Each action of `ManageTemplate` is a method of its own to metrics and traces.
 fn action_method(request: &v1::ManageTemplateRequest) -> &'static str {
     use v1::manage_template_request::Action;
@@ -278,75 +253,6 @@ fn action_method(request: &v1::ManageTemplateRequest) -> &'static str {
         Some(Action::Get(_)) => "whatsapp.gateway.v1.GatewayService/ManageTemplate/get",
         Some(Action::List(_)) => "whatsapp.gateway.v1.GatewayService/ManageTemplate/list",
         None => MANAGE_TEMPLATE,
-    }
-}
-
-/// Runs one call in its span, and measures it.
-async fn measured<T, R>(
-    method: &'static str,
-    request: &Request<T>,
-    call: impl Future<Output = Result<R, Status>>,
-) -> Result<R, Status> {
-    let span = info_span!(
-        "rpc.server",
-        otel.name = method,
-        otel.kind = "server",
-        otel.status_code = Empty,
-        rpc.system.name = "grpc",
-        rpc.method = method,
-        rpc.response.status_code = Empty,
-        trace_id = Empty,
-    );
-    telemetry::begin_trace(&span, TraceContext::extract(request.metadata().as_ref()).as_ref());
-    let started = Instant::now();
-    let result = call.instrument(span.clone()).await;
-    let code = result.as_ref().err().map_or(Code::Ok, Status::code);
-    record(&span, code);
-    histogram!(
-        names::RPC_SERVER_CALL_DURATION,
-        names::RPC_METHOD => method,
-        names::RPC_STATUS => word(code),
-    )
-    .record(started.elapsed());
-    result
-}
-
-/// Only what is our fault is an error of the span: a caller's bad request is not (semantic conventions of RPC).
-fn record(span: &Span, code: Code) {
-    span.record("rpc.response.status_code", word(code));
-    if matches!(
-        code,
-        Code::Unknown
-            | Code::DeadlineExceeded
-            | Code::Unimplemented
-            | Code::Internal
-            | Code::Unavailable
-            | Code::DataLoss
-    ) {
-        span.record("otel.status_code", "ERROR");
-    }
-}
-
-/// The word of a status code, as metrics and traces write it.
-pub(super) fn word(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
     }
 }
 
