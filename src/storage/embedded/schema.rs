@@ -66,6 +66,8 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, OpenError> {
     connection.pragma_update(None, "checkpoint_fullfsync", true).map_err(failed)?;
     connection.pragma_update(None, "wal_autocheckpoint", 0).map_err(failed)?;
     connection.pragma_update(None, "journal_size_limit", super::sql(WAL_BYTES_MAX)).map_err(failed)?;
+    // The container has no folder for temporary files.
+    connection.pragma_update(None, "temp_store", "MEMORY").map_err(failed)?;
     connection.pragma_update(None, "cache_size", -32_768).map_err(failed)?;
     create_tables(&mut connection).map_err(failed)?;
     Ok(connection)
