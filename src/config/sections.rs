@@ -150,7 +150,7 @@ impl Events {
         let read = Self {
             send_timeout: table.duration("send_timeout", seconds(1)..=seconds(600)),
             streams_max: usize_of(table.integer("streams_max", 1..=100_000)),
-            rotation: table.duration("rotation", seconds(60)..=seconds(86_400)),
+            rotation: table.duration("rotation", seconds(1)..=seconds(86_400)),
         };
         table.finish();
         read

@@ -13,6 +13,7 @@
 #[path = "../support/support.rs"]
 mod support;
 
+mod aged_log;
 mod architecture;
 mod batch;
 mod callers;
