@@ -134,10 +134,9 @@ const ONLY_HERE: [(&str, &str); 1] = [("include_proto!", "contract.rs")];
 const LINES_MAX: usize = 400;
 
 /// Longer files, and why they are not split.
-const LONG_FILES: [(&str, &str); 7] = [
+const LONG_FILES: [(&str, &str); 6] = [
     ("flows/upload_media.rs", "the transfer and the source it pours; the seam is between them"),
     ("grpc/status.rs", "the one place that builds statuses, a few lines for each error"),
-    ("simulator/graph.rs", "the front of the Graph API: take in, answer, refuse; the seam is between them"),
     ("simulator/judge_tests.rs", "one table of bodies and how Meta judges each"),
     ("grpc/convert/tests.rs", "one table of requests and what is said about each"),
     ("config/tests.rs", "one table of configurations and what is said about each"),
