@@ -2,11 +2,27 @@
 //!
 //! It is written from Meta's documentation alone and names nothing else of this crate, so that it catches
 //! the mistakes of our client instead of sharing them. It judges sends by Meta's rules, keeps customer
-//! service windows and rate limits, sends signed webhooks with retries, reviews templates, stores media, and
+//! service windows and rate limits, sends signed webhooks with retries, manages templates, stores media, and
 //! records every request. `GET /_simulator` lists how to steer it.
 //!
 //! What is not simulated: links are not fetched (one whose host ends in `.invalid` fails with 131053),
 //! marketing to the United States is delivered, and `override_callback_uri` is stored but not used.
+//!
+//! # Templates
+//!
+//! Creations and edits are judged before the review, with Meta's subcodes where they are known. The sample of a
+//! media header is a handle of a resumable upload. One that was given here must be known, of the right type and
+//! younger than an hour; any other text of the form `4::…` is taken for a handle of Meta's own and passes, so
+//! that documented bodies can be sent. What `POST /_simulator/templates` sets is not judged beyond name,
+//! language and category, so that a test can have any template.
+//!
+//! The review follows the name: `reject` in it means rejected, `pending` never reviewed, `pause` approved and
+//! paused soon after, `recategorize` that a utility template becomes marketing; all else is approved. Library
+//! and authentication templates are approved at once. A pause lasts until `unpause`. Archived templates are
+//! deleted after 28 days, and silent ones archived after 12 months, when templates are next asked for. The
+//! calls without version that archive templates are served here too, though Meta has another host for them.
+//!
+//! Where Meta states no number the simulator has its own: a variable needs one word beside it (2388293).
 //!
 //! # Magic recipients
 //!

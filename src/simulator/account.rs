@@ -84,6 +84,10 @@ pub struct Delays {
     /// From the creation of a template to the verdict of its review.
     #[serde(rename = "review_ms", with = "milliseconds")]
     pub review: Duration,
+    /// How long a deleted template that was approved stays `PENDING_DELETION`, which stands for messages on
+    /// their way; 0 means that there are none.
+    #[serde(rename = "deletion_ms", with = "milliseconds")]
+    pub deletion: Duration,
     /// How long the slow magic recipient keeps the caller waiting.
     #[serde(rename = "slow_answer_ms", with = "milliseconds")]
     pub slow_answer: Duration,
@@ -111,6 +115,7 @@ impl Default for Delays {
             read: Duration::from_millis(200),
             failed: Duration::from_millis(50),
             review: Duration::from_millis(300),
+            deletion: Duration::ZERO,
             slow_answer: Duration::from_secs(3),
             batch: Duration::from_secs(1),
             webhook_timeout: Duration::from_secs(10),

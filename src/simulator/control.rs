@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Query, State as Extract};
+use axum::extract::{Path, Query, State as Extract};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -36,6 +36,7 @@ pub(super) fn router(world: Arc<World>) -> Router {
         .route("/_simulator/webhooks", post(send_webhook))
         .route("/_simulator/media", post(add_media))
         .route("/_simulator/templates", post(put_template))
+        .route("/_simulator/templates/{id}", post(change_template))
         .route("/_simulator/requests", get(requests))
         .route("/_simulator/deliveries", get(deliveries))
         .route("/_simulator/faults", get(faults).post(plan_fault))
@@ -199,7 +200,12 @@ async fn put_template(Extract(world): Shared, body: Bytes) -> Answer {
     let first = world.account.numbers.first().map(|number| number.waba_id.clone());
     let waba_id = put.waba_id.or(first).filter(|id| world.account.has_waba(id));
     let waba_id = waba_id.ok_or_else(|| Refusal("waba_id is unknown".to_owned()))?;
-    Ok(Json(template_api::put(&world, &waba_id, &put.status.to_ascii_uppercase(), &put.template)?))
+    Ok(Json(template_api::forced::put(&world, &waba_id, &put.status.to_ascii_uppercase(), &put.template)?))
+}
+
+async fn change_template(Extract(world): Shared, Path(id): Path<String>, body: Bytes) -> Answer {
+    let id = id.parse().map_err(|_| Refusal(format!("{id} is no id of a template")))?;
+    Ok(Json(template_api::forced::change(&world, id, &parse(&body)?)?))
 }
 
 #[derive(Debug, Deserialize)]

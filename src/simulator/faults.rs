@@ -100,6 +100,11 @@ pub(super) struct ErrorFault {
     pub(super) message: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) details: Option<String>,
+    /// What template management says to people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) user_title: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) user_msg: Option<String>,
 }
 
 /// An answer that is not Meta's JSON.

@@ -167,6 +167,14 @@ impl GraphError {
         }
     }
 
+    /// The same refusal under code 100, for endpoints that know no 131008 and 131009.
+    pub(super) fn into_parameter(self) -> Self {
+        match self.details {
+            Some(details) if matches!(self.code, 131_008 | 131_009) => Self::parameter(details),
+            details => Self { details, ..self },
+        }
+    }
+
     /// An id that names nothing, or nothing that this token may see.
     pub(super) fn no_such_object(method: &http::Method, id: &str) -> Self {
         let verb = method.as_str().to_ascii_lowercase();

@@ -26,8 +26,13 @@ const ENDPOINTS: &[(&str, &str, &str)] = &[
     ),
     (
         "POST /_simulator/templates",
-        "a template in any status",
+        "a template in any status; only its name, language and category are judged",
         r#"{"status":"PAUSED","template":{"name":"sale","language":"en_US","category":"MARKETING","components":[{"type":"BODY","text":"Sale!"}]}}"#,
+    ),
+    (
+        "POST /_simulator/templates/{id}",
+        "what Meta does to a template, each with its webhook: status (with rejected_reason), quality (RED pauses, at last disables), category, correct_category; silently: sends, block_rate (of a thousand) and top_block_reason for comparisons",
+        r#"{"quality":"RED","sends":1000,"block_rate":3,"top_block_reason":"SPAM"}"#,
     ),
     (
         "GET /_simulator/requests",
@@ -37,7 +42,7 @@ const ENDPOINTS: &[(&str, &str, &str)] = &[
     ("GET /_simulator/deliveries", "what became of every webhook", ""),
     (
         "POST /_simulator/faults",
-        "error, http, stall or cut (before_acceptance, after_acceptance; of a file after_bytes); corrupt, delay_ms, retry_after, duplicate_webhooks, reorder_webhooks, batch_webhooks",
+        "of any call: error (code, subcode, details, user_title, user_msg …), http, stall or cut (before_acceptance, after_acceptance; of a file after_bytes); corrupt, delay_ms, retry_after, duplicate_webhooks, reorder_webhooks, batch_webhooks",
         r#"{"match":{"method":"POST","path_suffix":"/messages","to":"+16505551234","message_type":"text"},"count":1,"fault":{"error":{"code":131000,"http_status":500}}}"#,
     ),
     ("GET /_simulator/faults", "the faults that still wait", ""),
@@ -48,8 +53,8 @@ const ENDPOINTS: &[(&str, &str, &str)] = &[
     ),
     (
         "POST /_simulator/delays",
-        "when statuses, reviews and retries come; GET shows them",
-        r#"{"sent_ms":0,"delivered_ms":0,"read_ms":0}"#,
+        "when statuses, reviews, ends of deletions and retries come; GET shows them",
+        r#"{"sent_ms":0,"delivered_ms":0,"read_ms":0,"deletion_ms":50}"#,
     ),
     ("POST /_simulator/webhook_url", "where webhooks go", r#"{"url":"http://127.0.0.1:8080/webhook"}"#),
     ("POST /_simulator/reset", "back to the beginning", ""),
@@ -108,6 +113,7 @@ pub(super) fn page(world: &World) -> Value {
             "reject": "a name that holds this is rejected",
             "pending": "a name that holds this is never reviewed",
             "pause": "a name that holds this is approved and paused soon after",
+            "recategorize": "a utility template with a name that holds this becomes marketing",
         },
     })
 }

@@ -46,6 +46,7 @@ pub(super) struct Draft {
     pub(super) callback_data: Option<String>,
     /// The template's category; `None` for a free-form message, which needs an open window.
     pub(super) template_category: Option<String>,
+    pub(super) template_id: Option<u64>,
     /// Why Meta fails the message later although the request was fine.
     pub(super) late_failure: Option<(u32, String)>,
 }
@@ -54,6 +55,7 @@ pub(super) struct Draft {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Content {
     pub(super) template_category: Option<String>,
+    pub(super) template_id: Option<u64>,
     pub(super) late_failure: Option<(u32, String)>,
 }
 
@@ -141,6 +143,7 @@ pub(super) fn judge(body: &Value, facts: &Facts<'_>) -> Result<Draft, GraphError
         kind: kind.to_owned(),
         callback_data,
         template_category: judged.template_category,
+        template_id: judged.template_id,
         late_failure: judged.late_failure,
     })
 }

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::graph_error::GraphError;
 use super::judge::{Content, Facts, Recipient};
 use super::node::Node;
-use super::templates::{Template, type_of, variables};
+use super::templates::{Template, library, type_of, variables};
 use super::{judge_content, judge_interactive, judge_order, unix_seconds};
 
 /// Judges the `template` object of a send.
@@ -26,6 +26,9 @@ pub(super) fn judge(
             return Err(GraphError::because(132_001, details));
         }
     };
+    if template.is_auto_generated() {
+        return Err(GraphError::because(132_018, "An auto-generated template cannot be sent by name"));
+    }
     if template.category == "AUTHENTICATION" && matches!(recipient, Recipient::User(_)) {
         return Err(GraphError::of(131_062));
     }
@@ -37,7 +40,11 @@ pub(super) fn judge(
         Some(Value::Array(components)) => components.as_slice(),
         Some(_) => return Err(GraphError::parameter("Param template['components'] must be an array.")),
     };
-    let mut judged = Content { template_category: Some(template.category.clone()), late_failure: None };
+    let mut judged = Content {
+        template_category: Some(template.category.clone()),
+        template_id: Some(template.id),
+        late_failure: None,
+    };
     check_body(template, parameters(components, "body"), facts)?;
     if let Some(late_failure) = check_header(template, parameters(components, "header"), facts)? {
         judged.late_failure = Some(late_failure);
@@ -89,10 +96,16 @@ fn check_carousel(template: &Template, component: &Node<'_>, facts: &Facts<'_>) 
         return Err(GraphError::because(132_018, "carousel: the template has no cards"));
     };
     let given = component.required("cards")?.list(2, 10)?;
-    count("carousel", given.len(), cards.len())?;
+    // Two product cards are written down, and up to ten of their kind are sent.
+    let product = cards
+        .first()
+        .filter(|card| card.pointer("/components/0/format").is_some_and(|format| format == "PRODUCT"));
+    if product.is_none() {
+        count("carousel", given.len(), cards.len())?;
+    }
     for card in given {
         let index = card.required("card_index")?.number(0, 9)?;
-        let known = usize::try_from(index).ok().and_then(|index| cards.get(index));
+        let known = product.or_else(|| usize::try_from(index).ok().and_then(|index| cards.get(index)));
         let known = known.ok_or_else(|| card.invalid("has the index of no card of the template"))?;
         let list = |value: &Value| value.get("components").and_then(Value::as_array).cloned();
         let of_card = Template { components: list(known).unwrap_or_default(), ..template.clone() };
@@ -132,6 +145,7 @@ fn check_body(template: &Template, parameters: &[Value], facts: &Facts<'_>) -> R
         ""
     });
     check_text("body", text, template, parameters, facts)?;
+    check_types(template, parameters, facts)?;
     let hydrated = variables(text).iter().enumerate().fold(text.to_owned(), |text, (position, variable)| {
         let named = |parameter: &&Value| parameter.get("parameter_name").is_some_and(|name| name == variable);
         let parameter = parameters.iter().find(named).or_else(|| parameters.get(position));
@@ -141,6 +155,24 @@ fn check_body(template: &Template, parameters: &[Value], facts: &Facts<'_>) -> R
         return Err(GraphError::of(132_005));
     }
     Ok(())
+}
+
+/// The body of a library template takes each parameter only in its type.
+fn check_types(template: &Template, parameters: &[Value], facts: &Facts<'_>) -> Result<(), GraphError> {
+    let name = template.extra("library_template_name");
+    let Some(ready) = name.and_then(|name| library::find(name, &template.language)) else { return Ok(()) };
+    for (position, parameter) in parameters.iter().enumerate() {
+        if let Some(kind) = ready.misfit(position, shown_text(parameter)) {
+            let details = format!("body: Parameter {} does not match the type {kind}", position + 1);
+            return Err(GraphError::because(mismatch(facts), details));
+        }
+    }
+    Ok(())
+}
+
+/// Since v23 Meta reports parameters that do not satisfy the template with a code of their own.
+fn mismatch(facts: &Facts<'_>) -> u32 {
+    if facts.version >= 23 { 132_018 } else { 132_012 }
 }
 
 fn check_header(
@@ -182,8 +214,7 @@ fn check_text(
 ) -> Result<(), GraphError> {
     let variables = variables(text);
     count(place, parameters.len(), variables.len())?;
-    // Since v23 Meta reports parameters that do not satisfy the template with a code of their own.
-    let mismatch = if facts.version >= 23 { 132_018 } else { 132_012 };
+    let mismatch = mismatch(facts);
     let is_named = template.parameter_format.eq_ignore_ascii_case("NAMED");
     for parameter in parameters {
         let name = parameter.get("parameter_name").and_then(Value::as_str);

@@ -83,6 +83,9 @@ fn send(world: &World, call: &Call, number: &Number, body: &Value) -> Result<Rep
         }
         None => true,
     };
+    if let Some(template_id) = draft.template_id {
+        state.templates.sent(template_id, now);
+    }
     drop(state);
 
     let address = user.as_ref().and_then(|user| user.wa_id.as_deref()).unwrap_or(&draft.input);

@@ -17,6 +17,11 @@ impl<'a> Node<'a> {
         Self { path: path.to_owned(), value }
     }
 
+    /// Where the value stands.
+    pub(super) fn path(&self) -> &str {
+        &self.path
+    }
+
     /// The field `key`, if it is there.
     pub(super) fn get(&self, key: &str) -> Option<Node<'a>> {
         self.value.get(key).map(|value| Node { path: format!("{}['{key}']", self.path), value })
@@ -82,6 +87,19 @@ impl<'a> Node<'a> {
         let by_text = || self.value.as_str().and_then(|text| text.parse().ok());
         let number = self.value.as_i64().or_else(by_text).filter(|number| (min..=max).contains(number));
         number.ok_or_else(|| self.invalid(&format!("must be a number from {min} to {max}")))
+    }
+
+    /// The field `key` is true or false, if it is there.
+    pub(super) fn flag(&self, key: &str) -> Result<Option<bool>, GraphError> {
+        let Some(node) = self.get(key) else { return Ok(None) };
+        node.value.as_bool().map(Some).ok_or_else(|| node.invalid("must be true or false"))
+    }
+
+    /// The value is one of these words in any case; the answer is as listed.
+    pub(super) fn word_in_any_case<'w>(&self, words: &[&'w str]) -> Result<&'w str, GraphError> {
+        let given = self.value.as_str().unwrap_or_default();
+        let word = words.iter().find(|word| word.eq_ignore_ascii_case(given));
+        word.copied().ok_or_else(|| self.invalid(&format!("must be one of {{{}}}", words.join(", "))))
     }
 
     /// The refusal of this value.

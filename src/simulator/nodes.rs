@@ -30,7 +30,7 @@ pub(super) fn node(world: &World, call: &Call, id: &str) -> Result<Reply, GraphE
         return paging::select(call, &waba(world, id), WABA_FIELDS, "WhatsAppBusinessAccount")
             .map(Reply::Json);
     }
-    template_api::node(world, call, id)
+    template_api::node(world, call, id, "")
         .or_else(|| media_api::node(world, call, id))
         .unwrap_or_else(|| Err(GraphError::no_such_object(&call.method, id)))
 }

@@ -74,7 +74,8 @@ fn link(call: &Call, name: &str, cursor: &str) -> String {
     url
 }
 
-fn format_pair(key: &str, value: &str) -> String {
+/// A parameter of a query, escaped.
+pub(super) fn format_pair(key: &str, value: &str) -> String {
     let mut encoded = String::with_capacity(value.len());
     for byte in value.bytes() {
         if byte.is_ascii_alphanumeric() || b"-_.~,".contains(&byte) {

@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::faults::WebhookShape;
 use super::lock;
 use super::statuses::StatusUpdate;
 use super::world::World;
@@ -19,9 +20,11 @@ pub(super) enum Task {
     /// Send a status of an accepted message.
     Status(Box<StatusUpdate>),
     /// End the review of the template with this id.
-    Review(u64),
+    Review(u64, WebhookShape),
     /// Pause the template with this id.
-    Pause(u64),
+    Pause(u64, WebhookShape),
+    /// Forget the template with this id, which was deleted.
+    Deleted(u64, WebhookShape),
     /// Send what the batch of this fault holds.
     Flush(u64),
 }

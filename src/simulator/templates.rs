@@ -1,11 +1,35 @@
-//! The templates of every WABA, their variables, and the rules for creating them. Pure state; the Cloud
-//! API's calls about templates are in [`super::template_api`].
+//! The templates of every WABA: what each is, and where it stands in its life. Pure state; the rules of
+//! creation are in the modules below, the Cloud API's calls about templates in [`super::template_api`].
 
-use std::time::SystemTime;
+pub(super) mod authentication;
+mod buttons;
+mod components;
+pub(super) mod creation;
+pub(super) mod languages;
+pub(super) mod library;
+mod text;
 
-use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
 
-use super::graph_error::GraphError;
+use serde_json::{Map, Value, json};
+
+pub(super) use self::text::variables;
+use super::unix_seconds;
+
+/// How long the name of a deleted template is blocked.
+const NAME_BLOCKED: Duration = Duration::from_hours(30 * 24);
+/// After so long an archived template is deleted.
+pub(super) const ARCHIVE_KEPT: Duration = Duration::from_hours(28 * 24);
+/// After so long without activity a template is archived: 12 months.
+pub(super) const INACTIVE_MAX: Duration = Duration::from_hours(365 * 24);
+/// An approved template may be edited once in this time,
+const EDIT_PAUSE: Duration = Duration::from_hours(24);
+/// and so often in the longer one.
+const EDITS_MAX: usize = 10;
+const EDITS_WINDOW: Duration = Duration::from_hours(30 * 24);
+/// Days whose sends are remembered, for comparisons.
+const SEND_DAYS: u64 = 91;
 
 /// One template in one language.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,30 +43,105 @@ pub(super) struct Template {
     pub(super) parameter_format: String,
     pub(super) components: Vec<Value>,
     pub(super) rejected_reason: String,
-    pub(super) created: SystemTime,
-    /// What else the creator gave, such as `message_send_ttl_seconds`.
-    pub(super) extra: serde_json::Map<String, Value>,
+    pub(super) updated: SystemTime,
+    /// What else can be read, as it was given: `message_send_ttl_seconds`, `previous_category`, `source` …
+    pub(super) extra: Map<String, Value>,
+    pub(super) history: History,
+}
+
+/// What happened to a template.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct History {
+    /// Created, edited, sent or unarchived for the last time.
+    pub(super) active: SystemTime,
+    pub(super) quality: &'static str,
+    pub(super) quality_date: Option<u64>,
+    /// How often bad quality paused it.
+    pub(super) pauses: u32,
+    /// Edits while it was approved.
+    edits: Vec<SystemTime>,
+    /// Accepted sends by day since the epoch.
+    sends: BTreeMap<u64, u64>,
+    /// How many recipients blocked the business after it, in thousandths of the sends.
+    pub(super) block_rate: u64,
+    pub(super) top_block_reason: String,
+    /// Its status before it was archived, and when that was.
+    pub(super) archived: Option<(String, SystemTime)>,
+}
+
+impl History {
+    fn new(now: SystemTime) -> Self {
+        Self {
+            active: now,
+            quality: "UNKNOWN",
+            quality_date: None,
+            pauses: 0,
+            edits: Vec::new(),
+            sends: BTreeMap::new(),
+            block_rate: 0,
+            top_block_reason: "NO_REASON_GIVEN".to_owned(),
+            archived: None,
+        }
+    }
+
+    /// Counts accepted sends.
+    pub(super) fn add_sends(&mut self, count: u64, now: SystemTime) {
+        let today = unix_seconds(now) / 86_400;
+        self.active = now;
+        *self.sends.entry(today).or_default() += count;
+        self.sends.retain(|day, _| day + SEND_DAYS > today);
+    }
+
+    /// Accepted sends since the day of this moment.
+    pub(super) fn sends_since(&self, start: u64) -> u64 {
+        self.sends.range(start / 86_400..).map(|(_, count)| count).sum()
+    }
+
+    /// Counts an edit of an approved template; says why if there were too many.
+    pub(super) fn edit(&mut self, now: SystemTime) -> Result<(), &'static str> {
+        self.edits.retain(|edit| now < *edit + EDITS_WINDOW);
+        if self.edits.iter().any(|edit| now < *edit + EDIT_PAUSE) {
+            return Err("An approved template can be edited once in 24 hours.");
+        }
+        if self.edits.len() >= EDITS_MAX {
+            return Err("An approved template can be edited 10 times in 30 days.");
+        }
+        self.edits.push(now);
+        Ok(())
+    }
 }
 
 impl Template {
-    /// The template that every new WABA has.
-    pub(super) fn hello_world(id: u64, waba_id: &str, created: SystemTime) -> Self {
+    /// A template of this content that nobody has reviewed.
+    pub(super) fn new(id: u64, waba_id: &str, creation: &creation::Creation, now: SystemTime) -> Self {
         Self {
             id,
             waba_id: waba_id.to_owned(),
+            name: creation.name.clone(),
+            language: creation.language.clone(),
+            category: creation.category.clone(),
+            status: "PENDING".to_owned(),
+            parameter_format: creation.parameter_format.clone(),
+            components: creation.components.clone(),
+            rejected_reason: "NONE".to_owned(),
+            updated: now,
+            extra: creation.extra.clone(),
+            history: History::new(now),
+        }
+    }
+
+    /// The template that every new WABA has.
+    pub(super) fn hello_world(id: u64, waba_id: &str, created: SystemTime) -> Self {
+        let text = "Welcome and congratulations! This message shows that your business can send templates.";
+        let creation = creation::Creation {
             name: "hello_world".to_owned(),
             language: "en_US".to_owned(),
             category: "UTILITY".to_owned(),
-            status: "APPROVED".to_owned(),
             parameter_format: "POSITIONAL".to_owned(),
-            components: vec![json!({
-                "type": "BODY",
-                "text": "Welcome and congratulations! This message shows that your business can send templates.",
-            })],
-            rejected_reason: "NONE".to_owned(),
-            created,
-            extra: serde_json::Map::new(),
-        }
+            components: vec![json!({ "type": "BODY", "text": text })],
+            extra: Map::new(),
+        };
+        Self { status: "APPROVED".to_owned(), ..Self::new(id, waba_id, &creation, created) }
     }
 
     /// The component of this type, in any case.
@@ -58,29 +157,49 @@ impl Template {
             .map_or(&[], Vec::as_slice)
     }
 
-    /// Every field that can be read.
-    pub(super) fn to_json(&self) -> Value {
-        let mut fields = self.extra.clone();
-        fields.insert("id".to_owned(), json!(self.id.to_string()));
-        fields.insert("name".to_owned(), json!(self.name));
-        fields.insert("language".to_owned(), json!(self.language));
-        fields.insert("category".to_owned(), json!(self.category));
-        fields.insert("status".to_owned(), json!(self.status));
-        fields.insert("parameter_format".to_owned(), json!(self.parameter_format));
-        fields.insert("components".to_owned(), json!(self.components));
-        fields.insert("rejected_reason".to_owned(), json!(self.rejected_reason));
-        fields.insert("quality_score".to_owned(), json!({ "score": "UNKNOWN" }));
-        fields.insert("last_updated_time".to_owned(), json!(super::unix_seconds(self.created)));
-        Value::Object(fields)
+    /// A further field, if it is a text.
+    pub(super) fn extra(&self, name: &str) -> Option<&str> {
+        self.extra.get(name).and_then(Value::as_str)
     }
+
+    /// Whether Meta made it of a Direct Send.
+    pub(super) fn is_auto_generated(&self) -> bool {
+        self.extra("source") == Some("AUTO_GENERATED")
+    }
+
+    /// Puts it away and remembers where it stood.
+    pub(super) fn archive(&mut self, now: SystemTime) {
+        let before = std::mem::replace(&mut self.status, "ARCHIVED".to_owned());
+        self.history.archived = Some((before, now));
+    }
+
+    /// Brings it back; false if it is not archived.
+    pub(super) fn unarchive(&mut self, now: SystemTime) -> bool {
+        if self.status != "ARCHIVED" {
+            return false;
+        }
+        let before = self.history.archived.take();
+        self.status = before.map_or_else(|| "APPROVED".to_owned(), |(status, _)| status);
+        self.history.active = now;
+        true
+    }
+}
+
+/// A name that cannot be used until it is free again.
+#[derive(Debug)]
+struct BlockedName {
+    waba_id: String,
+    name: String,
+    /// Absent if the name was deleted in all languages.
+    language: Option<String>,
+    until: SystemTime,
 }
 
 /// All templates in the order of their creation.
 #[derive(Debug, Default)]
 pub(super) struct Templates {
     pub(super) all: Vec<Template>,
-    /// Name and WABA of approved templates that were deleted, and when: the name is blocked for 30 days.
-    pub(super) deleted: Vec<(String, String, SystemTime)>,
+    blocked: Vec<BlockedName>,
 }
 
 impl Templates {
@@ -101,6 +220,33 @@ impl Templates {
     pub(super) fn of<'a>(&'a self, waba_id: &'a str) -> impl Iterator<Item = &'a Template> {
         self.all.iter().filter(move |template| template.waba_id == waba_id)
     }
+
+    /// Counts an accepted send.
+    pub(super) fn sent(&mut self, id: u64, now: SystemTime) {
+        if let Some(template) = self.by_id_mut(id) {
+            template.history.add_sends(1, now);
+        }
+    }
+
+    /// Blocks the name of a deleted template, in one language or in all.
+    pub(super) fn block(&mut self, template: &Template, in_all_languages: bool, now: SystemTime) {
+        self.blocked.retain(|blocked| now < blocked.until);
+        self.blocked.push(BlockedName {
+            waba_id: template.waba_id.clone(),
+            name: template.name.clone(),
+            language: (!in_all_languages).then(|| template.language.clone()),
+            until: now + NAME_BLOCKED,
+        });
+    }
+
+    pub(super) fn is_blocked(&self, waba_id: &str, name: &str, language: &str, now: SystemTime) -> bool {
+        self.blocked.iter().any(|blocked| {
+            blocked.waba_id == waba_id
+                && blocked.name == name
+                && blocked.language.as_deref().is_none_or(|blocked| blocked == language)
+                && now < blocked.until
+        })
+    }
 }
 
 /// The `type` of a component, a button or a parameter; empty if it has none.
@@ -108,157 +254,76 @@ pub(super) fn type_of(value: &Value) -> &str {
     value.get("type").and_then(Value::as_str).unwrap_or_default()
 }
 
-/// The variables of a text in order of appearance, each once: `1`, `2` or names.
-pub(super) fn variables(text: &str) -> Vec<String> {
-    let mut found: Vec<String> = Vec::new();
-    for part in text.split("{{").skip(1) {
-        if let Some((name, _)) = part.split_once("}}") {
-            let name = name.trim().to_owned();
-            if !found.contains(&name) {
-                found.push(name);
-            }
+/// The ids in a list, in Meta's forms of it: an array of texts or numbers, `[1,2]`, `["1","2"]` or `1,2`.
+pub(super) fn ids_of(value: &Value) -> Option<Vec<u64>> {
+    let of = |text: &str| text.trim().trim_matches('"').parse().ok();
+    match value {
+        Value::Array(list) => {
+            list.iter().map(|id| id.as_u64().or_else(|| id.as_str().and_then(of))).collect()
         }
+        Value::String(text) => text.trim().trim_matches(['[', ']']).split(',').map(of).collect(),
+        Value::Number(number) => Some(vec![number.as_u64()?]),
+        Value::Null | Value::Bool(_) | Value::Object(_) => None,
     }
-    found
-}
-
-/// Checks a creation as Meta does before its review; the rest is the reviewer's.
-pub(super) fn check_creation(body: &Value) -> Result<(), GraphError> {
-    let text = |field: &str| body.get(field).and_then(Value::as_str).unwrap_or_default();
-    let name = text("name");
-    if name.is_empty() {
-        return Err(GraphError::parameter("The parameter name is required."));
-    }
-    let name_is_plain =
-        name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
-    if !name_is_plain || name.len() > 512 {
-        return Err(GraphError::parameter(
-            "Param name must consist of lower-case letters, digits and underscores, at most 512 of them.",
-        ));
-    }
-    if !is_language(text("language")) {
-        return Err(GraphError::parameter("Param language must be a supported language code."));
-    }
-    let category = text("category").to_ascii_uppercase();
-    if !["AUTHENTICATION", "MARKETING", "UTILITY"].contains(&category.as_str()) {
-        return Err(GraphError::parameter(
-            "Param category must be one of {AUTHENTICATION, MARKETING, UTILITY}.",
-        ));
-    }
-    if body.get("library_template_name").is_some() {
-        return Ok(());
-    }
-    let components = body
-        .get("components")
-        .and_then(Value::as_array)
-        .filter(|components| !components.is_empty())
-        .ok_or_else(|| GraphError::parameter("The parameter components is required."))?;
-    if !components.iter().any(|component| type_of(component).eq_ignore_ascii_case("BODY")) {
-        return Err(GraphError::template(2_388_072, "Body is missing", "A template needs a BODY component."));
-    }
-    components.iter().try_for_each(|component| check_component(component, &category))
-}
-
-fn check_component(component: &Value, category: &str) -> Result<(), GraphError> {
-    let text = component.get("text").and_then(Value::as_str);
-    let count = text.map_or(0, |text| text.chars().count());
-    let kind = type_of(component).to_ascii_uppercase();
-    let too_long = |max: usize| {
-        let text = format!("The {kind} component may have {max} characters; it has {count}.");
-        GraphError::template(2_388_040, "Character limit exceeded", &text)
-    };
-    match kind.as_str() {
-        "HEADER" => {
-            let variables = text.map_or(0, |text| variables(text).len());
-            if component.get("format").is_none() || variables > 1 {
-                let text = "A header needs a format and may have one variable.";
-                return Err(GraphError::template(2_388_047, "Header format is incorrect", text));
-            }
-            if count > 60 {
-                return Err(too_long(60));
-            }
-        }
-        "BODY" => {
-            let Some(text) = text else {
-                if category == "AUTHENTICATION" {
-                    return Ok(());
-                }
-                let text = "The BODY component needs a text.";
-                return Err(GraphError::template(2_388_072, "Body format is incorrect", text));
-            };
-            if count > 1024 {
-                return Err(too_long(1024));
-            }
-            if text.trim().starts_with("{{") || text.trim().ends_with("}}") {
-                let text = "Variables can't be at the start or end of the template.";
-                return Err(GraphError::template(2_388_299, "Variables at start or end", text));
-            }
-        }
-        "FOOTER" if count > 60 => return Err(too_long(60)),
-        "FOOTER" if text.is_some_and(|text| !variables(text).is_empty()) => {
-            let text = "A footer has no variables.";
-            return Err(GraphError::template(2_388_073, "Footer format is incorrect", text));
-        }
-        "BUTTONS" => {
-            let buttons = component.get("buttons").and_then(Value::as_array).map_or(0, Vec::len);
-            if !(1..=10).contains(&buttons) {
-                return Err(GraphError::parameter("Param buttons must hold 1 to 10 buttons."));
-            }
-        }
-        "FOOTER" | "CAROUSEL" | "LIMITED_TIME_OFFER" | "CALL_PERMISSION_REQUEST" => {}
-        _ => return Err(GraphError::parameter(format!("Unexpected component type {kind}."))),
-    }
-    Ok(())
-}
-
-/// `en`, `en_US`, `zh_HK`, `fil`.
-fn is_language(code: &str) -> bool {
-    let (language, country) = code.split_once('_').unwrap_or((code, "XX"));
-    (2..=3).contains(&language.len())
-        && language.bytes().all(|byte| byte.is_ascii_lowercase())
-        && (2..=3).contains(&country.len())
-        && country.bytes().all(|byte| byte.is_ascii_uppercase())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn creation(change: impl FnOnce(&mut Value)) -> Value {
-        let mut body = json!({
-            "name": "order_update", "language": "en_US", "category": "UTILITY",
-            "components": [{ "type": "BODY", "text": "Order {{1}} is on its way." }],
-        });
-        change(&mut body);
-        body
+    const DAY: Duration = Duration::from_hours(24);
+
+    #[test]
+    fn lists_of_ids() {
+        for (list, expected) in [
+            (json!("1,2"), Some(vec![1, 2])),
+            (json!("[1, 2]"), Some(vec![1, 2])),
+            (json!("[\"1\",\"2\"]"), Some(vec![1, 2])),
+            (json!(["1", 2]), Some(vec![1, 2])),
+            (json!(7), Some(vec![7])),
+            (json!("x"), None),
+            (json!(""), None),
+            (json!([null]), None),
+            (json!({}), None),
+        ] {
+            assert_eq!(ids_of(&list), expected, "{list}");
+        }
     }
 
     #[test]
-    fn creations() {
-        assert_eq!(check_creation(&creation(|_| {})), Ok(()));
-        let subcode_of = |change: &dyn Fn(&mut Value)| {
-            let error = check_creation(&creation(|body| change(body))).unwrap_err();
-            assert_eq!(error.code, 100);
-            error.subcode
-        };
-        assert_eq!(subcode_of(&|body| body["name"] = json!("Order-Update")), None);
-        assert_eq!(subcode_of(&|body| body["language"] = json!("english")), None);
-        assert_eq!(subcode_of(&|body| body["category"] = json!("SERVICE")), None);
-        assert_eq!(subcode_of(&|body| body["components"] = json!([])), None);
-        assert_eq!(
-            subcode_of(&|body| body["components"] = json!([{ "type": "FOOTER", "text": "x" }])),
-            Some(2_388_072)
-        );
-        assert_eq!(subcode_of(&|body| body["components"][0]["text"] = json!("Hello {{1}}")), Some(2_388_299));
-        assert_eq!(
-            subcode_of(&|body| body["components"][0]["text"] = json!("x".repeat(1025))),
-            Some(2_388_040)
-        );
+    fn approved_templates_are_edited_seldom() {
+        let start = SystemTime::UNIX_EPOCH;
+        let mut history = History::new(start);
+        for day in 0..10 {
+            assert_eq!(history.edit(start + day * DAY), Ok(()));
+            assert!(history.edit(start + day * DAY + DAY / 2).is_err());
+        }
+        assert!(history.edit(start + 29 * DAY).unwrap_err().contains("30 days"));
+        assert_eq!(history.edit(start + 30 * DAY), Ok(()));
     }
 
     #[test]
-    fn variables_in_order() {
-        assert_eq!(variables("Hi {{1}}, {{2}} and {{1}} {{ }"), ["1", "2"]);
-        assert_eq!(variables("Table for {{guests}} on {{day}}."), ["guests", "day"]);
+    fn sends_are_counted_by_day() {
+        let start = SystemTime::UNIX_EPOCH + 1_000 * DAY;
+        let mut history = History::new(start);
+        for day in 0..100 {
+            history.add_sends(2, start + day * DAY);
+        }
+        assert_eq!(history.sends_since(unix_seconds(start + 93 * DAY)), 14);
+        assert_eq!(history.sends_since(0), SEND_DAYS * 2, "older days are forgotten");
+    }
+
+    #[test]
+    fn names_are_blocked_in_one_language_or_in_all() {
+        let now = SystemTime::UNIX_EPOCH;
+        let template = Template::hello_world(1, "7", now);
+        for (in_all_languages, blocks_german) in [(false, false), (true, true)] {
+            let mut templates = Templates::default();
+            templates.block(&template, in_all_languages, now);
+            assert!(templates.is_blocked("7", "hello_world", "en_US", now + 29 * DAY));
+            assert_eq!(templates.is_blocked("7", "hello_world", "de", now), blocks_german);
+            assert!(!templates.is_blocked("8", "hello_world", "en_US", now));
+            assert!(!templates.is_blocked("7", "hello_world", "en_US", now + 30 * DAY));
+        }
     }
 }

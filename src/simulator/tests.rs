@@ -1,5 +1,7 @@
 //! The simulator through a real socket: a client sends, a sink takes the webhooks and checks each signature.
 
+mod templates;
+
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::time::Duration;
@@ -53,8 +55,12 @@ struct Running {
     _stop_at_end: DropGuard,
 }
 
-#[expect(clippy::disallowed_methods, reason = "a test waits for its tasks itself")]
 async fn start() -> Running {
+    start_with(|_| {}).await
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test waits for its tasks itself")]
+async fn start_with(change: impl FnOnce(&mut Config)) -> Running {
     let time = Arc::new(AtomicU64::new(1_750_000_000));
     let seconds = Arc::clone(&time);
     let clock: Clock = Arc::new(move || UNIX_EPOCH + Duration::from_secs(seconds.load(Ordering::SeqCst)));
@@ -71,6 +77,7 @@ async fn start() -> Running {
     let mut config = Config::new("127.0.0.1:0".parse().unwrap(), clock);
     config.seed = Some(7);
     config.delays.retry_first = Duration::from_millis(1);
+    change(&mut config);
     let simulator = Simulator::bind(config).await.unwrap();
     let base = format!("http://{}", simulator.local_addr());
     simulator.set_webhook_url(webhook_url);
@@ -411,49 +418,6 @@ async fn any_webhook_is_signed_and_delivered() {
     assert_eq!(running.webhook().await, body);
     let wrong = running.control("webhooks", json!({ "raw_base64": "eyJ9", "signature": "wrong" })).await;
     assert_eq!(wrong["status"], 401);
-    running.end().await;
-}
-
-#[tokio::test]
-async fn templates_are_created_reviewed_paged_and_deleted() {
-    let running = start().await;
-    let templates = format!("{WABA}/message_templates");
-    let creation = |name: &str| {
-        let body = json!([{ "type": "body", "text": "Order {{1}} is on its way." }]);
-        json!({ "name": name, "language": "en_US", "category": "utility", "components": body })
-    };
-    for (name, event) in [("order_update", "APPROVED"), ("to_reject", "REJECTED")] {
-        let (status, created) = running.post(&templates, creation(name)).await;
-        assert_eq!((status, &created["status"]), (200, &json!("PENDING")));
-        let webhook = running.webhook().await;
-        let change = &webhook["entry"][0]["changes"][0];
-        assert_eq!(change["field"], "message_template_status_update");
-        assert_eq!(change["value"]["event"], event);
-        assert!(change["value"]["message_template_id"].is_u64());
-        assert!(webhook["entry"][0]["time"].is_u64());
-        let read = running.get(&format!("/v25.0/{}", created["id"].as_str().unwrap())).await;
-        assert_eq!((&read["status"], &read["components"][0]["type"]), (&json!(event), &json!("BODY")));
-    }
-    let (_, again) = running.post(&templates, creation("order_update")).await;
-    assert_eq!(again["error"]["error_subcode"], 2_388_024);
-
-    let mut names = Vec::new();
-    let mut next = Some(format!("{templates}?limit=2&fields=name"));
-    while let Some(path) = next {
-        let page = running.get(&path).await;
-        names.extend(
-            page["data"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap().to_owned()),
-        );
-        next = page["paging"]["next"].as_str().map(str::to_owned);
-    }
-    assert_eq!(names, ["hello_world", "order_update", "to_reject"]);
-    let approved = running.get(&format!("{templates}?status=approved&name=order")).await;
-    assert_eq!(approved["data"].as_array().unwrap().len(), 1);
-
-    let path = format!("{templates}?name=order_update");
-    assert_eq!(running.call(http::Method::DELETE, &path, None).await, (200, json!({ "success": true })));
-    assert_eq!(running.value().await["event"], "DELETED");
-    assert_eq!(running.call(http::Method::DELETE, &path, None).await.0, 400);
     running.end().await;
 }
 

@@ -1,6 +1,7 @@
 //! Resumable uploads: a session is opened, filled in one or several calls, and becomes a handle.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -11,7 +12,7 @@ use serde_json::json;
 use super::content::Incoming;
 use super::graph::{Call, Reply, authorize};
 use super::graph_error::GraphError;
-use super::media::{UPLOAD_BYTES_MAX, URL_LIFETIME};
+use super::media::UPLOAD_BYTES_MAX;
 use super::wire;
 use super::world::World;
 
@@ -19,11 +20,64 @@ use super::world::World;
 const SESSIONS_MAX: usize = 1_000;
 const TYPES: [&str; 5] = ["application/pdf", "image/jpeg", "image/jpg", "image/png", "video/mp4"];
 
-/// Sessions that are open.
+/// How long a handle can be used. Meta does not say; its sessions live about as long.
+const HANDLE_LIFETIME: Duration = Duration::from_hours(1);
+/// The beginning of the third part of every handle that is given here.
+const OWN_MARK: &str = "ARsim";
+
+/// Sessions that are open, and what became of those that were filled.
 #[derive(Debug, Default)]
 pub(super) struct Uploads {
     sessions: BTreeMap<String, Session>,
     order: VecDeque<String>,
+    pub(super) handles: Handles,
+}
+
+/// The handles that were given, the oldest forgotten first.
+#[derive(Debug, Default)]
+pub(super) struct Handles(VecDeque<Handle>);
+
+#[derive(Debug)]
+struct Handle {
+    text: String,
+    mime_type: String,
+    expires: SystemTime,
+}
+
+impl Handles {
+    /// A new handle of a file with this checksum.
+    fn give(&mut self, mime_type: &str, digest: &str, now: SystemTime) -> String {
+        let (kind, expires) = (STANDARD.encode(mime_type), now + HANDLE_LIFETIME);
+        let text = format!("4::{kind}:{OWN_MARK}{digest}:e:{}", super::unix_seconds(expires));
+        self.0.push_back(Handle { text: text.clone(), mime_type: mime_type.to_owned(), expires });
+        if self.0.len() > SESSIONS_MAX {
+            self.0.pop_front();
+        }
+        text
+    }
+
+    /// Whether this can be the sample of a header of this format; says why not. A handle with our mark must
+    /// be known, of the right type, and young. One of Meta, as documentation shows them, passes by its form.
+    pub(super) fn check(&self, text: &str, format: &str, now: SystemTime) -> Result<(), String> {
+        let is_own = text.contains(OWN_MARK);
+        if !text.starts_with("4::") || text.len() < 4 {
+            return Err("is no handle of a resumable upload; media ids and links are none".to_owned());
+        }
+        let known = self.0.iter().rev().find(|handle| handle.text == text);
+        let Some(handle) = known else {
+            return if is_own { Err("is an unknown handle".to_owned()) } else { Ok(()) };
+        };
+        if now >= handle.expires {
+            return Err("is an expired handle".to_owned());
+        }
+        let fits = match format {
+            "IMAGE" => handle.mime_type.starts_with("image/"),
+            "VIDEO" | "GIF" => handle.mime_type == "video/mp4",
+            _ => handle.mime_type == "application/pdf",
+        };
+        let mismatch = || format!("is the handle of a file of type {}, not of a {format}", handle.mime_type);
+        if fits { Ok(()) } else { Err(mismatch()) }
+    }
 }
 
 #[derive(Debug)]
@@ -116,9 +170,9 @@ pub(super) fn session(world: &World, call: &Call, id: &str) -> Result<Reply, Gra
         return Err(GraphError::because(100, message));
     }
     let digest = session.received.take().map(|received| hex::encode(received.finish().digest));
-    let kind = STANDARD.encode(&session.mime_type);
-    let expires = super::unix_seconds(world.now() + URL_LIFETIME);
-    Ok(Reply::Json(json!({ "h": format!("4::{kind}:AR{}:e:{expires}", digest.unwrap_or_default()) })))
+    let mime_type = session.mime_type.clone();
+    let handle = state.uploads.handles.give(&mime_type, &digest.unwrap_or_default(), world.now());
+    Ok(Reply::Json(json!({ "h": handle })))
 }
 
 fn signature(world: &World, id: &str) -> String {
@@ -136,6 +190,27 @@ pub(super) fn range(header: &str, len: usize) -> Option<(usize, usize)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn handles() {
+        let now = SystemTime::UNIX_EPOCH;
+        let mut handles = Handles::default();
+        let image = handles.give("image/png", "00ff", now);
+        for (handle, format, expected) in [
+            (image.as_str(), "IMAGE", None),
+            (&image, "VIDEO", Some("type image/png")),
+            (&image[..image.len() - 1], "IMAGE", Some("unknown")),
+            ("4::aW1hZ2UvanBn:ARYyt:e:1", "IMAGE", None),
+            ("4::", "IMAGE", Some("no handle")),
+            ("1234", "IMAGE", Some("no handle")),
+            ("https://example.com/a.png", "IMAGE", Some("no handle")),
+        ] {
+            let judged = handles.check(handle, format, now).err();
+            assert_eq!(judged.is_some(), expected.is_some(), "{handle}: {judged:?}");
+            assert!(judged.unwrap_or_default().contains(expected.unwrap_or_default()), "{handle}");
+        }
+        assert!(handles.check(&image, "IMAGE", now + HANDLE_LIFETIME).unwrap_err().contains("expired"));
+    }
 
     #[test]
     fn ranges() {

@@ -7,7 +7,6 @@ use std::sync::Mutex;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use serde_json::json;
 
 use super::account::{Account, Delays, Limits, Number};
 use super::content::Room;
@@ -22,7 +21,7 @@ use super::templates::{Template, Templates};
 use super::uploads::Uploads;
 use super::users::Users;
 use super::webhooks::{Batches, Update, envelope};
-use super::{Clock, lock, template_api, unix_seconds, wire};
+use super::{Clock, lock, template_api, wire};
 
 /// Message ids of received messages that can still be marked as read.
 const INBOUND_IDS_MAX: usize = 200_000;
@@ -234,8 +233,9 @@ impl World {
                 };
                 self.report(update, status.shape);
             }
-            Task::Review(id) => template_api::review(self, id),
-            Task::Pause(id) => template_api::pause(self, id),
+            Task::Review(id, shape) => template_api::review::review(self, id, shape),
+            Task::Pause(id, shape) => template_api::review::pause(self, id, shape),
+            Task::Deleted(id, shape) => template_api::deleted(self, id, shape),
             Task::Flush(fault) => {
                 let updates = self.state().batches.take(fault);
                 if let Some(updates) = updates {
@@ -243,29 +243,6 @@ impl World {
                 }
             }
         }
-    }
-
-    /// Reports what became of a template.
-    pub(super) fn report_template(&self, template: &Template, event: &str, more: &serde_json::Value) {
-        let mut value = json!({
-            "event": event,
-            "message_template_id": template.id,
-            "message_template_name": template.name,
-            "message_template_language": template.language,
-            "message_template_category": template.category,
-            "reason": "NONE",
-        });
-        if let (Some(fields), Some(more)) = (value.as_object_mut(), more.as_object()) {
-            fields.extend(more.clone());
-        }
-        let update = Update {
-            waba_id: template.waba_id.clone(),
-            field: "message_template_status_update",
-            value,
-            time: Some(unix_seconds(self.now())),
-            queue: format!("templates of {}", template.waba_id),
-        };
-        self.report(update, WebhookShape::default());
     }
 
     /// The number with this id, if the token may see it.

@@ -46,6 +46,10 @@ fn planned_error(planned: &ErrorFault) -> GraphError {
     if let Some(message) = &planned.message {
         error.message.clone_from(message);
     }
+    if planned.user_title.is_some() || planned.user_msg.is_some() {
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        error.user_text = Some(Box::new((text(&planned.user_title), text(&planned.user_msg))));
+    }
     if planned.details.is_some() {
         error.details.clone_from(&planned.details);
     }
@@ -123,7 +127,9 @@ fn respond_traced(world: &World, call: &Call, status: StatusCode, body: &Value, 
     insert(headers, CONTENT_TYPE, "application/json; charset=UTF-8");
     insert(headers, HeaderName::from_static("x-fb-trace-id"), trace);
     insert(headers, HeaderName::from_static("x-fb-request-id"), trace);
-    insert(headers, HeaderName::from_static("facebook-api-version"), &format!("v{}.0", call.version));
+    if call.version > 0 {
+        insert(headers, HeaderName::from_static("facebook-api-version"), &format!("v{}.0", call.version));
+    }
     let id = call.path.split('/').next().unwrap_or_default();
     if let Some(waba_id) = waba_of(world, id) {
         let state = world.state();

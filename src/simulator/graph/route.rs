@@ -23,10 +23,10 @@ pub(in crate::simulator) fn authorize(world: &World, headers: &HeaderMap) -> Res
 
 /// Finds the node and the edge that a path names.
 pub(super) fn route(world: &World, call: &Call) -> Result<Reply, GraphError> {
-    if call.version == 0 {
-        return Err(GraphError::unknown_path(&format!("/{}", call.path)));
-    }
     let (id, edge) = call.path.split_once('/').unwrap_or((&call.path, ""));
+    if call.version == 0 {
+        return without_version(world, call, id, edge);
+    }
     if uploads::is_session(id) {
         return uploads::session(world, call, id);
     }
@@ -36,6 +36,12 @@ pub(super) fn route(world: &World, call: &Call) -> Result<Reply, GraphError> {
         (&Method::POST, "media") => media_api::upload(world, call, id),
         (&Method::POST, "uploads") => uploads::open(world, call, id),
         (_, "message_templates") => template_api::of_waba(world, call, id),
+        (&Method::POST, "upsert_message_templates") => template_api::upsert(world, call, id),
+        (&Method::POST, "migrate_message_templates") => template_api::migrate(world, call, id),
+        (&Method::GET, "message_template_previews") => template_api::previews(world, call, id),
+        (_, "compare" | "unpause") => template_api::node(world, call, id, edge)
+            .unwrap_or_else(|| Err(GraphError::no_such_object(&call.method, id))),
+        (&Method::GET, "") if id == "message_template_library" => template_api::library(call),
         (&Method::GET, "phone_numbers") => nodes::phone_numbers(world, call, id),
         (_, "subscribed_apps") => nodes::subscribed_apps(world, call, id),
         (_, "") => nodes::node(world, call, id),
@@ -44,6 +50,17 @@ pub(super) fn route(world: &World, call: &Call) -> Result<Reply, GraphError> {
         }
         _ => Err(GraphError::unknown_path(&format!("/{edge}"))),
     }
+}
+
+/// The archive of templates stands on a host of its own, which has no versions; here both are one.
+fn without_version(world: &World, call: &Call, id: &str, edge: &str) -> Result<Reply, GraphError> {
+    let archived = match (&call.method, edge) {
+        (&Method::POST, "message_templates/archive") => true,
+        (&Method::POST, "message_templates/unarchive") => false,
+        _ => return Err(GraphError::unknown_path(&format!("/{}", call.path))),
+    };
+    count_call(world, id, edge)?;
+    template_api::set_archived(world, call, id, archived)
 }
 
 /// Management calls are limited per WABA and hour; sends and media are not among them.
