@@ -18,6 +18,51 @@ fn card() -> Value {
     ] })
 }
 
+fn product_card() -> Value {
+    json!({ "components": [
+        { "type": "HEADER", "format": "PRODUCT" },
+        { "type": "BUTTONS", "buttons": [{ "type": "SPM", "text": "View" }] },
+    ] })
+}
+
+/// An offer, carousels, and what Meta made of a Direct Send.
+fn special_kinds(template: &impl Fn(&str, &str, &str, Value) -> Template) -> Vec<Template> {
+    vec![
+        template(
+            "offer",
+            "APPROVED",
+            "MARKETING",
+            json!([
+                { "type": "BODY", "text": "Look" },
+                { "type": "LIMITED_TIME_OFFER", "limited_time_offer": { "text": "Soon" } },
+                { "type": "BUTTONS", "buttons": [{ "type": "MPM", "text": "View" }] },
+            ]),
+        ),
+        template(
+            "products",
+            "APPROVED",
+            "MARKETING",
+            json!([
+                { "type": "BODY", "text": "Look" },
+                { "type": "CAROUSEL", "cards": [product_card(), product_card()] },
+            ]),
+        ),
+        Template {
+            extra: json!({ "source": "AUTO_GENERATED" }).as_object().unwrap().clone(),
+            ..template("generated", "APPROVED", "UTILITY", json!([{ "type": "BODY", "text": "x" }]))
+        },
+        template(
+            "cards",
+            "APPROVED",
+            "MARKETING",
+            json!([
+                { "type": "BODY", "text": "Hi {{1}}" },
+                { "type": "CAROUSEL", "cards": [card(), card()] },
+            ]),
+        ),
+    ]
+}
+
 struct Fixture {
     number: Number,
     templates: Templates,
@@ -32,7 +77,7 @@ impl Fixture {
         media.insert(Medium::new("88".to_owned(), "another number", "image/png", foreign, None));
         let hello = Template::hello_world(1, &number.waba_id, SystemTime::UNIX_EPOCH);
         let mut templates = Templates::default();
-        let template = |name: &str, status: &str, category: &str, components| Template {
+        let template = |name: &str, status: &str, category: &str, components: Value| Template {
             name: name.to_owned(),
             status: status.to_owned(),
             category: category.to_owned(),
@@ -69,26 +114,8 @@ impl Fixture {
                     { "type": "BUTTONS", "buttons": [{ "type": "QUICK_REPLY", "text": "Stop" }] },
                 ]),
             ),
-            template(
-                "offer",
-                "APPROVED",
-                "MARKETING",
-                json!([
-                    { "type": "BODY", "text": "Look" },
-                    { "type": "LIMITED_TIME_OFFER", "limited_time_offer": { "text": "Soon" } },
-                    { "type": "BUTTONS", "buttons": [{ "type": "MPM", "text": "View" }] },
-                ]),
-            ),
-            template(
-                "cards",
-                "APPROVED",
-                "MARKETING",
-                json!([
-                    { "type": "BODY", "text": "Hi {{1}}" },
-                    { "type": "CAROUSEL", "cards": [card(), card()] },
-                ]),
-            ),
         ];
+        templates.all.extend(special_kinds(&template));
         Self { number, templates, media }
     }
 
@@ -447,6 +474,12 @@ fn special_templates() {
         ] })
     };
     let carousel = |cards: Value| json!([body, { "type": "carousel", "cards": cards }]);
+    let products_of = |count: u32| {
+        let product = json!({ "product_retailer_id": "p", "catalog_id": "1" });
+        let header = json!({ "type": "header", "parameters": [{ "type": "product", "product": product }] });
+        let cards = (0..count).map(|index| json!({ "card_index": index, "components": [header] }));
+        json!([{ "type": "carousel", "cards": cards.collect::<Vec<_>>() }])
+    };
     for (name, components, code) in [
         ("offer", json!([offer(1), button(products.clone())]), 0),
         ("offer", json!([offer(-1), button(products.clone())]), 131_009),
@@ -458,6 +491,10 @@ fn special_templates() {
         ),
         ("hello_world", json!([offer(1)]), 132_018),
         ("hello_world", json!([{ "type": "poll" }]), 100),
+        ("products", products_of(2), 0),
+        ("products", products_of(10), 0),
+        ("products", products_of(11), 131_009),
+        ("generated", json!([]), 132_018),
         ("cards", carousel(json!([card(0), card(1)])), 0),
         ("cards", carousel(json!([card(0), card(1), card(2)])), 132_000),
         ("cards", carousel(json!([card(0), card(5)])), 131_009),

@@ -35,6 +35,7 @@ mod requests;
 mod send;
 mod send_failures;
 mod sends;
+mod simulator_templates;
 mod smoke;
 mod streams;
 mod subscribe;

@@ -29,7 +29,9 @@ pub(super) fn edit(world: &World, call: &Call, id: u64) -> Result<Reply, GraphEr
     let creation = judged(template, &changes)?;
     let is_new_content = changes.iter().any(|(field, _)| field == "components");
     let handles = is_new_content.then_some(&state.uploads.handles);
-    if is_new_content || creation.category != template.category {
+    let is_other_kind =
+        creation.category != template.category || creation.parameter_format != template.parameter_format;
+    if is_new_content || is_other_kind {
         creation.check_components(handles, now)?;
     }
     if template.status == "APPROVED" {

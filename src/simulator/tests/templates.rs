@@ -164,6 +164,7 @@ async fn edits_are_few() {
         (json!({ "category": "MARKETING" }), (100, 2_388_039)),
         (json!({ "components": [{ "type": "BODY", "text": "{{1}} hi" }] }), (100, 2_388_299)),
         (json!({ "message_send_ttl_seconds": 1 }), (100, 0)),
+        (json!({ "parameter_format": "NAMED" }), (100, 2_388_072)),
     ] {
         assert_eq!(running.refusal(Method::POST, &path, Some(edit.clone())).await, expected, "{edit}");
     }
