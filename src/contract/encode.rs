@@ -13,7 +13,9 @@ use serde_json::{Map, Value, json};
 use super::schema::Schema;
 use super::{from_json, v1};
 use crate::domain::conversation::UserIdentity;
-use crate::domain::event::{CALLS, Event, Fact, MESSAGE_RECEIVED, MESSAGE_STATUS, Moved, Payload, STANDBY};
+use crate::domain::event::{
+    CALLS, Event, Fact, MESSAGE_RECEIVED, MESSAGE_STATUS, MessageError, Moved, Payload, STANDBY, StatusReport,
+};
 use crate::domain::failure::Verdict;
 use crate::domain::ids::{BusinessScopedUserId, PhoneNumberId, WaId};
 use crate::domain::message::SendTag;
@@ -26,6 +28,9 @@ const MESSAGE_FIELD: u32 = 20;
 const STATUS_FIELD: u32 = 21;
 const ERROR_FIELD: u32 = 22;
 const UNKNOWN_FIELD: u32 = 59;
+
+/// The type of a payment's status.
+const PAYMENT: &str = "payment";
 
 /// The pieces of an encoded event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,7 +92,7 @@ pub fn fact(envelope: &[u8], typed: &[u8]) -> Fact {
         user_id: BusinessScopedUserId::parse(&named.user_id).ok(),
     };
     let Ok(phone_number_id) = PhoneNumberId::parse(&event.phone_number_id) else { return Fact::Other };
-    if user.is_empty() {
+    if user.is_empty() && event.r#type != MESSAGE_STATUS {
         return Fact::Other;
     }
     let conversation_key = event.conversation_key;
@@ -106,8 +111,24 @@ pub fn fact(envelope: &[u8], typed: &[u8]) -> Fact {
 }
 
 fn moved_message(payload: v1::event::Payload, time: SystemTime) -> Option<Moved> {
-    let v1::event::Payload::Status(v1::MessageStatus { id, status, .. }) = payload else { return None };
-    Some(Moved::Message { id, status, time })
+    let v1::event::Payload::Status(status) = payload else { return None };
+    // The status of a payment says nothing of the message that asks for it.
+    (status.r#type != PAYMENT).then(|| {
+        Moved::Message(Box::new(StatusReport {
+            message_id: status.id,
+            status: status.status,
+            time,
+            send_tag: SendTag::parse(&status.send_tag).ok(),
+            error: status.errors.into_iter().next().map(message_error),
+        }))
+    })
+}
+
+fn message_error(error: v1::WebhookError) -> MessageError {
+    let v1::WebhookError { code, title, message, error_data, .. } = error;
+    let details = error_data.map(|data| data.details).filter(|details| !details.is_empty());
+    let details = details.or_else(|| Some(message).filter(|message| *message != title)).unwrap_or_default();
+    MessageError { code, title, details }
 }
 
 /// When the user of a value that is not split did what opens the window, as far as the value says: they called (reference

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use super::conversation::UserIdentity;
 use super::failure::Verdict;
 use super::ids::PhoneNumberId;
+use super::message::SendTag;
 
 /// The identity of an event: a hash of its dedupe key, so that it is the same on every engine and every
 /// redelivery.
@@ -131,13 +132,13 @@ pub const STANDBY: &str = "whatsapp.standby";
 /// What the projections of the log need to know of a stored event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fact {
-    /// It concerns a user.
+    /// It concerns a user, or a message in a group.
     Concerns {
         /// The business number.
         phone_number_id: PhoneNumberId,
         /// The conversation.
         conversation_key: String,
-        /// The names of the user, at least one.
+        /// The names of the user; none in groups.
         user: UserIdentity,
         /// What else it changes.
         moved: Moved,
@@ -152,14 +153,33 @@ pub enum Moved {
     /// The user wrote or called at this time, by Meta's clock.
     Window(SystemTime),
     /// A message of ours got a status.
-    Message {
-        /// The message.
-        id: String,
-        /// Meta's word.
-        status: String,
-        /// When, by Meta's clock.
-        time: SystemTime,
-    },
+    Message(Box<StatusReport>),
     /// Nothing.
     Nothing,
+}
+
+/// A status of a message that the business sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StatusReport {
+    /// The message.
+    pub message_id: String,
+    /// Meta's word.
+    pub status: String,
+    /// When, by Meta's clock; not later than it was received.
+    pub time: SystemTime,
+    /// Names the send of this gateway; `None` for messages that another application sent.
+    pub send_tag: Option<SendTag>,
+    /// The first error that Meta names, as with `failed`.
+    pub error: Option<MessageError>,
+}
+
+/// What Meta says of a message that failed after it was accepted (reference 4.5).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MessageError {
+    /// Meta's code.
+    pub code: i64,
+    /// A short text.
+    pub title: String,
+    /// `error_data.details`, else `message`, unless it says the same as the title.
+    pub details: String,
 }

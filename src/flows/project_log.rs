@@ -126,17 +126,17 @@ impl ProjectLog {
                     let window = CustomerServiceWindow { last_inbound: time };
                     windows.entry(conversation_key).and_modify(|w| *w = w.extend(time)).or_insert(window);
                 }
-                Moved::Message { id, status, time } if id.len() <= MESSAGE_ID_BYTES_MAX => {
-                    let Some(state) = MessageState::from_status(&status) else { continue };
-                    let record = MessageRecord { state, time, conversation_key };
-                    let name = (phone_number_id.as_str().to_owned(), id);
+                Moved::Message(report) if report.message_id.len() <= MESSAGE_ID_BYTES_MAX => {
+                    let Some(state) = MessageState::from_status(&report.status) else { continue };
+                    let record = MessageRecord { state, time: report.time, conversation_key };
+                    let name = (phone_number_id.as_str().to_owned(), report.message_id);
                     let merged = match messages.remove(&name) {
                         Some(known) => merge(known, record),
                         None => record,
                     };
                     messages.insert(name, merged);
                 }
-                Moved::Message { .. } | Moved::Nothing => {}
+                Moved::Message(_) | Moved::Nothing => {}
             }
         }
         self.against_stored(aliases, windows, messages).await

@@ -47,12 +47,51 @@ fn a_status_gives_back_the_callers_data_and_our_tag() {
         (status.callback_data.as_str(), status.send_tag.as_str()),
         ("order=1", "AZ3kq0p2cXKkzqv1b5c-_w")
     );
-    let Fact::Concerns { moved: Moved::Message { id, status, .. }, .. } =
-        fact(&segments.envelope, &segments.typed)
-    else {
-        panic!("expected a status")
+    let report = StatusReport {
+        message_id: "wamid.A".to_owned(),
+        status: "sent".to_owned(),
+        time: UNIX_EPOCH + Duration::from_secs(1_750_030_073),
+        send_tag: SendTag::parse("AZ3kq0p2cXKkzqv1b5c-_w").ok(),
+        error: None,
     };
-    assert_eq!((id.as_str(), status.as_str()), ("wamid.A", "sent"));
+    assert_eq!(
+        moved_by(&event(Payload::Status { contact: None }, raw)),
+        Some(Moved::Message(Box::new(report)))
+    );
+}
+
+#[test]
+fn a_failed_status_says_why() {
+    let cases = [
+        (
+            json!({"message": "Re-engagement", "error_data": {"details": "24 hours have passed"}}),
+            "24 hours have passed",
+        ),
+        (json!({"message": "A longer text"}), "A longer text"),
+        (json!({"message": "Re-engagement"}), ""),
+    ];
+    for (more, details) in cases {
+        let mut error = json!({"code": 131_047, "title": "Re-engagement"});
+        error.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let raw = json!({"id": "wamid.A", "status": "failed", "errors": [error]}).to_string();
+        let Some(Moved::Message(report)) = moved_by(&event(Payload::Status { contact: None }, &raw)) else {
+            panic!("expected a status")
+        };
+        let (title, details) = ("Re-engagement".to_owned(), details.to_owned());
+        assert_eq!(report.error, Some(MessageError { code: 131_047, title, details }));
+        assert_eq!(report.send_tag, None);
+    }
+}
+
+#[test]
+fn a_message_in_a_group_moves_without_a_user_and_a_payment_moves_none() {
+    let status = |raw: &str, user| Event { user, ..event(Payload::Status { contact: None }, raw) };
+    let user = event(Payload::Error, "").user;
+    let read = r#"{"id":"wamid.A","status":"read","recipient_type":"group"}"#;
+    let moved = moved_by(&status(read, UserIdentity::default()));
+    assert!(matches!(moved, Some(Moved::Message(report)) if report.status == "read"));
+    let unpaid = r#"{"id":"wamid.A","status":"failed","type":"payment"}"#;
+    assert_eq!(moved_by(&status(unpaid, user)), Some(Moved::Nothing));
 }
 
 fn field(name: &str, raw: &serde_json::Value) -> Event {
