@@ -174,7 +174,7 @@ pub struct StatusReport {
 }
 
 /// What Meta says of a message that failed after it was accepted (reference 4.5).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct MessageError {
     /// Meta's code.
     pub code: i64,

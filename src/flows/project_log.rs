@@ -10,8 +10,8 @@ use std::time::Duration;
 use tracing::warn;
 
 use crate::domain::conversation::Alias;
-use crate::domain::event::{Fact, Moved};
-use crate::domain::message_state::MessageState;
+use crate::domain::event::{Fact, Moved, StatusReport};
+use crate::domain::message_state::{MessageLife, MessageState};
 use crate::domain::window::CustomerServiceWindow;
 use crate::lifecycle::Shutdown;
 use crate::storage::event_log::{EventLog, ReadError, ReadLimit, StoredEvent};
@@ -128,10 +128,12 @@ impl ProjectLog {
                 }
                 Moved::Message(report) if report.message_id.len() <= MESSAGE_ID_BYTES_MAX => {
                     let Some(state) = MessageState::from_status(&report.status) else { continue };
-                    let record = MessageRecord { state, time: report.time, conversation_key };
-                    let name = (phone_number_id.as_str().to_owned(), report.message_id);
+                    let StatusReport { message_id, time, send_tag, error, .. } = *report;
+                    let life = MessageLife::at(state, time, error);
+                    let record = MessageRecord { life, conversation_key, send_tag };
+                    let name = (phone_number_id.as_str().to_owned(), message_id);
                     let merged = match messages.remove(&name) {
-                        Some(known) => merge(known, record),
+                        Some(known) => known.merge(record),
                         None => record,
                     };
                     messages.insert(name, merged);
@@ -165,17 +167,11 @@ impl ProjectLog {
         let (names, records): (Vec<MessageName>, Vec<MessageRecord>) = messages.into_iter().unzip();
         let stored = self.projections.messages(&names).await?;
         for ((name, record), stored) in names.into_iter().zip(records).zip(stored) {
-            let merged =
-                stored.clone().map_or_else(|| record.clone(), |stored| merge(stored, record.clone()));
+            let merged = stored.clone().map_or_else(|| record.clone(), |stored| stored.merge(record.clone()));
             if stored.as_ref() != Some(&merged) {
                 changes.push(Change::Message(name, merged));
             }
         }
         Ok(changes)
     }
-}
-
-/// The further of two records.
-fn merge(known: MessageRecord, next: MessageRecord) -> MessageRecord {
-    if known.state.advance(next.state) == known.state { known } else { next }
 }

@@ -1,7 +1,9 @@
 //! What the log says of identities, windows and messages, kept under keys.
 //!
 //! Each is an idempotent projection: applying an event again changes nothing, and the position is written last. Values
-//! are short texts behind a version digit, so that a later version can tell them apart.
+//! are short and begin with a version digit, so that a later version can tell them apart.
+
+mod message;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -10,10 +12,11 @@ use bytes::Bytes;
 
 use crate::clock::unix_ms;
 use crate::domain::conversation::Alias;
-use crate::domain::message_state::MessageState;
 use crate::domain::window::CustomerServiceWindow;
 
 use super::keyed_state::{Bucket, Entry, KeyedState, Put, StateError};
+
+pub use message::MessageRecord;
 
 const IDENTITIES: Bucket = Bucket::named("identities");
 const WINDOWS: Bucket = Bucket::named("windows");
@@ -33,17 +36,6 @@ pub struct Projections {
 
 /// Names a message: the business number and Meta's id.
 pub type MessageName = (String, String);
-
-/// What is known of a message that the business sent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MessageRecord {
-    /// How far it has come.
-    pub state: MessageState,
-    /// When it came there, by Meta's clock.
-    pub time: SystemTime,
-    /// Its conversation.
-    pub conversation_key: String,
-}
 
 /// One change of a projection.
 #[derive(Debug)]
@@ -81,7 +73,7 @@ impl Projections {
     pub async fn messages(&self, ids: &[MessageName]) -> Result<Vec<Option<MessageRecord>>, StateError> {
         let keys: Vec<Bytes> = ids.iter().map(|id| message_key(id).into()).collect();
         let entries = self.state.get_many(MESSAGES, &keys).await?;
-        Ok(entries.iter().map(|entry| entry.as_ref().and_then(text).and_then(read_message)).collect())
+        Ok(entries.iter().map(|entry| message::decode(&entry.as_ref()?.value)).collect())
     }
 
     /// Up to which event of the log with this epoch everything was applied.
@@ -107,9 +99,9 @@ fn to_put(change: &Change) -> Put {
             put(WINDOWS, conversation_key.as_bytes(), &text, Some(window.last_inbound + WINDOW_KEPT))
         }
         Change::Message(name, record) => {
-            let MessageRecord { state, time, conversation_key } = record;
-            let text = format!("{} {} {conversation_key}", state.as_str(), unix_ms(*time));
-            put(MESSAGES, message_key(name).as_bytes(), &text, Some(*time + MESSAGE_KEPT))
+            let expires = record.last_time().map(|time| unix_ms(time + MESSAGE_KEPT));
+            let (key, value) = (message_key(name).into(), message::encode(record).into());
+            Put { bucket: MESSAGES, key, value, expire_at_ms: expires }
         }
     }
 }
@@ -134,14 +126,4 @@ fn from_ms(text: &str) -> Option<SystemTime> {
 
 fn read_window(text: &str) -> Option<CustomerServiceWindow> {
     Some(CustomerServiceWindow { last_inbound: from_ms(text)? })
-}
-
-fn read_message(text: &str) -> Option<MessageRecord> {
-    let (state, rest) = text.split_once(' ')?;
-    let (time, conversation_key) = rest.split_once(' ')?;
-    Some(MessageRecord {
-        state: MessageState::from_status(state)?,
-        time: from_ms(time)?,
-        conversation_key: conversation_key.to_owned(),
-    })
 }
