@@ -15,6 +15,7 @@ use crate::cloud_api;
 use crate::config::{Config, Watcher};
 use crate::flows::deliver_events::{DeliverEvents, Limits};
 use crate::flows::download_media::DownloadMedia;
+use crate::flows::follow_message::{self, FollowMessage, MessageNews};
 use crate::flows::identities::Identities;
 use crate::flows::manage_template::ManageTemplate;
 use crate::flows::mark_read::MarkRead;
@@ -138,7 +139,8 @@ impl App {
 
         let numbers = Numbers::new(config.tenants());
         let projections = Projections::new(Arc::clone(&storage.state));
-        let project_log = ProjectLog::new(Arc::clone(&storage.log), projections.clone());
+        let news = MessageNews::default();
+        let project_log = ProjectLog::new(Arc::clone(&storage.log), projections.clone(), news.clone());
         let retention = RetainLog {
             log: Arc::clone(&storage.log),
             state: Arc::clone(&storage.state),
@@ -150,12 +152,14 @@ impl App {
         project_log.catch_up().await?;
         let receive_webhook = ReceiveWebhook::new(
             Arc::clone(&storage.log),
-            Identities::new(projections),
+            Identities::new(projections.clone()),
             numbers.clone(),
             Arc::clone(&clock),
             shutdown.clone(),
         );
-        let flows = flows(client, numbers, &storage, &config, &clock, &shutdown);
+        let limits = watch_limits(&config);
+        let follow_message = FollowMessage::new(projections, news, limits, shutdown.clone());
+        let flows = flows(client, numbers, follow_message, &storage, &config, &clock, &shutdown);
         let callers =
             Callers::new(config.tenants(), grpc.local_addr().ip().is_loopback(), config.grpc.insecure);
         let service = grpc::server::GatewayService::new(flows);
@@ -195,6 +199,7 @@ impl App {
 fn flows(
     client: cloud_api::Client,
     numbers: Numbers,
+    follow_message: FollowMessage,
     storage: &Storage,
     config: &Config,
     clock: &SharedClock,
@@ -205,6 +210,7 @@ fn flows(
         UploadMedia::new(client.clone(), numbers.clone(), transfers.clone(), Arc::clone(clock));
     grpc::server::Flows {
         send_message: SendMessage::new(client.clone(), numbers.clone(), shutdown.clone()),
+        follow_message,
         mark_read: MarkRead::new(client.clone(), numbers.clone()),
         manage_template: ManageTemplate::new(client.clone(), numbers.clone()),
         upload_media,
@@ -245,6 +251,11 @@ async fn say_ready(health: &grpc::server::Health, readiness: &Readiness, is_acce
 fn stream_limits(config: &Config) -> Limits {
     let events = &config.events;
     Limits { streams_max: events.streams_max, send_timeout: events.send_timeout, rotation: events.rotation }
+}
+
+fn watch_limits(config: &Config) -> follow_message::Limits {
+    let events = &config.events;
+    follow_message::Limits { watches_max: events.streams_max, rotation: events.rotation }
 }
 
 fn message_limits(config: &Config) -> grpc::server::MessageLimits {

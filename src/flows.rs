@@ -6,6 +6,7 @@
 pub mod deliver_events;
 pub mod download_media;
 pub mod failed_call;
+pub mod follow_message;
 pub mod identities;
 pub mod manage_template;
 pub mod mark_read;

@@ -9,6 +9,7 @@ mod gate;
 mod guest;
 mod measure;
 mod media;
+mod message;
 mod service;
 mod status;
 mod stream;

@@ -204,6 +204,8 @@ reasons! {
     MediaRangeInvalid = "MEDIA_RANGE_INVALID",
     /// Meta named a host that may not get our access token.
     MediaHostNotAllowed = "MEDIA_HOST_NOT_ALLOWED",
+    /// Nothing is known of the message.
+    MessageNotFound = "MESSAGE_NOT_FOUND",
     /// A defect of the gateway.
     Internal = "INTERNAL",
 }

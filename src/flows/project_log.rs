@@ -19,7 +19,9 @@ use crate::storage::events;
 use crate::storage::keyed_state::StateError;
 use crate::storage::projections::{Change, MessageName, MessageRecord, Projections};
 
-/// Longer message ids than this are not followed: keys of the state are bounded.
+use super::follow_message::MessageNews;
+
+/// Longer message ids than this are not followed: keys of the state are bounded. `message_life.proto` says so.
 const MESSAGE_ID_BYTES_MAX: usize = 440;
 /// Between two tries when the store refuses or cannot be read; doubles up to the second.
 const RETRY_DELAY_MIN: Duration = Duration::from_secs(1);
@@ -30,6 +32,7 @@ const RETRY_DELAY_MAX: Duration = Duration::from_mins(1);
 pub struct ProjectLog {
     log: Arc<dyn EventLog>,
     projections: Projections,
+    news: MessageNews,
 }
 
 /// Why a step failed; the next try starts at the same position.
@@ -44,9 +47,9 @@ pub enum Error {
 }
 
 impl ProjectLog {
-    /// Applies this log to these projections.
-    pub fn new(log: Arc<dyn EventLog>, projections: Projections) -> Self {
-        Self { log, projections }
+    /// Applies this log to these projections, and tells of messages that got a status.
+    pub fn new(log: Arc<dyn EventLog>, projections: Projections, news: MessageNews) -> Self {
+        Self { log, projections, news }
     }
 
     /// Follows the log until the process stops. While the store refuses or cannot be read, tries again now and then.
@@ -107,12 +110,18 @@ impl ProjectLog {
             page => page?,
         };
         let Some(last) = page.last() else { return Ok(position) };
-        let changes = self.changes(&page).await?;
+        let (changes, moved) = self.changes(&page).await?;
         self.projections.apply(changes, self.log.epoch(), last.seq).await?;
+        self.news.tell(&moved);
         Ok(last.seq)
     }
 
-    async fn changes(&self, page: &[Arc<StoredEvent>]) -> Result<Vec<Change>, StateError> {
+    /// What the page changes, and the messages that it reports of: also those that are stored already, because the step
+    /// that stored them may have failed before it told of them.
+    async fn changes(
+        &self,
+        page: &[Arc<StoredEvent>],
+    ) -> Result<(Vec<Change>, Vec<MessageName>), StateError> {
         let mut aliases: HashMap<Alias, String> = HashMap::new();
         let mut windows: HashMap<String, CustomerServiceWindow> = HashMap::new();
         let mut messages: HashMap<MessageName, MessageRecord> = HashMap::new();
@@ -141,7 +150,8 @@ impl ProjectLog {
                 Moved::Message(_) | Moved::Nothing => {}
             }
         }
-        self.against_stored(aliases, windows, messages).await
+        let moved = messages.keys().cloned().collect();
+        Ok((self.against_stored(aliases, windows, messages).await?, moved))
     }
 
     /// Merges what the page says with what is stored, so that nothing moves backwards.

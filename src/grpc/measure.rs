@@ -11,6 +11,8 @@ use crate::telemetry::{self, TraceContext, names};
 pub(super) const SEND_MESSAGE: &str = "whatsapp.gateway.v1.GatewayService/SendMessage";
 pub(super) const MARK_MESSAGE_READ: &str = "whatsapp.gateway.v1.GatewayService/MarkMessageRead";
 pub(super) const MANAGE_TEMPLATE: &str = "whatsapp.gateway.v1.GatewayService/ManageTemplate";
+pub(super) const GET_MESSAGE: &str = "whatsapp.gateway.v1.GatewayService/GetMessage";
+pub(super) const WATCH_MESSAGE: &str = "whatsapp.gateway.v1.GatewayService/WatchMessage";
 pub(super) const UPLOAD_MEDIA: &str = "whatsapp.gateway.v1.GatewayService/UploadMedia";
 pub(super) const DOWNLOAD_MEDIA: &str = "whatsapp.gateway.v1.GatewayService/DownloadMedia";
 pub(super) const GET_MEDIA: &str = "whatsapp.gateway.v1.GatewayService/GetMedia";
@@ -22,6 +24,8 @@ pub(super) fn method(path: &str) -> &'static str {
     let known = [
         SEND_MESSAGE,
         MARK_MESSAGE_READ,
+        GET_MESSAGE,
+        WATCH_MESSAGE,
         MANAGE_TEMPLATE,
         UPLOAD_MEDIA,
         DOWNLOAD_MEDIA,

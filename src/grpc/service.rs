@@ -14,6 +14,7 @@ use crate::domain::message::{MessageAcceptance, OutboundMessage};
 use crate::domain::template::Template;
 use crate::flows::deliver_events::{DeliverEvents, OnExpired, Start, Subscription, View};
 use crate::flows::download_media::DownloadMedia;
+use crate::flows::follow_message::FollowMessage;
 use crate::flows::manage_template::ManageTemplate;
 use crate::flows::mark_read::MarkRead;
 use crate::flows::numbers::{self, Numbers};
@@ -23,10 +24,11 @@ use crate::listener::ConnectionInfo;
 
 use super::convert::{self, Violations};
 use super::measure::{
-    DELETE_MEDIA, DOWNLOAD_MEDIA, GET_MEDIA, MANAGE_TEMPLATE, MARK_MESSAGE_READ, SEND_MESSAGE,
-    SUBSCRIBE_EVENTS, UPLOAD_MEDIA, measured,
+    DELETE_MEDIA, DOWNLOAD_MEDIA, GET_MEDIA, GET_MESSAGE, MANAGE_TEMPLATE, MARK_MESSAGE_READ, SEND_MESSAGE,
+    SUBSCRIBE_EVENTS, UPLOAD_MEDIA, WATCH_MESSAGE, measured,
 };
 use super::media::MediaStream;
+use super::message::MessageStream;
 use super::status;
 use super::stream::ResponseStream;
 
@@ -39,6 +41,8 @@ pub struct Flows {
     pub send_message: SendMessage,
     /// Marks as read.
     pub mark_read: MarkRead,
+    /// Tells what became of messages.
+    pub follow_message: FollowMessage,
     /// Reads templates.
     pub manage_template: ManageTemplate,
     /// Uploads files.
@@ -192,6 +196,22 @@ impl GatewayService for Service {
             Box::pin(self.upload(caller, stream)).await.map(Response::new)
         })
         .await
+    }
+
+    async fn get_message(
+        &self,
+        request: Request<v1::GetMessageRequest>,
+    ) -> Result<Response<v1::GetMessageResponse>, Status> {
+        measured(GET_MESSAGE, &request, async { self.tell(request.get_ref()).await.map(Response::new) }).await
+    }
+
+    type WatchMessageStream = MessageStream;
+
+    async fn watch_message(
+        &self,
+        request: Request<v1::WatchMessageRequest>,
+    ) -> Result<Response<MessageStream>, Status> {
+        measured(WATCH_MESSAGE, &request, async { self.watch(request.get_ref()).map(Response::new) }).await
     }
 
     type DownloadMediaStream = MediaStream;

@@ -12,7 +12,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 use crate::domain::failure::{Actor, Class, Failure, FieldViolation, MetaError, Reason};
 use crate::domain::media::Refusal;
 use crate::flows::deliver_events::{End, StartError};
-use crate::flows::{download_media, failed_call, numbers, send_message, upload_media};
+use crate::flows::{download_media, failed_call, follow_message, numbers, send_message, upload_media};
 
 use super::callers;
 
@@ -248,6 +248,28 @@ impl From<download_media::Error> for Status {
                 Draft::new(Code::DataLoss, Reason::MediaChecksumMismatch, message).actor(Actor::Meta)
             }
             E::Call(error) => return error.into(),
+        }
+        .build()
+    }
+}
+
+impl From<follow_message::Error> for Status {
+    fn from(error: follow_message::Error) -> Self {
+        use follow_message::Error as E;
+        let message = error.to_string();
+        match error {
+            E::NotFound { .. } => {
+                Draft::new(Code::NotFound, Reason::MessageNotFound, message).actor(Actor::Caller)
+            }
+            E::TooManyWatches { .. } => {
+                let mut draft = Draft::new(Code::ResourceExhausted, Reason::StreamQuota, message.clone());
+                draft.details.add_quota_failure_violation("watches", message);
+                draft.retry_after(Some(RETRY_DELAY)).actor(Actor::Caller)
+            }
+            E::Draining => draining(None),
+            E::Rotated => Draft::new(Code::Unavailable, Reason::StreamRotated, message)
+                .retry_after(Some(Duration::ZERO)),
+            E::Unreadable(_) => store_unavailable(None),
         }
         .build()
     }

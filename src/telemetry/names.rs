@@ -43,6 +43,10 @@ pub const EVENT_AGE: &str = "whatsapp_gateway_event_age_seconds";
 pub const EVENTS_DELIVERED: &str = "whatsapp_gateway_events_delivered_total";
 /// Counter: streams that ended. Label: [`REASON`] (`left`, `caught_up`, `draining`, `rotated`, `slow_consumer`, `expired`, `unreadable`).
 pub const EVENT_STREAMS_CLOSED: &str = "whatsapp_gateway_event_streams_closed_total";
+/// Gauge: open watches of messages.
+pub const MESSAGE_WATCHES: &str = "whatsapp_gateway_message_watches";
+/// Counter: watches that ended. Label: [`REASON`] (`reached`, `failed`, `left`, `draining`, `rotated`, `unreadable`).
+pub const MESSAGE_WATCHES_CLOSED: &str = "whatsapp_gateway_message_watches_closed_total";
 /// Histogram, seconds: one durable commit. Recorded and described by the storage room, as are all of
 /// `whatsapp_gateway_log_*`; it is named here for its buckets.
 pub const LOG_COMMIT_DURATION: &str = "whatsapp_gateway_log_commit_seconds";
@@ -137,6 +141,7 @@ pub(super) fn begin() {
     counter!(EVENTS_DELIVERED).absolute(0);
     counter!(PANICS).absolute(0);
     gauge!(EVENT_STREAMS).set(0.0);
+    gauge!(MESSAGE_WATCHES).set(0.0);
 }
 
 fn describe_servers() {
@@ -165,6 +170,8 @@ fn describe_work() {
     describe_histogram!(EVENT_AGE, Unit::Seconds, "Age of events when handed to a stream.");
     describe_counter!(EVENTS_DELIVERED, "Events handed to streams.");
     describe_counter!(EVENT_STREAMS_CLOSED, "Event streams that ended.");
+    describe_gauge!(MESSAGE_WATCHES, Unit::Count, "Open watches of messages.");
+    describe_counter!(MESSAGE_WATCHES_CLOSED, "Watches of messages that ended.");
 }
 
 fn describe_process() {

@@ -29,6 +29,7 @@ mod health;
 mod kill;
 mod mark_read;
 mod media;
+mod message_life;
 mod received_types;
 mod request_corpus;
 mod requests;
