@@ -17,7 +17,7 @@ mod wire;
 pub use from_json::{Mismatch, from_json};
 pub use request_of::{Converted, NoSend, request_of};
 pub(crate) use to_value::from_struct;
-pub use to_value::{content_of, proto_form};
+pub use to_value::{content_of, meta_form, proto_form};
 
 /// Messages and clients, as generated.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, reason = "generated code")]

@@ -35,6 +35,8 @@ impl Client {
             ("language", &query.language),
             ("status", &query.status),
             ("category", &query.category),
+            ("content", &query.content),
+            ("quality_score", &query.quality_score),
             ("after", &query.page_token),
         ];
         let mut pairs = vec![("fields", FIELDS)];

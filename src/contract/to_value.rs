@@ -31,6 +31,12 @@ pub fn content_of(encoded: &[u8]) -> Option<(String, Value)> {
     fields.into_iter().rev().find(|(name, _)| arms.contains(&name.as_str()))
 }
 
+/// An encoded message of ours as Meta's JSON. `None` for a message that is not ours.
+pub fn meta_form(message: &str, encoded: &[u8]) -> Option<Value> {
+    let schema = Schema::get();
+    read_fields(schema, Form::Meta, schema.named(message)?, encoded).ok().map(Value::Map)
+}
+
 /// An encoded message of ours as proto JSON with the names of the protos. `None` for a message that is not ours.
 pub fn proto_form(message: &str, encoded: &[u8]) -> Option<Value> {
     let schema = Schema::get();

@@ -184,6 +184,8 @@ pub(super) fn template_query(list: v1::ListTemplatesAction) -> TemplateQuery {
         language: list.language,
         status: list.status,
         category: list.category,
+        content: list.content,
+        quality_score: list.quality_score,
         page_size: u32::try_from(list.page_size).unwrap_or(0).min(PAGE_SIZE_MAX),
         page_token: list.page_token,
     }

@@ -129,9 +129,13 @@ impl Service {
                 let templates = page.templates.into_iter().map(template_to_pb).collect::<Result<_, _>>()?;
                 Outcome::List(v1::ListTemplatesResult { templates, next_page_token: page.next_page_token })
             }
-            None => return Err(status::internal()),
+            _ => return Err(status::internal()),
         };
-        Ok(v1::ManageTemplateResponse { result: Some(outcome) })
+        Ok(v1::ManageTemplateResponse {
+            result: Some(outcome),
+            waba_id: waba.to_string(),
+            ..Default::default()
+        })
     }
 
     async fn subscribe(
@@ -272,7 +276,7 @@ fn action_method(request: &v1::ManageTemplateRequest) -> &'static str {
     match request.action {
         Some(Action::Get(_)) => "whatsapp.gateway.v1.GatewayService/ManageTemplate/get",
         Some(Action::List(_)) => "whatsapp.gateway.v1.GatewayService/ManageTemplate/list",
-        None => MANAGE_TEMPLATE,
+        _ => MANAGE_TEMPLATE,
     }
 }
 
