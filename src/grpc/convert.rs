@@ -5,6 +5,8 @@
 
 mod content;
 mod interactive;
+#[allow(dead_code, reason = "until the service calls it")]
+mod manage_template;
 mod media;
 mod order;
 #[cfg(test)]
@@ -22,8 +24,11 @@ use crate::domain::failure::FieldViolation;
 use crate::domain::filter::{EventFilter, is_type_pattern};
 use crate::domain::ids::{BusinessScopedUserId, GroupId, InvalidId, MessageId};
 use crate::domain::message::{Content, Endpoint, PhoneNumber, Recipient};
-use crate::domain::template::TemplateQuery;
 use crate::domain::value::Value;
+
+#[allow(unused_imports, reason = "until the service calls it")]
+pub(super) use manage_template::template_action;
+pub(super) use manage_template::template_query;
 
 /// Fields of Meta's body that have a field in our request, and which.
 const NOT_IN_RAW: [(&str, &str); 6] = [
@@ -44,8 +49,6 @@ const BATCH_EVENTS_DEFAULT: usize = 32;
 /// The seconds of a `google.protobuf.Timestamp`: the years 1 to 9999.
 const TIMESTAMP_SECONDS: RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
 const NANOS_MAX: i32 = 999_999_999;
-/// Templates a page that Meta gives at most.
-const PAGE_SIZE_MAX: u32 = 100;
 
 /// Bad fields, collected.
 #[derive(Debug, Default)]
@@ -175,20 +178,6 @@ fn raw_content(raw: &prost_types::Struct, found: &mut Violations) -> Option<Cont
         return None;
     };
     Some(Content { kind, body, extra })
-}
-
-/// Reads a list query.
-pub(super) fn template_query(list: v1::ListTemplatesAction) -> TemplateQuery {
-    TemplateQuery {
-        name: list.name,
-        language: list.language,
-        status: list.status,
-        category: list.category,
-        content: list.content,
-        quality_score: list.quality_score,
-        page_size: u32::try_from(list.page_size).unwrap_or(0).min(PAGE_SIZE_MAX),
-        page_token: list.page_token,
-    }
 }
 
 /// Reads a filter.
