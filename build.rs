@@ -97,7 +97,7 @@ fn write_rules(
         let name = format!("{prefix}{}", rule.name());
         let text = match value {
             Value::Message(nested) => {
-                write_rules(table, message, field, &format!("{}.", rule.name()), nested)?;
+                write_rules(table, message, field, &format!("{prefix}{}.", rule.name()), nested)?;
                 continue;
             }
             Value::Bool(v) => v.to_string(),

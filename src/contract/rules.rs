@@ -20,7 +20,7 @@ const TABLE: &[(&str, &str, &str, &str)] = include!(concat!(env!("OUT_DIR"), "/r
 const VIOLATIONS_MAX: usize = 200;
 
 /// What the patterns of the annotations mean, in words.
-const PATTERN_WORDS: [(&str, &str); 15] = [
+const PATTERN_WORDS: [(&str, &str); 17] = [
     ("^[0-9]{0,32}$", "must be an id of decimal digits"),
     ("^[0-9]{1,32}$", "must be an id of decimal digits"),
     ("^[!-~]{0,512}$", "must be a message id as Meta gave it: printable ASCII without spaces, at most 512"),
@@ -37,6 +37,11 @@ const PATTERN_WORDS: [(&str, &str); 15] = [
         "^[A-Za-z0-9][A-Za-z0-9.+-]*/[A-Za-z0-9][A-Za-z0-9.+-]*([ ]*;[ -~]*)?$",
         "must be a MIME type such as image/jpeg, perhaps with parameters",
     ),
+    (
+        "^[A-Za-z][A-Za-z0-9_]*(\\.[A-Za-z][A-Za-z0-9_]*)+$",
+        "must be the name of an Android package with at least two parts, such as com.example.app",
+    ),
+    ("^[A-Za-z0-9+/=]{11}$", "must have exactly 11 letters, digits and any of +/="),
     ("^[^\\x00-\\x1f\\x7f]*$", "must not have control characters"),
     ("^([0-9A-Fa-f]{64})?$", "must be 64 hexadecimal digits"),
 ];
@@ -63,10 +68,13 @@ enum Rule {
     UnsignedMax(u64),
     BytesMax(usize),
     SignedMin(i64),
+    SignedMax(i64),
     DoubleMin(f64),
     DoubleMax(f64),
     ItemsMin(usize),
     ItemsMax(usize),
+    /// Of every entry.
+    Each(Box<Rule>),
     EnumIn(Vec<i64>),
 }
 
@@ -84,6 +92,9 @@ fn rules_of(message: &str, field: &str) -> &'static [Rule] {
 }
 
 fn parse(rule: &str, value: &str) -> Option<Rule> {
+    if let Some(rule) = rule.strip_prefix("repeated.items.") {
+        return parse(rule, value).map(|rule| Rule::Each(Box::new(rule)));
+    }
     Some(match rule {
         "required" => Rule::Required,
         "string.min_len" => Rule::MinLen(value.parse().ok()?),
@@ -94,6 +105,7 @@ fn parse(rule: &str, value: &str) -> Option<Rule> {
         "uint32.gte" | "uint64.gte" => Rule::UnsignedMin(value.parse().ok()?),
         "uint32.lte" => Rule::UnsignedMax(value.parse().ok()?),
         "int32.gte" | "int64.gte" => Rule::SignedMin(value.parse().ok()?),
+        "int32.lte" | "int64.lte" => Rule::SignedMax(value.parse().ok()?),
         "double.gte" => Rule::DoubleMin(value.parse().ok()?),
         "double.lte" => Rule::DoubleMax(value.parse().ok()?),
         "repeated.min_items" => Rule::ItemsMin(value.parse().ok()?),
@@ -147,6 +159,13 @@ fn check_field(
 ) {
     let is_absent = field.has_presence && present.is_empty();
     for rule in rules_of(&shape.name, &field.name) {
+        if let Rule::Each(rule) = rule {
+            for (position, value) in present.iter().enumerate() {
+                let broken = check_value(rule, Some(value));
+                found.extend(broken.map(|words| violation(&format!("{path}[{position}]"), &words)));
+            }
+            continue;
+        }
         let broken = if is_absent {
             matches!(rule, Rule::Required).then(|| "is required".to_owned())
         } else if let Rule::ItemsMin(min) = rule {
@@ -205,6 +224,7 @@ fn check_value(rule: &Rule, value: Option<&WireValue<'_>>) -> Option<String> {
         Rule::DoubleMin(min) if double < *min || double.is_nan() => Some(format!("must be at least {min}")),
         Rule::DoubleMax(max) if double > *max => Some(format!("must be at most {max}")),
         Rule::SignedMin(min) if number.cast_signed() < *min => Some(format!("must be at least {min}")),
+        Rule::SignedMax(max) if number.cast_signed() > *max => Some(format!("must be at most {max}")),
         Rule::EnumIn(numbers) if !numbers.contains(&number.cast_signed()) => {
             Some(format!("{} is no value of this enumeration", number.cast_signed()))
         }
@@ -218,10 +238,12 @@ fn check_value(rule: &Rule, value: Option<&WireValue<'_>>) -> Option<String> {
         | Rule::BytesMax(_)
         | Rule::UnsignedMax(_)
         | Rule::SignedMin(_)
+        | Rule::SignedMax(_)
         | Rule::DoubleMin(_)
         | Rule::DoubleMax(_)
         | Rule::ItemsMin(_)
         | Rule::ItemsMax(_)
+        | Rule::Each(_)
         | Rule::EnumIn(_) => None,
     }
 }
@@ -283,6 +305,17 @@ mod tests {
                 format!("template.components[0].body.parameters[0] exactly one of {parameters} is required"),
             ]
         );
+    }
+
+    #[test]
+    fn every_bad_entry_of_a_list_of_texts_is_listed() {
+        let template_ids = ["1", "x", "", "2"].map(str::to_owned).to_vec();
+        let archive = v1::ArchiveTemplatesAction { template_ids };
+        let action = v1::manage_template_request::Action::Archive(archive);
+        let request = v1::ManageTemplateRequest { action: Some(action), ..Default::default() };
+        let found = violations("ManageTemplateRequest", &request.encode_to_vec());
+        let fields: Vec<_> = found.into_iter().map(|v| v.field).collect();
+        assert_eq!(fields, ["archive.template_ids[1]", "archive.template_ids[2]"]);
     }
 
     #[test]
