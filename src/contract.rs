@@ -15,7 +15,7 @@ mod to_value;
 mod wire;
 
 pub use from_json::{Mismatch, from_json};
-pub use request_of::{Converted, NoSend, request_of};
+pub use request_of::{Converted, NoRequest, request_of};
 pub(crate) use to_value::from_struct;
 pub use to_value::{content_of, meta_form, proto_form};
 

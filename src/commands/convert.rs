@@ -1,4 +1,4 @@
-//! `convert`: a body for Meta's `messages` endpoint on stdin → the `SendMessage` request that produces it on stdout.
+//! `convert`: a body of a message or a template on stdin → the request of ours that produces it on stdout.
 //!
 //! Needs no gateway. The request is proto JSON, which grpcurl takes with `-d @`; what there is to say goes to stderr.
 
@@ -31,7 +31,7 @@ pub(super) fn run() -> Result<u8, u8> {
     for reason in &converted.untyped {
         eprintln!("raw: {reason}");
     }
-    for violation in rules::violations("SendMessageRequest", &converted.encoded) {
+    for violation in rules::violations(converted.message, &converted.encoded) {
         eprintln!("the gateway will refuse this: {} {}", violation.field, violation.description);
     }
     writeln!(std::io::stdout(), "{:#}", converted.json).map_err(|error| failed(&error))?;

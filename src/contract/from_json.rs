@@ -12,7 +12,7 @@ use std::borrow::Cow;
 use prost::encoding::{WireType, encode_key, encode_varint};
 use serde_json::{Map, Value};
 
-use super::schema::{Discriminator, Field, Kind, Leniency, Schema, Shape};
+use super::schema::{Discriminator, Field, Keyed, Kind, Layout, Leniency, Schema, Shape};
 
 /// The arm for what no other arm is.
 const UNKNOWN: &str = "unknown";
@@ -60,6 +60,9 @@ fn write_message(schema: &Schema, shape: &Shape, json: &Value, out: &mut Vec<u8>
     for field in shape.fields.iter().filter(|f| f.oneof.is_none()) {
         if let Some((name, value)) = find(field, object) {
             write_field(schema, field, value, out).map_err(|e| e.within(name))?;
+        } else if let Some(Layout::Keyed(keyed)) = field.layout {
+            let Some(entries) = entries_of(keyed, object) else { continue };
+            write_field(schema, field, &entries, out).map_err(|e| e.within(&field.name))?;
         } else if field.leniency == Some(Leniency::Flat) && has_fields_of(schema, field, object) {
             write_field(schema, field, json, out)?;
         }
@@ -68,6 +71,17 @@ fn write_message(schema: &Schema, shape: &Shape, json: &Value, out: &mut Vec<u8>
         write_oneof(schema, shape, index, oneof.discriminator, json, object, out)?;
     }
     Ok(())
+}
+
+/// The list for which an object stands; see [`Keyed`].
+fn entries_of(Keyed { outer, inner, key }: Keyed, object: &Map<String, Value>) -> Option<Value> {
+    let named = object.get(outer)?.get(inner)?.as_object()?;
+    let entry = |(name, value): (&String, &Value)| {
+        let mut entry = value.as_object().cloned()?;
+        entry.insert(key.to_owned(), Value::from(name.as_str()));
+        Some(Value::Object(entry))
+    };
+    Some(Value::Array(named.iter().filter_map(entry).collect()))
 }
 
 /// Whether an object has any field of the object that belongs into `field`.
@@ -91,14 +105,16 @@ fn write_oneof(
     let by_type = |word: &str| shape.arms(oneof).find(|f| f.name != UNKNOWN && f.is_called(word));
     let by_name = || shape.arms(oneof).find_map(|f| find(f, object).map(|(_, v)| (f, v)));
     let empty = Value::Object(Map::new());
+    let sibling = |f: &'_ Field| {
+        let body = find(f, object).map(|(_, v)| v);
+        body.or_else(|| (f.leniency == Some(Leniency::BodyOptional)).then_some(&empty))
+    };
     let arm = match (discriminator, meant.as_deref()) {
         (Discriminator::Name, _) | (Discriminator::Sibling, None) => by_name(),
         (Discriminator::Inline, None) => None,
-        (Discriminator::Inline, Some(word)) => by_type(word).map(|f| (f, json)),
-        (Discriminator::Sibling, Some(word)) => by_type(word).and_then(|f| {
-            let body = find(f, object).map(|(_, v)| (f, v));
-            body.or_else(|| (f.leniency == Some(Leniency::BodyOptional)).then_some((f, &empty)))
-        }),
+        (Discriminator::Inline, Some(word)) => by_type(word)
+            .and_then(|f| Some((f, if f.layout == Some(Layout::Nested) { sibling(f)? } else { json }))),
+        (Discriminator::Sibling, Some(word)) => by_type(word).and_then(|f| Some((f, sibling(f)?))),
         (Discriminator::Action, _) => {
             let action = object.get("action").unwrap_or(&Value::Null);
             let arm = |f: &'_ Field| is_action(f, meant.as_deref(), action);
@@ -144,6 +160,10 @@ fn write_field(schema: &Schema, field: &Field, value: &Value, out: &mut Vec<u8>)
         return write_value(schema, field, value, out);
     }
     let values = value.as_array().ok_or_else(|| Mismatch::of("a list"))?;
+    let values = match values.as_slice() {
+        [Value::Array(only), ..] if field.layout == Some(Layout::ListInList) => only,
+        _ => values,
+    };
     for (index, value) in values.iter().enumerate() {
         write_value(schema, field, value, out).map_err(|e| e.within(&format!("[{index}]")))?;
     }

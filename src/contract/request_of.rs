@@ -1,8 +1,12 @@
-//! A body for Meta's `messages` endpoint → the `SendMessage` request that produces it, for people who migrate.
+//! A body of the Cloud API → the request of ours that produces it, for people who migrate.
 //!
 //! Generic: the content is typed by name, written again as Meta's JSON and compared with the original. What does not
-//! come back equal cannot be typed, and the content goes to `raw` as it is.
+//! come back equal cannot be typed: the content of a message goes to `raw` as it is, a template has no request.
 
+mod differences;
+mod template;
+
+use differences::{differences, without_empty};
 use serde_json::{Map, Value as Json, json};
 
 use super::from_json::from_json;
@@ -26,6 +30,8 @@ const ENVELOPE: [&str; 6] = ["messaging_product", "recipient_type", "to", "recip
 /// A request, and what is to be said about it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Converted {
+    /// Which request: `SendMessageRequest` or `ManageTemplateRequest`.
+    pub message: &'static str,
     /// The request as proto JSON with the names of the protos.
     pub json: Json,
     /// The request, encoded.
@@ -36,18 +42,18 @@ pub struct Converted {
     pub notes: Vec<String>,
 }
 
-/// Why a body is not one that sends a message.
+/// Why no request says what a body says.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum NoSend {
+pub enum NoRequest {
     /// It is no object.
     #[error("a request body is a JSON object, such as {{\"to\": \"+16505551234\", \"type\": \"text\", …}}")]
     NotAnObject,
     /// It marks a message as read.
     #[error("this marks a message as read, which is MarkMessageRead with message_id {0:?}")]
     MarksRead(String),
-    /// It creates a template.
-    #[error("this describes a template, which is ManageTemplate and no message")]
-    DescribesTemplate,
+    /// It describes a template, and part of it cannot be typed.
+    #[error("this template cannot be typed: {}", .0.join("; "))]
+    UntypedTemplate(Vec<String>),
     /// Nobody is addressed.
     #[error("nobody is addressed: \"to\" or \"recipient\" is required, a text")]
     NoRecipient,
@@ -60,14 +66,14 @@ pub enum NoSend {
 }
 
 /// Converts a body.
-pub fn request_of(body: &Json) -> Result<Converted, NoSend> {
-    let body = body.as_object().ok_or(NoSend::NotAnObject)?;
+pub fn request_of(body: &Json) -> Result<Converted, NoRequest> {
+    let body = body.as_object().ok_or(NoRequest::NotAnObject)?;
     if body.contains_key("status") {
         let id = body.get("message_id").and_then(Json::as_str).unwrap_or_default();
-        return Err(NoSend::MarksRead(id.to_owned()));
+        return Err(NoRequest::MarksRead(id.to_owned()));
     }
-    if body.contains_key("components") && body.contains_key("name") {
-        return Err(NoSend::DescribesTemplate);
+    if let Some(action) = template::action_of(body) {
+        return template::request_of(action, body);
     }
     let mut notes = Vec::new();
     let mut request = Map::new();
@@ -86,7 +92,7 @@ pub fn request_of(body: &Json) -> Result<Converted, NoSend> {
         request.insert("marketing".to_owned(), Json::Object(marketing));
     }
     let kind = kind(body, &mut notes)?;
-    let content = body.get(&kind).ok_or(NoSend::NoContent)?;
+    let content = body.get(&kind).ok_or(NoRequest::NoContent)?;
     let mut untyped = beside(body, &kind);
     untyped.extend(cannot_type(&kind, content));
     if untyped.is_empty() {
@@ -98,14 +104,23 @@ pub fn request_of(body: &Json) -> Result<Converted, NoSend> {
         raw.insert(kind, content.clone());
         request.insert("raw".to_owned(), Json::Object(raw));
     }
-    let encoded = from_json("SendMessageRequest", &Json::Object(request))
-        .map_err(|mismatch| NoSend::DoesNotFit(mismatch.to_string()))?;
-    let json = proto_form("SendMessageRequest", &encoded).map_or(Json::Null, |value| to_json(&value));
-    Ok(Converted { json, encoded, untyped, notes })
+    converted("SendMessageRequest", request, untyped, notes)
+}
+
+fn converted(
+    message: &'static str,
+    request: Map<String, Json>,
+    untyped: Vec<String>,
+    notes: Vec<String>,
+) -> Result<Converted, NoRequest> {
+    let encoded = from_json(message, &Json::Object(request))
+        .map_err(|mismatch| NoRequest::DoesNotFit(mismatch.to_string()))?;
+    let json = proto_form(message, &encoded).map_or(Json::Null, |value| to_json(&value));
+    Ok(Converted { message, json, encoded, untyped, notes })
 }
 
 /// `to` wins over `recipient` (reference 1.4).
-fn recipient(body: &Map<String, Json>) -> Result<Json, NoSend> {
+fn recipient(body: &Map<String, Json>) -> Result<Json, NoRequest> {
     let text = |name: &str| match body.get(name) {
         Some(Json::String(text)) if !text.is_empty() => Some(text.clone()),
         Some(Json::Number(number)) => Some(number.to_string()),
@@ -116,21 +131,21 @@ fn recipient(body: &Map<String, Json>) -> Result<Json, NoSend> {
         (Some(to), _) if is_group => json!({ "group_id": to }),
         (Some(to), _) => json!({ "phone_number": to }),
         (None, Some(user_id)) => json!({ "user_id": user_id }),
-        (None, None) => return Err(NoSend::NoRecipient),
+        (None, None) => return Err(NoRequest::NoRecipient),
     };
     Ok(address)
 }
 
 /// Meta's `type`. A body without it means `text`; one that names a single other content means that.
-fn kind(body: &Map<String, Json>, notes: &mut Vec<String>) -> Result<String, NoSend> {
+fn kind(body: &Map<String, Json>, notes: &mut Vec<String>) -> Result<String, NoRequest> {
     match body.get("type") {
         Some(Json::String(kind)) if !ENVELOPE.contains(&kind.as_str()) => {
             return Ok(kind.to_ascii_lowercase());
         }
         None | Some(Json::Null) => {}
-        Some(_) => return Err(NoSend::NoContent),
+        Some(_) => return Err(NoRequest::NoContent),
     }
-    let kind = arms().find(|arm| body.contains_key(arm.as_str())).ok_or(NoSend::NoContent)?;
+    let kind = arms().find(|arm| body.contains_key(arm.as_str())).ok_or(NoRequest::NoContent)?;
     notes.push(format!("\"type\" is absent; taken as {kind:?}"));
     Ok(kind.clone())
 }
@@ -171,82 +186,6 @@ fn cannot_type(kind: &str, content: &Json) -> Vec<String> {
         None => lost.push(format!("{kind} is empty")),
     }
     lost
-}
-
-/// Where `written` says something else than `original`. Numbers may be texts, discriminators are the same in either
-/// case, and what says nothing may be absent.
-fn differences(path: &str, original: &Json, written: Option<&Json>, lost: &mut Vec<String>) {
-    let Some(written) = written else {
-        if !says_nothing(original) {
-            lost.push(format!("{path} has no field in the request"));
-        }
-        return;
-    };
-    match (original, written) {
-        (Json::Object(original), Json::Object(written)) => {
-            for (name, value) in original {
-                differences(&format!("{path}.{name}"), value, written.get(name), lost);
-            }
-        }
-        (Json::Array(original), Json::Array(written)) if original.len() == written.len() => {
-            for (index, (value, written)) in original.iter().zip(written).enumerate() {
-                differences(&format!("{path}[{index}]"), value, Some(written), lost);
-            }
-        }
-        (original, written) if original == written => {}
-        (original, written) => {
-            let is_discriminator = path.rsplit('.').next() == Some("type");
-            let (a, b) = (scalar(original), scalar(written));
-            let is_equal = a.is_some()
-                && (a == b
-                    || as_number(a.as_ref()) == as_number(b.as_ref()) && as_number(a.as_ref()).is_some());
-            let is_alike = || {
-                let lower = |text: &Option<String>| text.as_ref().map(|text| text.to_ascii_lowercase());
-                is_discriminator && (lower(&a) == lower(&b) || a.as_deref() == Some("contact_request"))
-            };
-            if !is_equal && !is_alike() {
-                lost.push(format!("{path} cannot be {original}"));
-            }
-        }
-    }
-}
-
-fn scalar(value: &Json) -> Option<String> {
-    match value {
-        Json::String(text) => Some(text.clone()),
-        Json::Number(number) => Some(number.to_string()),
-        Json::Bool(truth) => Some(truth.to_string()),
-        Json::Null | Json::Array(_) | Json::Object(_) => None,
-    }
-}
-
-fn as_number(text: Option<&String>) -> Option<f64> {
-    text.and_then(|text| text.parse().ok())
-}
-
-/// Whether leaving it out means the same: Meta takes an empty optional field for an absent one, or refuses it.
-fn says_nothing(value: &Json) -> bool {
-    match value {
-        Json::Null | Json::Bool(false) => true,
-        Json::String(text) => text.is_empty(),
-        Json::Array(values) => values.is_empty(),
-        Json::Object(fields) => fields.values().all(says_nothing),
-        Json::Bool(true) | Json::Number(_) => false,
-    }
-}
-
-/// Without objects in which nothing is said, such as `"footer": {"text": ""}`.
-fn without_empty(value: &Json) -> Json {
-    match value {
-        Json::Object(fields) => {
-            let is_bare = |value: &Json| value.as_object().is_some_and(Map::is_empty);
-            let said = |value: &Json| !value.is_object() || is_bare(value) || !says_nothing(value);
-            let fields = fields.iter().filter(|(_, value)| said(value));
-            Json::Object(fields.map(|(name, value)| (name.clone(), without_empty(value))).collect())
-        }
-        Json::Array(values) => Json::Array(values.iter().map(without_empty).collect()),
-        Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) => value.clone(),
-    }
 }
 
 fn to_json(value: &Value) -> Json {

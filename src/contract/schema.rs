@@ -3,6 +3,8 @@
 //! What the generated structs cannot tell at run time: field names, oneofs, presence. Both directions between Meta's
 //! JSON and our messages, and the static rules, walk these shapes.
 
+mod tables;
+
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
@@ -10,134 +12,13 @@ use prost::Message as _;
 use prost_types::field_descriptor_proto::{Label, Type};
 use prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorSet};
 
+use tables::{
+    ACTIONS, AS_TEXT, DISCRIMINATED, KEEPS_EMPTY, LAID_OUT, LENIENT, LISTS, RENAMED, UPPER_CASE,
+    WEBHOOK_FIELDS,
+};
+pub(super) use tables::{Action, Discriminator, Keyed, Layout, Leniency};
+
 const PACKAGE_PREFIX: &str = ".whatsapp.gateway.v1.";
-
-/// Meta's names for fields that have another name here: (message, field, Meta's name).
-const RENAMED: [(&str, &str, &str); 9] = [
-    ("ReceivedMessage", "sender", "from"),
-    ("MessageContext", "sender", "from"),
-    ("CallUpdate", "sender", "from"),
-    ("StandbyEcho", "sender", "from"),
-    // Very old webhooks call unsupported content unknown (reference 4.4).
-    ("ReceivedMessage", "unsupported", "unknown"),
-    // Spellings of some samples of Meta's (reference 4.5, 4.9).
-    ("MessageStatus", "recipient_participant_id", "participant_recipient_id"),
-    ("MessageStatus", "recipient_parent_user_id", "parent_recipient_user_id"),
-    ("MessageStatus", "recipient_parent_user_id", "parent_user_id"),
-    ("Event", "business_username_update", "business_username_updates"),
-];
-
-/// How Meta's JSON tells which arm of a oneof is meant; a oneof that is not listed is told by the arm's own name.
-const DISCRIMINATED: [(&str, &str, Discriminator); 10] = [
-    ("ReceivedMessage", "content", Discriminator::Sibling),
-    ("ReceivedInteractive", "reply", Discriminator::Sibling),
-    ("TemplateParameter", "parameter", Discriminator::Sibling),
-    ("TemplateComponent", "component", Discriminator::Inline),
-    ("TemplateDefinitionComponent", "component", Discriminator::Inline),
-    ("InteractiveHeader", "header", Discriminator::Sibling),
-    ("InteractiveButton", "button", Discriminator::Sibling),
-    ("PaymentSetting", "setting", Discriminator::Sibling),
-    ("Interactive", "action", Discriminator::Action),
-    ("CarouselCard", "action", Discriminator::Action),
-];
-
-/// Where Meta writes less or other than the field says.
-const LENIENT: [(&str, &str, Leniency); 7] = [
-    // Reference 4.4, 4.13.
-    ("ReceivedMessage", "unsupported", Leniency::BodyOptional),
-    ("ReceivedMessage", "request_welcome", Leniency::BodyOptional),
-    ("ReceivedMessage", "media_placeholder", Leniency::BodyOptional),
-    // Old webhooks (reference 4.8; errors by recordings).
-    ("AccountAlerts", "alert_info", Leniency::Flat),
-    ("WebhookError", "error_data", Leniency::Flat),
-    // Reference 4.8, 4.11.
-    ("AccountBanInfo", "waba_ban_date", Leniency::OneOrList),
-    ("CallUpdate", "status", Leniency::OneOrList),
-];
-
-/// Objects instead of which Meta may write the text of one field: (message, field, the object's field) (reference 1.6).
-const AS_TEXT: [(&str, &str, &str); 1] = [("WebhookError", "error_data", "details")];
-
-/// The arms of `Event.payload` that are webhook fields.
-const WEBHOOK_FIELDS: std::ops::Range<u32> = 23..59;
-
-/// How Meta writes the arms of a oneof that is told by [`Discriminator::Action`]. Of several rows for one arm the first
-/// is written; all are read.
-const ACTIONS: [(&str, &str, Action); 19] = [
-    ("Interactive", "button", Action::plain("button")),
-    ("Interactive", "list", Action::plain("list")),
-    ("Interactive", "cta_url", Action::named("cta_url", "cta_url")),
-    ("Interactive", "carousel", Action::plain("carousel")),
-    ("Interactive", "product", Action::plain("product")),
-    ("Interactive", "product_list", Action::plain("product_list")),
-    ("Interactive", "catalog_message", Action::named("catalog_message", "catalog_message")),
-    ("Interactive", "flow", Action::named("flow", "flow")),
-    ("Interactive", "location_request_message", Action::named("location_request_message", "send_location")),
-    ("Interactive", "address_message", Action::named("address_message", "address_message")),
-    (
-        "Interactive",
-        "call_permission_request",
-        Action::named("call_permission_request", "call_permission_request"),
-    ),
-    ("Interactive", "voice_call", Action::named("voice_call", "voice_call")),
-    ("Interactive", "request_contact_info", Action::named("request_contact_info", "request_contact_info")),
-    // Meta's pages disagree on the type (reference 3.9).
-    ("Interactive", "request_contact_info", Action::named("contact_request", "request_contact_info")),
-    ("Interactive", "order_details", Action::named("order_details", "review_and_pay")),
-    ("Interactive", "order_status", Action::named("order_status", "review_order")),
-    ("CarouselCard", "cta_url", Action::named("cta_url", "cta_url")),
-    ("CarouselCard", "button", Action::plain("cta_url")),
-    ("CarouselCard", "product", Action::plain("product")),
-];
-
-/// Messages that stand for a list alone: Meta writes the list of their only field.
-const LISTS: [&str; 2] = ["Contacts", "TapTargetConfiguration"];
-
-/// Texts that mean something when they are empty: (message, field).
-const KEEPS_EMPTY: [(&str, &str); 1] = [("Reaction", "emoji")];
-
-/// How Meta's JSON tells the arm of a oneof.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Discriminator {
-    /// By the arm's own name.
-    Name,
-    /// `"type": "text", "text": {…}`.
-    Sibling,
-    /// `"type": "body", …the arm's fields…`.
-    Inline,
-    /// `"type": "flow", "action": {"name": "flow", "parameters": {…}}`, or `"type": "list", "action": {…}`.
-    Action,
-}
-
-/// How Meta writes one arm of an action.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Action {
-    /// Meta's `type`.
-    pub(super) kind: &'static str,
-    /// The fixed `action.name`; the arm's fields then stand in `action.parameters`, else in `action` itself.
-    pub(super) name: Option<&'static str>,
-}
-
-impl Action {
-    const fn plain(kind: &'static str) -> Self {
-        Self { kind, name: None }
-    }
-
-    const fn named(kind: &'static str, name: &'static str) -> Self {
-        Self { kind, name: Some(name) }
-    }
-}
-
-/// What else than the field says Meta may write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Leniency {
-    /// Nothing, for the object of an arm that has no fields.
-    BodyOptional,
-    /// The fields of the object beside its place.
-    Flat,
-    /// One value for a list, or a list of one for a value.
-    OneOrList,
-}
 
 /// What a field holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -176,6 +57,7 @@ pub(super) struct Field {
     pub(super) keeps_empty: bool,
     /// How Meta writes this arm of an action, the usual way first.
     pub(super) actions: Vec<Action>,
+    pub(super) layout: Option<Layout>,
 }
 
 impl Field {
@@ -190,6 +72,8 @@ impl Field {
 pub(super) struct Oneof {
     pub(super) name: String,
     pub(super) discriminator: Discriminator,
+    /// Whether Meta's `type` is in upper case.
+    pub(super) is_upper_case: bool,
 }
 
 /// One message.
@@ -262,6 +146,7 @@ fn shape(message: &DescriptorProto, by_name: &HashMap<String, usize>) -> Shape {
             .iter()
             .find(|(m, n, _)| *m == name && *n == o.name())
             .map_or(Discriminator::Name, |(_, _, discriminator)| *discriminator),
+        is_upper_case: UPPER_CASE.contains(&name),
     };
     Shape {
         name: name.to_owned(),
@@ -291,6 +176,7 @@ fn field(message: &str, field: &FieldDescriptorProto, by_name: &HashMap<String, 
         as_text: AS_TEXT.iter().find(|(m, f, _)| *m == message && *f == name).map(|row| row.2),
         keeps_empty: KEEPS_EMPTY.contains(&(message, name)),
         actions: ACTIONS.iter().filter(|(m, f, _)| *m == message && *f == name).map(|a| a.2).collect(),
+        layout: LAID_OUT.iter().find(|(m, f, _)| *m == message && *f == name).map(|row| row.2),
     })
 }
 
@@ -348,6 +234,14 @@ mod tests {
         }
         for (message, field) in KEEPS_EMPTY {
             assert!(has_field(message, field), "{message}.{field}");
+        }
+        for (message, field, layout) in LAID_OUT {
+            let field = schema.named(message).unwrap().fields.iter().find(|f| f.name == field).unwrap();
+            let (Layout::Keyed(keyed), Kind::Message(entry)) = (layout, field.kind) else { continue };
+            assert!(schema.shape(entry).unwrap().fields.iter().any(|f| f.name == keyed.key), "{message}");
+        }
+        for message in UPPER_CASE {
+            assert!(schema.named(message).is_some(), "{message}");
         }
         for (message, field, _) in LENIENT {
             assert!(has_field(message, field), "{message}.{field}");

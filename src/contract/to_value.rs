@@ -4,7 +4,7 @@
 //! on the wire stay absent, so nothing is sent that the caller did not say. The same walk with our own names gives
 //! proto JSON.
 
-use super::schema::{Action, Discriminator, Field, Kind, Schema, Shape};
+use super::schema::{Action, Discriminator, Field, Keyed, Kind, Layout, Schema, Shape};
 use super::wire::{Malformed, WireValue, next_field};
 use crate::domain::value::Value;
 
@@ -74,16 +74,34 @@ fn merge<'s>(fields: &mut Vec<(&'s Field, Value)>, field: &'s Field, value: Valu
 
 fn with_discriminator(shape: &Shape, field: &Field, value: Value) -> Fields {
     let oneof = field.oneof.and_then(|index| shape.oneofs.get(index));
-    let kind = || ("type".to_owned(), Value::from(field.name.as_str()));
+    let kind = || {
+        let is_upper_case = oneof.is_some_and(|o| o.is_upper_case);
+        let word = if is_upper_case { field.name.to_ascii_uppercase() } else { field.name.clone() };
+        ("type".to_owned(), Value::String(word))
+    };
     match oneof.map_or(Discriminator::Name, |o| o.discriminator) {
-        Discriminator::Name => vec![(field.name.clone(), value)],
-        Discriminator::Sibling => vec![kind(), (field.name.clone(), value)],
-        Discriminator::Inline => {
+        Discriminator::Name => match (field.layout, value) {
+            (Some(Layout::Keyed(keyed)), Value::List(entries)) => vec![with_keys(keyed, entries)],
+            (Some(Layout::ListInList), list) => vec![(field.name.clone(), Value::List(vec![list]))],
+            (_, value) => vec![(field.name.clone(), value)],
+        },
+        Discriminator::Inline if field.layout != Some(Layout::Nested) => {
             let inner = if let Value::Map(fields) = value { fields } else { Vec::new() };
             std::iter::once(kind()).chain(inner).collect()
         }
+        Discriminator::Sibling | Discriminator::Inline => vec![kind(), (field.name.clone(), value)],
         Discriminator::Action => with_action(field.actions.first().copied(), value),
     }
+}
+
+/// The object that stands for a list; see [`Keyed`].
+fn with_keys(Keyed { outer, inner, key }: Keyed, entries: Vec<Value>) -> (String, Value) {
+    let named = entries.into_iter().filter_map(|entry| {
+        let name = entry.get(key)?.as_str()?.to_owned();
+        let Value::Map(fields) = entry else { return None };
+        Some((name, Value::Map(fields.into_iter().filter(|(field, _)| field != key).collect())))
+    });
+    (outer.to_owned(), Value::Map(vec![(inner.to_owned(), Value::Map(named.collect()))]))
 }
 
 /// `type` and `action`; `parameters` only if there are any.

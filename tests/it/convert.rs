@@ -60,6 +60,27 @@ async fn what_cannot_be_typed_is_said() {
 }
 
 #[tokio::test]
+async fn a_template_becomes_a_request_whole_or_not_at_all() {
+    let body = json!({ "name": "t", "language": "en_US", "category": "MARKETING", "components": [
+        { "type": "BODY", "text": "Hi" }, { "type": "BUTTONS", "buttons": [{ "type": "QUICK_REPLY", "text": "Stop" }] },
+    ] });
+    let (code, stdout, stderr) = convert(&body.to_string()).await;
+    assert_eq!((code, stderr.as_str()), (0, "note: this is a request of ManageTemplate\n"));
+    assert_eq!(
+        serde_json::from_str::<Value>(&stdout).unwrap(),
+        json!({ "create": { "name": "t", "language": "en_US", "category": "MARKETING", "components": [
+            { "body": { "text": "Hi" } }, { "buttons": { "buttons": [{ "quick_reply": { "text": "Stop" } }] } },
+        ] } })
+    );
+    let (code, _, stderr) = convert(r#"{"components": [{"type": "BODY", "text": "Hi"}]}"#).await;
+    assert_eq!(code, 0);
+    assert!(stderr.contains("note: edit.template_id is in the URL at Meta"), "{stderr}");
+    let (code, stdout, stderr) = convert(r#"{"name": "t", "components": [{"type": "HOLOGRAM"}]}"#).await;
+    assert_eq!((code, stdout.as_str()), (64, ""));
+    assert!(stderr.contains("components[0].type has no field in the request"), "{stderr}");
+}
+
+#[tokio::test]
 async fn bad_input_exits_with_64_and_says_why() {
     let cases = [
         ("", "stdin is empty"),

@@ -223,7 +223,6 @@ fn what_sends_nothing_says_where_it_belongs() {
     let cases = [
         (json!([]), "a JSON object"),
         (json!({ "status": "read", "message_id": "wamid.A" }), "MarkMessageRead with message_id \"wamid.A\""),
-        (json!({ "name": "t", "components": [] }), "ManageTemplate"),
         (json!({ "type": "text", "text": { "body": "Hi" } }), "nobody is addressed"),
         (json!({ "to": "1" }), "there is no content"),
         (json!({ "to": "1", "type": "image" }), "there is no content"),
