@@ -188,7 +188,7 @@ fn write_value(schema: &Schema, field: &Field, value: &Value, out: &mut Vec<u8>)
         }
         Kind::String => {
             let text = scalar::read_text(value)?;
-            if !text.is_empty() || field.keeps_empty {
+            if !text.is_empty() || field.keeps_empty || field.is_repeated {
                 write_delimited(field, text.as_bytes(), out);
             }
         }

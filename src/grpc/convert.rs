@@ -13,6 +13,7 @@ mod order;
 #[path = "convert/tests.rs"]
 mod rules_tests;
 mod template;
+mod template_definition;
 
 use std::ops::RangeInclusive;
 use std::time::{Duration, SystemTime};

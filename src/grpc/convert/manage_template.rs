@@ -1,6 +1,6 @@
 //! A `ManageTemplateRequest` → what to do, with Meta's body where there is one.
 
-use super::Violations;
+use super::{Violations, template_definition};
 use crate::contract::{self, v1};
 use crate::domain::template::{Deletion, LibraryQuery, PreviewQuery, TemplateAction, TemplateQuery};
 use crate::domain::value::Value;
@@ -20,32 +20,33 @@ pub(in crate::grpc) fn template_action(
         Action::Get(get) => TemplateAction::Get(get.template_id.clone()),
         Action::List(list) => TemplateAction::List(template_query(list.clone())),
         Action::Create(create) => {
-            let body = body("CreateTemplateAction", create, [])?;
-            TemplateAction::Create { name: create.name.clone(), language: create.language.clone(), body }
+            let create = template_definition::create(create.clone(), found);
+            let body = body("CreateTemplateAction", &create, [])?;
+            TemplateAction::Create { name: create.name, language: create.language, body }
         }
         Action::Edit(edit) => {
-            let fields = v1::EditTemplateAction { template_id: String::new(), ..edit.clone() };
-            let body = body("EditTemplateAction", &fields, [])?;
-            TemplateAction::Edit { template_id: edit.template_id.clone(), body }
+            let mut edit = template_definition::edit(edit.clone(), found);
+            let template_id = std::mem::take(&mut edit.template_id);
+            TemplateAction::Edit { template_id, body: body("EditTemplateAction", &edit, [])? }
         }
         Action::Delete(delete) => TemplateAction::Delete(deletion(delete, found)?),
         Action::Upsert(upsert) => {
+            let upsert = template_definition::upsert(upsert.clone(), found);
             let category = ("category".to_owned(), Value::from("AUTHENTICATION"));
-            TemplateAction::Upsert { body: body("UpsertTemplateAction", upsert, [category])? }
+            TemplateAction::Upsert { body: body("UpsertTemplateAction", &upsert, [category])? }
         }
         Action::Library(library) => TemplateAction::Library(library_query(library)),
         Action::Archive(archive) => TemplateAction::Archive(archive.template_ids.clone()),
         Action::Unarchive(unarchive) => TemplateAction::Unarchive(unarchive.template_ids.clone()),
         Action::Compare(compare) => comparison(compare, found),
         Action::Migrate(migrate) => {
+            if migrate.source_waba_id == request.waba_id && !request.waba_id.is_empty() {
+                found.add("migrate.source_waba_id", "must be another WABA than waba_id");
+            }
             TemplateAction::Migrate { body: body("MigrateTemplatesAction", migrate, [])? }
         }
         Action::Unpause(unpause) => TemplateAction::Unpause(unpause.template_id.clone()),
-        Action::Preview(preview) => TemplateAction::Preview(PreviewQuery {
-            languages: preview.languages.clone(),
-            add_security_recommendation: preview.add_security_recommendation,
-            code_expiration_minutes: preview.code_expiration_minutes.and_then(|m| u32::try_from(m).ok()),
-        }),
+        Action::Preview(preview) => TemplateAction::Preview(preview_query(preview, found)),
     };
     found.is_empty().then_some(action)
 }
@@ -86,6 +87,17 @@ fn library_query(library: &v1::ListLibraryTemplatesAction) -> LibraryQuery {
         name: library.name,
         page_size: page_size(library.page_size),
         page_token: library.page_token,
+    }
+}
+
+fn preview_query(preview: &v1::PreviewTemplateAction, found: &mut Violations) -> PreviewQuery {
+    for (position, language) in preview.languages.iter().enumerate() {
+        template_definition::check_language(&format!("preview.languages[{position}]"), language, found);
+    }
+    PreviewQuery {
+        languages: preview.languages.clone(),
+        add_security_recommendation: preview.add_security_recommendation,
+        code_expiration_minutes: preview.code_expiration_minutes.and_then(|m| u32::try_from(m).ok()),
     }
 }
 

@@ -84,71 +84,10 @@ fn parts() -> Vec<Json> {
     ]
 }
 
-/// The complete examples of reference 2.4.5 and 2.4.7, product carousels, and creative features (2.4.8).
+/// The complete examples of reference 2.4.2, 2.4.5 and 2.4.7, and all options.
 fn wholes() -> Vec<Json> {
-    let card = |code: &str| {
-        json!({ "components": [
-            { "type": "HEADER", "format": "IMAGE", "example": { "header_handle": ["4::an..."] } },
-            { "type": "BODY", "text": "Blue elf aloe" },
-            { "type": "BUTTONS", "buttons": [{ "type": "QUICK_REPLY", "text": "More like this" },
-                { "type": "URL", "text": "Shop", "url": "https://example.com/{{1}}", "example": [code] }] },
-        ] })
-    };
-    let product = json!({ "components": [{ "type": "HEADER", "format": "PRODUCT" },
-        { "type": "BUTTONS", "buttons": [{ "type": "SPM", "text": "View" }] }] });
-    let body =
-        json!({ "type": "BODY", "text": "Rare plants for {{1}}!", "example": { "body_text": [["Pablo"]] } });
-    let seasonal = json!([
-        { "type": "HEADER", "format": "TEXT", "text": "Our {{1}} is on!", "example": { "header_text": ["Sale"] } },
-        { "type": "BODY", "text": "Shop now through {{1}} and use code {{2}} to get {{3}} off.",
-            "example": { "body_text": [["the end of August", "25OFF", "25%"]] } },
-        { "type": "FOOTER", "text": "Use the buttons below to manage your subscriptions" },
-        { "type": "BUTTONS", "buttons": [{ "type": "QUICK_REPLY", "text": "Unsubscribe" },
-            { "type": "COPY_CODE", "example": "25OFF" }] },
-    ]);
-    let otp = json!([
-        { "type": "BODY", "add_security_recommendation": true },
-        { "type": "FOOTER", "code_expiration_minutes": 10 },
-        { "type": "BUTTONS", "buttons": [{ "type": "OTP", "otp_type": "ONE_TAP", "text": "Copy Code",
-            "autofill_text": "Autofill", "supported_apps": [{ "package_name": "com.example.luckyshrub",
-                "signature_hash": "K8a/AINcGX7" }] }] },
-    ]);
-    let offer = json!([
-        { "type": "HEADER", "format": "IMAGE", "example": { "header_handle": ["4::aW..."] } },
-        { "type": "LIMITED_TIME_OFFER", "limited_time_offer": { "text": "Expiring offer!", "has_expiration": true } },
-        { "type": "BODY", "text": "Good news, {{1}}! Use code {{2}} today.",
-            "example": { "body_text": [["Pablo", "CARIBE25"]] } },
-        { "type": "BUTTONS", "buttons": [{ "type": "COPY_CODE", "example": "CARIBE25" },
-            { "type": "URL", "text": "Book now!", "url": "https://example.com/offers?code={{1}}",
-                "example": ["https://example.com/offers?ref=n3mtql"] }] },
-    ]);
-    vec![
-        json!({ "name": "seasonal_promotion", "language": "en_US", "category": "MARKETING",
-            "parameter_format": "POSITIONAL", "components": seasonal }),
-        json!({ "name": "verification_code", "language": "en_US", "category": "AUTHENTICATION",
-            "message_send_ttl_seconds": 60, "components": otp }),
-        create("MARKETING", &json!([body, { "type": "CAROUSEL", "cards": [card("b"), card("c")] }])),
-        create("MARKETING", &json!([body, { "type": "CAROUSEL", "cards": [product, product] }])),
-        create("MARKETING", &offer),
-        json!({ "name": "my_delivery_update", "language": "en_US", "category": "UTILITY",
-            "library_template_name": "delivery_update_1",
-            "library_template_button_inputs": [
-                { "type": "URL", "url": { "base_url": "https://www.example.com/{{1}}",
-                    "url_suffix_example": "https://www.example.com/order_update" } },
-                { "type": "PHONE_NUMBER", "phone_number": "+16315551010" },
-            ],
-            "library_template_body_inputs": { "add_contact_number": true, "add_learn_more_link": false,
-                "add_security_recommendation": true, "add_track_package_link": true, "code_expiration_minutes": 5 },
-        }),
-        json!({ "name": "t", "language": "en_US", "category": "MARKETING", "components": seasonal,
-            "message_send_ttl_seconds": -1, "cta_url_link_tracking_opted_out": true, "allow_category_change": false,
-            "sub_category": "ORDER_DETAILS", "display_format": "ORDER_DETAILS",
-            "degrees_of_freedom_spec": { "creative_features_spec": { "image_touchups": { "enroll_status": "OPT_IN" },
-                "text_formatting_optimization": { "enroll_status": "OPT_OUT" } } } }),
-        json!({ "components": seasonal, "category": "UTILITY", "parameter_format": "NAMED",
-            "degrees_of_freedom_spec": { "creative_features_spec": { "image_touchups": { "enroll_status": "OPT_IN" } } } }),
-        json!({ "name": "t", "languages": ["en_US", "de"], "components": otp, "message_send_ttl_seconds": 60 }),
-    ]
+    let examples: Map<String, Json> = serde_json::from_str(include_str!("examples.json")).unwrap();
+    examples.into_iter().map(|(_, body)| body).collect()
 }
 
 #[test]

@@ -1,0 +1,33 @@
+//! Cards (reference 2.4.3 to 2.4.5).
+
+use super::Context;
+use super::components::Parts;
+use crate::contract::v1;
+use crate::contract::v1::template_definition_button::Button;
+use crate::grpc::convert::Violations;
+
+/// Checks the cards, which are all of one structure. `path` is that of the carousel.
+pub(super) fn check(
+    path: &str,
+    context: Context,
+    carousel: &v1::TemplateDefinitionCarousel,
+    found: &mut Violations,
+) {
+    let cards: Vec<_> = carousel.cards.iter().map(|card| Parts::card(context, &card.components)).collect();
+    let first = cards.first().map(Parts::structure);
+    for (position, card) in cards.iter().enumerate() {
+        let path = format!("{path}.cards[{position}].components");
+        card.check(&path, found);
+        let structure = card.structure();
+        if let Some(first) = first.as_ref().filter(|first| **first != structure) {
+            let (first, own) = (first.join(", "), structure.join(", "));
+            found.add(&path, format!("all cards must be alike: the first has {first}, this one has {own}"));
+        }
+    }
+    let is_of_products =
+        cards.first().is_some_and(|card| card.buttons().any(|b| matches!(b, Button::Spm(_))));
+    if is_of_products && cards.len() > 2 {
+        let rule = format!("must have 2 cards with products, has {}; up to 10 can be sent then", cards.len());
+        found.add(&format!("{path}.cards"), rule);
+    }
+}

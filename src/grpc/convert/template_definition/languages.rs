@@ -1,0 +1,32 @@
+//! The languages of templates (reference 2.4.9).
+
+use crate::grpc::convert::Violations;
+
+#[rustfmt::skip] // a list, and no table of one column
+const CODES: [&str; 111] = [
+    "af", "sq", "ar", "ar_EG", "ar_AE", "ar_LB", "ar_MA", "ar_QA", "az", "be_BY", "bn", "bn_IN", "bg", "ca",
+    "zh_CN", "zh_HK", "zh_TW", "hr", "cs", "da", "prs_AF", "nl", "nl_BE", "en", "en_GB", "en_US", "en_AE",
+    "en_AU", "en_CA", "en_GH", "en_IE", "en_IN", "en_JM", "en_MY", "en_NZ", "en_QA", "en_SG", "en_UG",
+    "en_ZA", "et", "fil", "fi", "fr", "fr_BE", "fr_CA", "fr_CH", "fr_CI", "fr_MA", "ka", "de", "de_AT",
+    "de_CH", "el", "gu", "ha", "he", "hi", "hu", "id", "ga", "it", "ja", "kn", "kk", "rw_RW", "ko", "ky_KG",
+    "lo", "lv", "lt", "mk", "ms", "ml", "mr", "nb", "ps_AF", "fa", "pl", "pt_BR", "pt_PT", "pa", "ro", "ru",
+    "sr", "si_LK", "sk", "sl", "es", "es_AR", "es_CL", "es_CO", "es_CR", "es_DO", "es_EC", "es_HN", "es_MX",
+    "es_PA", "es_PE", "es_ES", "es_UY", "sw", "sv", "ta", "te", "th", "tr", "uk", "ur", "uz", "vi", "zu",
+];
+
+/// Checks a language code; an absent one is the business of a static rule.
+pub(in crate::grpc::convert) fn check(path: &str, code: &str, found: &mut Violations) {
+    if code.is_empty() || CODES.contains(&code) {
+        return;
+    }
+    let spelt = code.replace('-', "_").to_ascii_lowercase();
+    let base = spelt.split('_').next().unwrap_or_default();
+    let find = |spelt: &str| CODES.iter().filter(|known| known.to_ascii_lowercase() == spelt).collect();
+    let of_language = || CODES.iter().filter(|known| known.split('_').next() == Some(base)).collect();
+    let candidates: [Vec<_>; 3] = [find(&spelt), find(base), of_language()];
+    let nearest: Vec<&str> =
+        candidates.into_iter().find(|c| !c.is_empty()).unwrap_or_default().into_iter().copied().collect();
+    let remedy =
+        if nearest.is_empty() { "en_US or pt_BR, for example".to_owned() } else { nearest.join(" or ") };
+    found.add(path, format!("{code:?} is no language of Meta's templates; use {remedy}"));
+}
