@@ -32,6 +32,9 @@ pub enum BuildError {
     /// The URL of the Graph API is none.
     #[error("cloud_api.graph_url: must be an http or https URL without query, fragment and user")]
     GraphUrl,
+    /// The URL of the host without versions is none.
+    #[error("cloud_api.api_url: must be an http or https URL without query, fragment and user")]
+    ApiUrl,
     /// TLS cannot be set up.
     #[error("the HTTP client cannot be built: {0}")]
     Http(String),
@@ -42,6 +45,8 @@ pub enum BuildError {
 pub struct Client {
     http: reqwest::Client,
     graph: Url,
+    /// Knows no versions (reference 1.1).
+    api: Url,
     pub(super) media: MediaHosts,
     pub(super) request_timeout: Duration,
     pub(super) transfer_timeout: Duration,
@@ -54,6 +59,10 @@ impl Client {
         let mut graph = base_url(&config.graph_url).ok_or(BuildError::GraphUrl)?;
         if let Ok(mut path) = graph.path_segments_mut() {
             path.pop_if_empty().push(&config.version);
+        }
+        let mut api = base_url(&config.api_url).ok_or(BuildError::ApiUrl)?;
+        if let Ok(mut path) = api.path_segments_mut() {
+            path.pop_if_empty();
         }
         let mut builder = reqwest::Client::builder();
         if is_loopback(&graph) {
@@ -74,48 +83,42 @@ impl Client {
             .map_err(|error| BuildError::Http(causes(error)))?;
         let media = MediaHosts::new(&config.media_hosts, &graph);
         let Config { request_timeout, transfer_timeout, .. } = *config;
-        Ok(Self { http, graph, media, request_timeout, transfer_timeout, clock })
+        Ok(Self { http, graph, api, media, request_timeout, transfer_timeout, clock })
     }
 
     /// Makes one call and returns the body of its 2xx answer. Every other answer is an error.
     pub(super) async fn call(&self, access_token: &SecretString, call: Call<'_>) -> Result<Bytes, Error> {
-        let (template, method) = (call.template, call.method.clone());
-        self.observed(template, &method, self.exchange(access_token, call)).await
+        self.call_at(&self.graph, access_token, call).await
     }
 
-    /// Runs one exchange in its span, and measures it.
+    /// As [`Client::call`], at the host that knows no versions.
+    pub(super) async fn call_unversioned(
+        &self,
+        access_token: &SecretString,
+        call: Call<'_>,
+    ) -> Result<Bytes, Error> {
+        self.call_at(&self.api, access_token, call).await
+    }
+
+    async fn call_at(&self, base: &Url, access_token: &SecretString, call: Call<'_>) -> Result<Bytes, Error> {
+        let (template, method) = (call.template, call.method.clone());
+        observed_at(base, template, &method, self.exchange(base, access_token, call)).await
+    }
+
+    /// Runs one exchange with the Graph API in its span, and measures it.
     pub(super) async fn observed<T>(
         &self,
         template: &'static str,
         method: &Method,
         exchange: impl Future<Output = Exchange<T>>,
     ) -> Result<T, Error> {
-        let span = tracing::info_span!(
-            "cloud_api.request",
-            otel.kind = "client",
-            url.template = template,
-            http.request.method = method.as_str(),
-            http.response.status_code = tracing::field::Empty,
-            meta.code = tracing::field::Empty,
-            meta.fbtrace_id = tracing::field::Empty,
-        );
-        let began = tokio::time::Instant::now();
-        let Exchange { status, result } = exchange.instrument(span.clone()).await;
-        if let Some(status) = status {
-            span.record("http.response.status_code", status);
-        }
-        self.observe(template, method, status.map_or("none", class_of), began.elapsed());
-        if let Some(error) = result.as_ref().err().and_then(Error::meta) {
-            span.record("meta.code", error.code);
-            span.record("meta.fbtrace_id", error.fbtrace_id.as_str());
-        }
-        result
+        observed_at(&self.graph, template, method, exchange).await
     }
 
-    async fn exchange(&self, access_token: &SecretString, call: Call<'_>) -> Exchange<Bytes> {
+    async fn exchange(&self, base: &Url, access_token: &SecretString, call: Call<'_>) -> Exchange<Bytes> {
         let operation = call.operation;
         let (body, watch) = WatchedBody::new(call.body.unwrap_or_default());
-        let mut request = self.http.request(call.method, self.url(call.path, call.query));
+        let mut request = self.http.request(call.method, appended(base, call.path, call.query));
         request = match authorization("Bearer", access_token) {
             Ok(value) => request.header(header::AUTHORIZATION, value),
             Err(error) => return Exchange::none(error),
@@ -150,26 +153,58 @@ impl Client {
     }
 
     pub(super) fn url(&self, path: &[&str], query: &[(&str, &str)]) -> Url {
-        let mut url = self.graph.clone();
-        if let Ok(mut segments) = url.path_segments_mut() {
-            segments.extend(path);
-        }
-        if !query.is_empty() {
-            url.query_pairs_mut().extend_pairs(query);
-        }
-        url
+        appended(&self.graph, path, query)
     }
+}
 
-    fn observe(&self, template: &'static str, method: &Method, status_class: &'static str, time: Duration) {
-        metrics::histogram!(
-            names::HTTP_CLIENT_REQUEST_DURATION,
-            names::SERVER_ADDRESS => self.graph.host_str().unwrap_or_default().to_owned(),
-            names::URL_TEMPLATE => template,
-            names::HTTP_METHOD => method.as_str().to_owned(),
-            names::HTTP_STATUS_CLASS => status_class,
-        )
-        .record(time.as_secs_f64());
+async fn observed_at<T>(
+    base: &Url,
+    template: &'static str,
+    method: &Method,
+    exchange: impl Future<Output = Exchange<T>>,
+) -> Result<T, Error> {
+    let span = tracing::info_span!(
+        "cloud_api.request",
+        otel.kind = "client",
+        url.template = template,
+        http.request.method = method.as_str(),
+        http.response.status_code = tracing::field::Empty,
+        meta.code = tracing::field::Empty,
+        meta.fbtrace_id = tracing::field::Empty,
+    );
+    let began = tokio::time::Instant::now();
+    let Exchange { status, result } = exchange.instrument(span.clone()).await;
+    if let Some(status) = status {
+        span.record("http.response.status_code", status);
     }
+    observe(base, template, method, status.map_or("none", class_of), began.elapsed());
+    if let Some(error) = result.as_ref().err().and_then(Error::meta) {
+        span.record("meta.code", error.code);
+        span.record("meta.fbtrace_id", error.fbtrace_id.as_str());
+    }
+    result
+}
+
+fn appended(base: &Url, path: &[&str], query: &[(&str, &str)]) -> Url {
+    let mut url = base.clone();
+    if let Ok(mut segments) = url.path_segments_mut() {
+        segments.extend(path);
+    }
+    if !query.is_empty() {
+        url.query_pairs_mut().extend_pairs(query);
+    }
+    url
+}
+
+fn observe(base: &Url, template: &'static str, method: &Method, status_class: &'static str, time: Duration) {
+    metrics::histogram!(
+        names::HTTP_CLIENT_REQUEST_DURATION,
+        names::SERVER_ADDRESS => base.host_str().unwrap_or_default().to_owned(),
+        names::URL_TEMPLATE => template,
+        names::HTTP_METHOD => method.as_str().to_owned(),
+        names::HTTP_STATUS_CLASS => status_class,
+    )
+    .record(time.as_secs_f64());
 }
 
 /// One call. Path segments must not come from outside unchecked: `.` and `..` would change the path.

@@ -10,11 +10,11 @@ use serde_json::json;
 use super::client::{Call, Client};
 use super::error::Error;
 use super::error_code::Operation;
+use super::value_json::Json;
 use crate::domain::ids::{BusinessScopedUserId, GroupId, MessageId, PhoneNumberId};
 use crate::domain::message::{
     Endpoint, MessageAcceptance, OutboundMessage, PhoneNumber, Receipt, Recipient, SendTag,
 };
-use crate::domain::value::Value;
 
 /// The last part of an endpoint's path, and the path as traces name it.
 const MESSAGES: (&str, &str) = ("messages", "/{phone_number_id}/messages");
@@ -118,36 +118,6 @@ impl Serialize for Request<'_> {
         }
         map.end()
     }
-}
-
-/// A value of the domain as JSON, its fields in order.
-struct Json<'a>(&'a Value);
-
-impl Serialize for Json<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self.0 {
-            Value::Null => serializer.serialize_unit(),
-            Value::Bool(truth) => serializer.serialize_bool(*truth),
-            Value::Integer(number) => serializer.serialize_i64(*number),
-            Value::Number(number) => match whole(*number) {
-                Some(integer) => serializer.serialize_i64(integer),
-                None => serializer.serialize_f64(*number),
-            },
-            Value::String(text) => serializer.serialize_str(text),
-            Value::List(list) => serializer.collect_seq(list.iter().map(Json)),
-            Value::Map(fields) => {
-                serializer.collect_map(fields.iter().map(|(name, value)| (name, Json(value))))
-            }
-        }
-    }
-}
-
-/// The integer that a number is, if it is one of those that a fraction's type holds exactly.
-fn whole(number: f64) -> Option<i64> {
-    const EXACT_MAX: f64 = 9_007_199_254_740_992.0; // 2^53
-    let is_whole = number.is_finite() && number.fract() == 0.0 && number.abs() <= EXACT_MAX;
-    #[expect(clippy::cast_possible_truncation, reason = "whole and within 2^53")]
-    is_whole.then_some(number as i64)
 }
 
 /// What a 200 says: 200 means accepted, not delivered (reference 2.1). Without a message id it says nothing.

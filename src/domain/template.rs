@@ -60,6 +60,42 @@ pub enum TemplateAction {
     Preview(PreviewQuery),
 }
 
+impl TemplateAction {
+    /// The name of the action in the contract.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Get(_) => "get",
+            Self::List(_) => "list",
+            Self::Create { .. } => "create",
+            Self::Edit { .. } => "edit",
+            Self::Delete(_) => "delete",
+            Self::Upsert { .. } => "upsert",
+            Self::Library(_) => "library",
+            Self::Archive(_) => "archive",
+            Self::Unarchive(_) => "unarchive",
+            Self::Compare { .. } => "compare",
+            Self::Migrate { .. } => "migrate",
+            Self::Unpause(_) => "unpause",
+            Self::Preview(_) => "preview",
+        }
+    }
+
+    /// Whether it only reads, so that repeating it does no harm.
+    pub fn is_read(&self) -> bool {
+        match self {
+            Self::Get(_) | Self::List(_) | Self::Library(_) | Self::Compare { .. } | Self::Preview(_) => true,
+            Self::Create { .. }
+            | Self::Edit { .. }
+            | Self::Delete(_)
+            | Self::Upsert { .. }
+            | Self::Archive(_)
+            | Self::Unarchive(_)
+            | Self::Migrate { .. }
+            | Self::Unpause(_) => false,
+        }
+    }
+}
+
 /// What to delete (reference 2.4.2).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Deletion {
@@ -145,7 +181,7 @@ pub enum TemplateOutcome {
 }
 
 /// What Meta made of a new template.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CreatedTemplate {
     /// Meta's id.
     pub id: String,

@@ -1,9 +1,14 @@
-//! Pages, tokens and ids.
+//! What goes to Meta, and what its answers mean.
+
+use std::time::{Duration, SystemTime};
 
 use serde_json::json;
 
 use super::*;
-use crate::cloud_api::client::tests::peer::{Peer, client, token};
+use crate::clock::ManualClock;
+use crate::cloud_api::Config;
+use crate::cloud_api::client::tests::peer::{Peer, client, config, token};
+use crate::domain::template::{Comparison, CreatedTemplate, LibraryQuery, PreviewQuery, UpsertedTemplate};
 
 #[test]
 fn a_page_ends_where_there_is_no_next() {
@@ -17,12 +22,12 @@ fn a_page_ends_where_there_is_no_next() {
         (json!(null), ""),
     ];
     for (paging, token) in cases {
-        let answer = json!({"data": [{"name": "a", "id": "1"}], "paging": paging}).to_string();
-        let page = read_page(answer.as_bytes()).unwrap();
+        let json = json!({"data": [{"name": "a", "id": "1"}], "paging": paging}).to_string();
+        let page = answer::page(json.as_bytes(), answer::template).unwrap();
         assert_eq!(page.next_page_token, token, "{paging}");
         assert_eq!(page.templates[0].id, "1");
     }
-    let page = read_page(br#"{"data":[]}"#).unwrap();
+    let page = answer::page(br#"{"data":[]}"#, answer::template).unwrap();
     assert_eq!((page.templates.len(), page.next_page_token.as_str()), (0, ""));
 }
 
@@ -30,11 +35,11 @@ fn a_page_ends_where_there_is_no_next() {
 fn the_exact_text_of_a_template_stays() {
     let text =
         r#"{ "name":"a", "components":[ {"type":"BODY","text":"\u00e9\/"} ], "id":1234567890123456789 }"#;
-    let answer = format!(r#"{{"data":[{text}]}}"#);
-    let page = read_page(answer.as_bytes()).unwrap();
+    let json = format!(r#"{{"data":[{text}]}}"#);
+    let page = answer::page(json.as_bytes(), answer::template).unwrap();
     assert_eq!(page.templates, [Template { id: "1234567890123456789".to_owned(), json: text.to_owned() }]);
     for bad in ["", "[]", "{}", r#"{"data":{}}"#, r#"{"data":[1]}"#, r#"{"data":[{"name":"no id"}]}"#] {
-        assert_eq!(read_page(bad.as_bytes()), None, "{bad}");
+        assert_eq!(answer::page(bad.as_bytes(), answer::template), None, "{bad}");
     }
 }
 
@@ -73,4 +78,233 @@ async fn one_template_by_its_id_alone() {
     let peer = Peer::answering("200 OK", "<html>");
     let error = client(&peer.url()).get_template(&token(), "42").await.unwrap_err();
     assert!(matches!(error, Error::NoAnswer { .. }));
+}
+
+fn map(fields: &[(&str, Value)]) -> Value {
+    Value::Map(fields.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect())
+}
+
+fn ids(ids: &[&str]) -> Vec<String> {
+    ids.iter().map(|id| (*id).to_owned()).collect()
+}
+
+/// The request line and the body that an action sends, and what is made of the answer.
+async fn exchange(action: &TemplateAction, answer: &str) -> (String, String, Result<TemplateOutcome, Error>) {
+    let peer = Peer::answering("200 OK", answer);
+    let waba_id = WabaId::parse("1022").unwrap();
+    let config = Config { api_url: peer.url(), ..config(&peer.url()) };
+    let client = Client::new(&config, ManualClock::new(SystemTime::UNIX_EPOCH + NOW)).unwrap();
+    let outcome = client.manage_template(&token(), &waba_id, action).await;
+    let request = peer.finish();
+    let (head, body) = request.split_once("\r\n\r\n").unwrap();
+    let line = head.lines().next().unwrap().trim_end_matches(" HTTP/1.1");
+    assert_eq!(request_json(action).unwrap_or_default(), body, "what is shown is what goes out");
+    (line.to_owned(), body.to_owned(), outcome)
+}
+
+/// 2026-11-21, with a fraction that no window may have.
+const NOW: Duration = Duration::from_millis(1_795_219_200_500);
+
+#[tokio::test]
+async fn every_write_is_the_call_of_the_reference() {
+    let partial = |done: &[&str], failed: &[(&str, &str)]| Partial {
+        done: ids(done),
+        failed: failed.iter().map(|(id, why)| ((*id).to_owned(), (*why).to_owned())).collect(),
+    };
+    let name = || map(&[("name", "a".into())]);
+    let edited = map(&[
+        ("category", "UTILITY".into()),
+        ("message_send_ttl_seconds", Value::Integer(60)),
+        ("cta_url_link_tracking_opted_out", Value::Bool(true)),
+    ]);
+    let edit = |body| TemplateAction::Edit { template_id: "42".to_owned(), body };
+    let one = Deletion::One { name: "a".to_owned(), template_id: "42".to_owned() };
+    let create = TemplateAction::Create { name: "a".to_owned(), language: "de".to_owned(), body: name() };
+    let created = CreatedTemplate { id: "12345678901234567890".to_owned(), ..CreatedTemplate::default() };
+    let upserted =
+        UpsertedTemplate { id: "7".to_owned(), language: "de".to_owned(), status: "APPROVED".to_owned() };
+    let failed = partial(&["1"], &[("2", "is PENDING")]);
+    let cases = [
+        (
+            create,
+            "POST /v25.0/1022/message_templates",
+            r#"{"name":"a"}"#,
+            r#"{"id":12345678901234567890}"#,
+            TemplateOutcome::Create(created),
+        ),
+        (
+            edit(edited),
+            "POST /v25.0/42?cta_url_link_tracking_opted_out=true&category=UTILITY",
+            r#"{"message_send_ttl_seconds":60}"#,
+            r#"{"success":true}"#,
+            TemplateOutcome::Edit,
+        ),
+        (
+            edit(map(&[("category", "UTILITY".into())])),
+            "POST /v25.0/42",
+            r#"{"category":"UTILITY"}"#,
+            r#"{"id":"42","name":"a"}"#,
+            TemplateOutcome::Edit,
+        ),
+        (
+            TemplateAction::Delete(Deletion::Name("a b".to_owned())),
+            "DELETE /v25.0/1022/message_templates?name=a+b",
+            "",
+            r#"{"success":"true"}"#,
+            TemplateOutcome::Delete,
+        ),
+        (
+            TemplateAction::Delete(one),
+            "DELETE /v25.0/1022/message_templates?name=a&hsm_id=42",
+            "",
+            r#"{"success":true}"#,
+            TemplateOutcome::Delete,
+        ),
+        (
+            TemplateAction::Delete(Deletion::Ids(ids(&["1", "2"]))),
+            "DELETE /v25.0/1022/message_templates?hsm_ids=%5B1%2C2%5D",
+            "",
+            r#"{"success":true}"#,
+            TemplateOutcome::Delete,
+        ),
+        (
+            TemplateAction::Upsert { body: name() },
+            "POST /v25.0/1022/upsert_message_templates",
+            r#"{"name":"a"}"#,
+            r#"{"data":[{"id":7,"status":"APPROVED","language":"de"}]}"#,
+            TemplateOutcome::Upsert(vec![upserted]),
+        ),
+        (
+            TemplateAction::Archive(ids(&["1", "2"])),
+            "POST /1022/message_templates/archive",
+            r#"{"hsm_ids":"1,2"}"#,
+            r#"{"archived_templates":["1"],"failed_templates":{"2":"is PENDING"}}"#,
+            TemplateOutcome::Archive(failed.clone()),
+        ),
+        (
+            TemplateAction::Unarchive(ids(&["1", "2"])),
+            "POST /1022/message_templates/unarchive",
+            r#"{"hsm_ids":"1,2"}"#,
+            r#"{"unarchived_templates":[1],"failed_templates":[{"id":2,"error":{"message":"is PENDING"}}]}"#,
+            TemplateOutcome::Unarchive(failed.clone()),
+        ),
+        (
+            TemplateAction::Archive(ids(&["1", "2"])),
+            "POST /1022/message_templates/archive",
+            r#"{"hsm_ids":"1,2"}"#,
+            r#"{"success":true}"#,
+            TemplateOutcome::Archive(partial(&["1", "2"], &[])),
+        ),
+        (
+            TemplateAction::Migrate { body: map(&[("source_waba_id", "5".into())]) },
+            "POST /v25.0/1022/migrate_message_templates",
+            r#"{"source_waba_id":"5"}"#,
+            r#"{"migrated_templates":["1"],"failed_templates":{"2":"is PENDING"}}"#,
+            TemplateOutcome::Migrate(failed),
+        ),
+        (
+            TemplateAction::Unpause("42".to_owned()),
+            "POST /v25.0/42/unpause",
+            "",
+            r#"{"success":false,"reason":"not paused"}"#,
+            TemplateOutcome::Unpause { is_unpaused: false, reason: "not paused".to_owned() },
+        ),
+    ];
+    for (action, line, body, answer, outcome) in cases {
+        let sent = exchange(&action, answer).await;
+        assert_eq!((sent.0.as_str(), sent.1.as_str()), (line, body));
+        assert_eq!(sent.2.unwrap(), outcome, "{line}");
+        // Answered with 200, and nobody knows what was done.
+        for useless in ["", "<html>", "[]", "{}"] {
+            let (_, _, lost) = exchange(&action, useless).await;
+            assert!(matches!(lost, Err(Error::OutcomeUnknown { .. })), "{line} {useless}: {lost:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_read_is_the_call_of_the_reference() {
+    let library = LibraryQuery {
+        search: "parcel".to_owned(),
+        usecase: "DELIVERY_UPDATE".to_owned(),
+        page_size: 5,
+        page_token: "T".to_owned(),
+        ..LibraryQuery::default()
+    };
+    let preview = PreviewQuery {
+        languages: ids(&["en_US", "es_ES"]),
+        add_security_recommendation: Some(true),
+        code_expiration_minutes: Some(10),
+    };
+    let compare = TemplateAction::Compare {
+        template_id: "42".to_owned(),
+        other_template_id: "43".to_owned(),
+        window_days: 7,
+    };
+    let entry = Template { id: String::new(), json: r#"{"name":"a"}"#.to_owned() };
+    let page = TemplatePage { templates: vec![entry], next_page_token: String::new() };
+    let end = SystemTime::UNIX_EPOCH + Duration::from_secs(NOW.as_secs());
+    let compared = Comparison {
+        start: end - Duration::from_hours(7 * 24),
+        end,
+        by_block_rate: ids(&["43", "42"]),
+        message_sends: vec![("42".to_owned(), 1500), ("43".to_owned(), 2400)],
+        top_block_reason: vec![("42".to_owned(), "SPAM".to_owned())],
+    };
+    let metrics = r#"{"data":[{"metric":"TOP_BLOCK_REASON","string_values":[{"key":"42","value":"SPAM"}]},
+        {"metric":"BLOCK_RATE","order_by_relative_metric":["43",42]},{"metric":"NEW","number_values":[]},
+        {"metric":"MESSAGE_SENDS","number_values":[{"key":42,"value":1500},{"key":"43","value":"2400"}]}]}"#;
+    let cases = [
+        (
+            TemplateAction::Library(library),
+            "GET /v25.0/message_template_library?limit=5&search=parcel&usecase=DELIVERY_UPDATE&after=T",
+            r#"{"data":[{"name":"a"}]}"#,
+            TemplateOutcome::Library(page),
+        ),
+        (
+            TemplateAction::Preview(preview),
+            "GET /v25.0/1022/message_template_previews?category=AUTHENTICATION&button_types=OTP\
+          &languages=en_US%2Ces_ES&add_security_recommendation=true&code_expiration_minutes=10",
+            r#"{"data":[{"body":"b"}]}"#,
+            TemplateOutcome::Preview(vec![r#"{"body":"b"}"#.to_owned()]),
+        ),
+        (
+            compare,
+            "GET /v25.0/42/compare?template_ids=%5B43%5D&start=1794614400&end=1795219200",
+            metrics,
+            TemplateOutcome::Compare(compared),
+        ),
+    ];
+    for (action, line, answer, outcome) in cases {
+        let (sent, _, read) = exchange(&action, answer).await;
+        assert_eq!(sent, line);
+        assert_eq!(read.unwrap(), outcome, "{line}");
+        let (_, _, lost) = exchange(&action, "{}").await;
+        assert!(matches!(lost, Err(Error::NoAnswer { .. })), "{line}: {lost:?}");
+    }
+}
+
+#[tokio::test]
+async fn no_id_changes_a_path_or_a_list() {
+    let (bad, waba_id) = ("1/../2,3", WabaId::parse("1022").unwrap());
+    let compare = |one: &str, other: &str| TemplateAction::Compare {
+        template_id: one.to_owned(),
+        other_template_id: other.to_owned(),
+        window_days: 7,
+    };
+    for action in [
+        TemplateAction::Get(bad.to_owned()),
+        TemplateAction::Edit { template_id: bad.to_owned(), body: map(&[]) },
+        TemplateAction::Delete(Deletion::One { name: "a".to_owned(), template_id: bad.to_owned() }),
+        TemplateAction::Delete(Deletion::Ids(ids(&["1", bad]))),
+        TemplateAction::Archive(ids(&["1", bad])),
+        TemplateAction::Unarchive(ids(&[bad])),
+        TemplateAction::Unpause(bad.to_owned()),
+        compare(bad, "1"),
+        compare("1", bad),
+    ] {
+        let error =
+            client("http://127.0.0.1:9").manage_template(&token(), &waba_id, &action).await.unwrap_err();
+        assert!(matches!(error, Error::Invalid { field: "template_id", .. }), "{action:?}");
+    }
 }
