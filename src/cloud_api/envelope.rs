@@ -28,10 +28,14 @@ impl ErrorAnswer {
         let data = envelope.get("error_data");
         let details = data.and_then(|data| data.get("details").unwrap_or(data).as_str());
         let details = details.filter(|text| !text.is_empty());
+        let user_text = || match (text("error_user_title"), text("error_user_msg")) {
+            (Some(title), Some(message)) => Some(format!("{title}: {message}")),
+            (title, message) => message.or(title).or(text("message")).map(str::to_owned),
+        };
         let error = MetaError {
             code: envelope.get("code").and_then(integer),
             subcode: envelope.get("error_subcode").and_then(integer),
-            details: details.or(text("error_user_msg")).or(text("message")).unwrap_or_default().to_owned(),
+            details: details.map(str::to_owned).or_else(user_text).unwrap_or_default(),
             fbtrace_id: text("fbtrace_id").or_else(|| trace_id(headers)).unwrap_or_default().to_owned(),
             http_status,
         };
@@ -105,6 +109,12 @@ mod tests {
         let cases = [
             (json!({"error": {"code": "100", "error_data": "plain"}}), Some(100), "plain"),
             (json!({"error": {"code": 100, "error_user_msg": "u", "message": "m"}}), Some(100), "u"),
+            (
+                json!({"error": {"code": 100, "error_user_title": "t", "error_user_msg": "u", "message": "m"}}),
+                Some(100),
+                "t: u",
+            ),
+            (json!({"error": {"code": 100, "error_user_title": "t", "message": "m"}}), Some(100), "t"),
             (json!({"error": {"code": 100, "error_data": {}, "message": "m"}}), Some(100), "m"),
             (json!({"error": {"code": 0, "message": "m"}}), Some(0), "m"),
             (

@@ -230,7 +230,7 @@ pub struct MetaError {
     pub code: Option<i64>,
     /// Meta's subcode.
     pub subcode: Option<i64>,
-    /// `error_data.details`, else `error_user_msg`, else `message`.
+    /// `error_data.details`, else `error_user_title` and `error_user_msg`, else `message`.
     pub details: String,
     /// For a conversation with Meta's support.
     pub fbtrace_id: String,
