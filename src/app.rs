@@ -212,7 +212,7 @@ fn flows(
         send_message: SendMessage::new(client.clone(), numbers.clone(), shutdown.clone()),
         follow_message,
         mark_read: MarkRead::new(client.clone(), numbers.clone()),
-        manage_template: ManageTemplate::new(client.clone(), numbers.clone()),
+        manage_template: ManageTemplate::new(client.clone(), numbers.clone(), shutdown.clone()),
         upload_media,
         download_media: DownloadMedia::new(client, numbers.clone(), transfers, shutdown.clone()),
         deliver_events: DeliverEvents::new(

@@ -1,6 +1,6 @@
 //! Meta's Cloud API, both directions: the only room that knows its JSON and its HTTP.
 //!
-//! Outwards, [`Client`] sends messages, reads templates and says exactly what is known when a call fails.
+//! Outwards, [`Client`] sends messages, manages templates and says exactly what is known when a call fails.
 //! Inwards, [`signature`] proves that a webhook is Meta's and [`normalize`](mod@normalize) turns its body into
 //! events. This room knows no gRPC, no storage and no flow; "reference" in its comments is the reference of the
 //! Cloud API that the project was written from.
@@ -10,7 +10,7 @@ mod config;
 mod error;
 pub mod media;
 pub mod messages;
-mod templates;
+pub mod templates;
 
 mod body;
 mod envelope;
@@ -19,6 +19,7 @@ pub mod error_code;
 mod json;
 pub mod normalize;
 pub mod signature;
+mod value_json;
 mod webhook;
 
 pub use client::{BuildError, Client};

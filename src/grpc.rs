@@ -7,6 +7,7 @@ mod callers;
 mod convert;
 mod gate;
 mod guest;
+mod manage_template;
 mod measure;
 mod media;
 mod message;

@@ -2,8 +2,8 @@
 //!
 //! The reference recommends a gRPC code per row (5.2 to 5.10). Three rules outrank it:
 //!
-//! 1. On a send, everything ambiguous is `Unknown`: clients resend on `Unavailable` by themselves, and Meta has
-//!    no idempotency key (2.1). Ambiguous are the codes that the reference calls so, and every HTTP 5xx and
+//! 1. On a send or another write, everything ambiguous is `Unknown`: clients repeat on `Unavailable` by themselves,
+//!    and Meta has no idempotency key (2.1). Ambiguous are the codes that the reference calls so, and every HTTP 5xx and
 //!    every code that it does not list where Meta says "transient". A listed code that is not ambiguous wins
 //!    over an HTTP 5xx, because then Meta itself names the cause and has rejected the message for it: 3, 131045
 //!    and 133000 come with HTTP 500 and are plain refusals.
@@ -36,9 +36,9 @@ pub fn verdict(error: &MetaError, is_transient: bool, operation: Operation) -> V
         Some(row) if row.policy == Policy::Ambiguous => ambiguous(operation),
         Some(row) => {
             let verdict = refusal(row);
-            // Meta names an outage and answers 5xx: that proves nothing about this message.
+            // Meta names an outage and answers 5xx: that proves nothing about this call.
             let is_outage = verdict.class == Class::Unavailable && error.http_status >= 500;
-            if is_outage && operation == Operation::Send { ambiguous(operation) } else { verdict }
+            if is_outage && operation != Operation::Read { ambiguous(operation) } else { verdict }
         }
         None => unlisted(error.http_status, is_transient, operation),
     }

@@ -64,8 +64,8 @@ impl Client {
         waba_id: &WabaId,
         action: &TemplateAction,
     ) -> Result<TemplateOutcome, Error> {
-        let session = Session { client: self, access_token, waba_id };
         use TemplateAction as A;
+        let session = Session { client: self, access_token, waba_id };
         match action {
             A::Get(id) => self.get_template(access_token, id).await.map(TemplateOutcome::Get),
             A::List(query) => session.list(query).await.map(TemplateOutcome::List),
@@ -199,10 +199,9 @@ fn edit_parts(body: &Value) -> (Vec<(&'static str, String)>, Value) {
     let is_query = body.get(EDIT_QUERY[0]).is_some();
     let (query, rest): (Vec<_>, Vec<_>) =
         fields.iter().cloned().partition(|(name, _)| is_query && EDIT_QUERY.contains(&name.as_str()));
-    let text = |value: &Value| match value {
-        Value::String(text) => text.clone(),
-        Value::Bool(truth) => truth.to_string(),
-        other => serde_json::to_string(&Json(other)).unwrap_or_default(),
+    let text = |value: &Value| match value.as_str() {
+        Some(text) => text.to_owned(),
+        None => serde_json::to_string(&Json(value)).unwrap_or_default(),
     };
     let query = EDIT_QUERY.into_iter().filter_map(|known| {
         let (_, value) = query.iter().find(|(name, _)| name == known)?;

@@ -25,8 +25,9 @@ impl From<cloud_api::Error> for Error {
 /// How a caller may wait before repeating what does no harm.
 const REPEAT_DELAY: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// The failure of an operation that must not happen twice.
-pub(super) fn failure(cause: &cloud_api::Error) -> Failure {
+/// The failure of an operation that must not happen twice. Where nobody knows whether it happened, `proof` says what
+/// would show it.
+pub(super) fn failure(cause: &cloud_api::Error, proof: &str) -> Failure {
     let meta = cause.meta().cloned();
     let details = meta.as_ref().map_or("", |meta| meta.details.as_str());
     let message = match cause {
@@ -36,9 +37,7 @@ pub(super) fn failure(cause: &cloud_api::Error) -> Failure {
         | cloud_api::Error::NoAnswer { .. }
         | cloud_api::Error::HostNotAllowed { .. }
         | cloud_api::Error::Invalid { .. } => cause.to_string(),
-        cloud_api::Error::OutcomeUnknown { .. } => {
-            format!("{cause}; the message may have gone out: a status event with the send tag proves it")
-        }
+        cloud_api::Error::OutcomeUnknown { .. } => format!("{cause}; {proof}"),
     };
     Failure { verdict: cause.verdict(), message, meta }
 }
@@ -47,7 +46,7 @@ pub(super) fn failure(cause: &cloud_api::Error) -> Failure {
 pub(super) fn repeatable(cause: &cloud_api::Error) -> Failure {
     let is_unknown = matches!(cause, cloud_api::Error::OutcomeUnknown { .. });
     let message = cause.to_string();
-    let known = failure(cause);
+    let known = failure(cause, "");
     if !is_unknown {
         return known;
     }

@@ -36,6 +36,9 @@ const KINDS: [&str; 12] = [
     "pin",
 ];
 
+/// What shows the outcome of a send whose answer is lost.
+const PROOF: &str = "the message may have gone out: a status event with the send tag proves it";
+
 /// Sends messages.
 #[derive(Debug, Clone)]
 pub struct SendMessage {
@@ -111,7 +114,7 @@ impl SendMessage {
         };
         match self.shutdown.spawn_request(work.instrument(span)).await {
             Ok(Ok(receipt)) => Ok(Sent { receipt, tag, phone_number_id }),
-            Ok(Err(cause)) => Err(Error::Failed { failure: Box::new(failure(&cause)), tag }),
+            Ok(Err(cause)) => Err(Error::Failed { failure: Box::new(failure(&cause, PROOF)), tag }),
             Err(_cut_off) => Err(Error::Interrupted { tag }),
         }
     }

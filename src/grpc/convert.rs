@@ -5,7 +5,6 @@
 
 mod content;
 mod interactive;
-#[allow(dead_code, reason = "until the service calls it")]
 mod manage_template;
 mod media;
 mod order;
@@ -27,9 +26,7 @@ use crate::domain::ids::{BusinessScopedUserId, GroupId, InvalidId, MessageId};
 use crate::domain::message::{Content, Endpoint, PhoneNumber, Recipient};
 use crate::domain::value::Value;
 
-#[allow(unused_imports, reason = "until the service calls it")]
 pub(super) use manage_template::template_action;
-pub(super) use manage_template::template_query;
 
 /// Fields of Meta's body that have a field in our request, and which.
 const NOT_IN_RAW: [(&str, &str); 6] = [

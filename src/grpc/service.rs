@@ -6,12 +6,11 @@ use tonic::{Request, Response, Status, Streaming};
 use tracing::error;
 
 use crate::contract::server::gateway_service_server::GatewayService;
-use crate::contract::{from_json, v1};
+use crate::contract::v1;
 use crate::domain::caller::Caller;
 use crate::domain::cursor::Cursor;
 use crate::domain::ids::MessageId;
 use crate::domain::message::{MessageAcceptance, OutboundMessage};
-use crate::domain::template::Template;
 use crate::flows::deliver_events::{DeliverEvents, OnExpired, Start, Subscription, View};
 use crate::flows::download_media::DownloadMedia;
 use crate::flows::follow_message::FollowMessage;
@@ -23,9 +22,10 @@ use crate::flows::upload_media::UploadMedia;
 use crate::listener::ConnectionInfo;
 
 use super::convert::{self, Violations};
+use super::manage_template;
 use super::measure::{
-    DELETE_MEDIA, DOWNLOAD_MEDIA, GET_MEDIA, GET_MESSAGE, MANAGE_TEMPLATE, MARK_MESSAGE_READ, SEND_MESSAGE,
-    SUBSCRIBE_EVENTS, UPLOAD_MEDIA, WATCH_MESSAGE, measured,
+    DELETE_MEDIA, DOWNLOAD_MEDIA, GET_MEDIA, GET_MESSAGE, MARK_MESSAGE_READ, SEND_MESSAGE, SUBSCRIBE_EVENTS,
+    UPLOAD_MEDIA, WATCH_MESSAGE, measured,
 };
 use super::media::MediaStream;
 use super::message::MessageStream;
@@ -43,7 +43,7 @@ pub struct Flows {
     pub mark_read: MarkRead,
     /// Tells what became of messages.
     pub follow_message: FollowMessage,
-    /// Reads templates.
+    /// Manages templates.
     pub manage_template: ManageTemplate,
     /// Uploads files.
     pub upload_media: UploadMedia,
@@ -110,34 +110,6 @@ impl Service {
         Ok(v1::MarkMessageReadResponse {})
     }
 
-    async fn manage(&self, request: v1::ManageTemplateRequest) -> Result<v1::ManageTemplateResponse, Status> {
-        use v1::manage_template_request::Action;
-        use v1::manage_template_response::Result as Outcome;
-        let mut found = Violations::of_message("ManageTemplateRequest", &request);
-        let waba = chosen(self.flows.numbers.resolve_waba(&request.waba_id), &mut found)?;
-        let (action, Some(waba), true) = (request.action, waba, found.is_empty()) else {
-            return Err(status::invalid(found.into_inner()));
-        };
-        let outcome = match action {
-            Some(Action::Get(get)) => {
-                let template = self.flows.manage_template.get(&waba, &get.template_id).await?;
-                Outcome::Get(template_to_pb(template)?)
-            }
-            Some(Action::List(list)) => {
-                let query = convert::template_query(list);
-                let page = self.flows.manage_template.list(&waba, &query).await?;
-                let templates = page.templates.into_iter().map(template_to_pb).collect::<Result<_, _>>()?;
-                Outcome::List(v1::ListTemplatesResult { templates, next_page_token: page.next_page_token })
-            }
-            _ => return Err(status::internal()),
-        };
-        Ok(v1::ManageTemplateResponse {
-            result: Some(outcome),
-            waba_id: waba.to_string(),
-            ..Default::default()
-        })
-    }
-
     async fn subscribe(
         &self,
         caller: &Caller,
@@ -182,8 +154,9 @@ impl GatewayService for Service {
         &self,
         request: Request<v1::ManageTemplateRequest>,
     ) -> Result<Response<v1::ManageTemplateResponse>, Status> {
-        measured(action_method(request.get_ref()), &request, async {
-            self.manage(request.get_ref().clone()).await.map(Response::new)
+        measured(manage_template::method(request.get_ref()), &request, async {
+            let caller = caller(&request)?;
+            self.manage(caller, request.get_ref()).await.map(Response::new)
         })
         .await
     }
@@ -270,16 +243,6 @@ fn caller<T>(request: &Request<T>) -> Result<&Caller, Status> {
     })
 }
 
-/// Each action of `ManageTemplate` is a method of its own to metrics and traces.
-fn action_method(request: &v1::ManageTemplateRequest) -> &'static str {
-    use v1::manage_template_request::Action;
-    match request.action {
-        Some(Action::Get(_)) => "whatsapp.gateway.v1.GatewayService/ManageTemplate/get",
-        Some(Action::List(_)) => "whatsapp.gateway.v1.GatewayService/ManageTemplate/list",
-        _ => MANAGE_TEMPLATE,
-    }
-}
-
 /// The number or WABA that a request means. A missing one joins the other violations.
 pub(super) fn chosen<T>(
     resolved: Result<T, numbers::Error>,
@@ -364,18 +327,4 @@ fn sent_to_pb(sent: Sent) -> v1::SendMessageResponse {
         phone_number_id: phone_number_id.to_string(),
         request_json: String::new(),
     }
-}
-
-/// Reads Meta's description by name. One that cannot be read is still given as its JSON.
-fn template_to_pb(template: Template) -> Result<v1::TemplateDefinition, Status> {
-    let json = serde_json::from_str(&template.json).map_err(|_| status::internal())?;
-    let typed = from_json("TemplateDefinition", &json).map(|bytes| prost::Message::decode(bytes.as_slice()));
-    let mut definition = if let Ok(Ok(definition)) = typed {
-        definition
-    } else {
-        error!(template.id = template.id, "a template could not be typed; its JSON is given");
-        v1::TemplateDefinition { id: template.id, ..Default::default() }
-    };
-    definition.raw_json = template.json;
-    Ok(definition)
 }

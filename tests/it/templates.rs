@@ -15,7 +15,8 @@ use crate::support::{Gateway, Refusal, Serve, webhook};
 const CREATED: usize = 60;
 
 async fn manage(gateway: &Gateway, waba_id: &str, action: Action) -> Result<Outcome, Refusal> {
-    let request = v1::ManageTemplateRequest { waba_id: waba_id.to_owned(), action: Some(action) };
+    let request =
+        v1::ManageTemplateRequest { waba_id: waba_id.to_owned(), action: Some(action), ..Default::default() };
     match gateway.client().await.manage_template(request).await {
         Ok(response) => Ok(response.into_inner().result.unwrap()),
         Err(status) => Err(Refusal::of(&status)),
@@ -129,9 +130,12 @@ async fn bad_requests_are_refused() {
         category: "a".repeat(65),
         page_size: -1,
         page_token: "a".repeat(2049),
+        content: "a".repeat(1025),
+        quality_score: "a".repeat(65),
     };
     let refusal = manage(&gateway, "x", Action::List(list)).await.unwrap_err();
-    let fields = ["name", "language", "status", "category", "page_size", "page_token"];
+    let fields =
+        ["name", "language", "status", "category", "page_size", "page_token", "content", "quality_score"];
     let expected: Vec<_> = fields.iter().map(|field| format!("list.{field}")).collect();
     assert_eq!(refusal.fields()[0], "waba_id");
     assert_eq!(refusal.fields()[1..], expected);

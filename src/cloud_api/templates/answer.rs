@@ -178,10 +178,8 @@ fn integer(value: &Value) -> Option<i64> {
 }
 
 fn success(answer: &Value) -> Option<bool> {
-    match answer.get("success")? {
-        Value::Bool(truth) => Some(*truth),
-        other => other.as_str()?.parse().ok(),
-    }
+    let success = answer.get("success")?;
+    success.as_bool().or_else(|| success.as_str()?.parse().ok())
 }
 
 /// The words in which Meta says why, whatever they stand in.

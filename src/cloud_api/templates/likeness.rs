@@ -32,7 +32,6 @@ pub fn likeness(body: &Value, template: &Template) -> Likeness {
 
 fn compare(name: &str, asked: &Value, described: Option<&Described>) -> Likeness {
     match (asked, described) {
-        (_, None | Some(Described::Null)) => Unclear,
         (Value::Map(fields), Some(Described::Object(_))) => fields
             .iter()
             .map(|(name, value)| compare(name, value, described.and_then(|object| object.get(name))))

@@ -105,121 +105,94 @@ async fn exchange(action: &TemplateAction, answer: &str) -> (String, String, Res
 /// 2026-11-21, with a fraction that no window may have.
 const NOW: Duration = Duration::from_millis(1_795_219_200_500);
 
+/// The action goes out as this request line and body, and means this with that answer; with a useless one nobody knows.
+async fn assert_write(
+    action: TemplateAction,
+    line: &str,
+    body: &str,
+    answer: &str,
+    outcome: TemplateOutcome,
+) {
+    let sent = exchange(&action, answer).await;
+    assert_eq!((sent.0.as_str(), sent.1.as_str()), (line, body));
+    assert_eq!(sent.2.unwrap(), outcome, "{line}");
+    for useless in ["", "<html>", "[]", "{}"] {
+        let (_, _, lost) = exchange(&action, useless).await;
+        assert!(matches!(lost, Err(Error::OutcomeUnknown { .. })), "{line} {useless}: {lost:?}");
+    }
+}
+
 #[tokio::test]
-async fn every_write_is_the_call_of_the_reference() {
-    let partial = |done: &[&str], failed: &[(&str, &str)]| Partial {
-        done: ids(done),
-        failed: failed.iter().map(|(id, why)| ((*id).to_owned(), (*why).to_owned())).collect(),
-    };
-    let name = || map(&[("name", "a".into())]);
-    let edited = map(&[
+async fn creations_and_edits_are_the_calls_of_the_reference() {
+    let body = map(&[("name", "a".into())]);
+    let create = TemplateAction::Create { name: "a".to_owned(), language: "de".to_owned(), body };
+    let created = CreatedTemplate { id: "12345678901234567890".to_owned(), ..CreatedTemplate::default() };
+    let (line, answer) = ("POST /v25.0/1022/message_templates", r#"{"id":12345678901234567890}"#);
+    assert_write(create, line, r#"{"name":"a"}"#, answer, TemplateOutcome::Create(created)).await;
+
+    let edit = |body| TemplateAction::Edit { template_id: "42".to_owned(), body };
+    let body = map(&[
         ("category", "UTILITY".into()),
         ("message_send_ttl_seconds", Value::Integer(60)),
         ("cta_url_link_tracking_opted_out", Value::Bool(true)),
     ]);
-    let edit = |body| TemplateAction::Edit { template_id: "42".to_owned(), body };
+    let line = "POST /v25.0/42?cta_url_link_tracking_opted_out=true&category=UTILITY";
+    let sent = r#"{"message_send_ttl_seconds":60}"#;
+    assert_write(edit(body), line, sent, r#"{"success":true}"#, TemplateOutcome::Edit).await;
+    let body = map(&[("category", "UTILITY".into())]);
+    let (sent, answer) = (r#"{"category":"UTILITY"}"#, r#"{"id":"42","name":"a"}"#);
+    assert_write(edit(body), "POST /v25.0/42", sent, answer, TemplateOutcome::Edit).await;
+
+    let upsert = TemplateAction::Upsert { body: map(&[("name", "a".into())]) };
+    let (id, language, status) = ("7".to_owned(), "de".to_owned(), "APPROVED".to_owned());
+    let upserted = TemplateOutcome::Upsert(vec![UpsertedTemplate { id, language, status }]);
+    let answer = r#"{"data":[{"id":7,"status":"APPROVED","language":"de"}]}"#;
+    let line = "POST /v25.0/1022/upsert_message_templates";
+    assert_write(upsert, line, r#"{"name":"a"}"#, answer, upserted).await;
+}
+
+#[tokio::test]
+async fn deletions_are_the_calls_of_the_reference() {
     let one = Deletion::One { name: "a".to_owned(), template_id: "42".to_owned() };
-    let create = TemplateAction::Create { name: "a".to_owned(), language: "de".to_owned(), body: name() };
-    let created = CreatedTemplate { id: "12345678901234567890".to_owned(), ..CreatedTemplate::default() };
-    let upserted =
-        UpsertedTemplate { id: "7".to_owned(), language: "de".to_owned(), status: "APPROVED".to_owned() };
-    let failed = partial(&["1"], &[("2", "is PENDING")]);
-    let cases = [
-        (
-            create,
-            "POST /v25.0/1022/message_templates",
-            r#"{"name":"a"}"#,
-            r#"{"id":12345678901234567890}"#,
-            TemplateOutcome::Create(created),
-        ),
-        (
-            edit(edited),
-            "POST /v25.0/42?cta_url_link_tracking_opted_out=true&category=UTILITY",
-            r#"{"message_send_ttl_seconds":60}"#,
-            r#"{"success":true}"#,
-            TemplateOutcome::Edit,
-        ),
-        (
-            edit(map(&[("category", "UTILITY".into())])),
-            "POST /v25.0/42",
-            r#"{"category":"UTILITY"}"#,
-            r#"{"id":"42","name":"a"}"#,
-            TemplateOutcome::Edit,
-        ),
-        (
-            TemplateAction::Delete(Deletion::Name("a b".to_owned())),
-            "DELETE /v25.0/1022/message_templates?name=a+b",
-            "",
-            r#"{"success":"true"}"#,
-            TemplateOutcome::Delete,
-        ),
-        (
-            TemplateAction::Delete(one),
-            "DELETE /v25.0/1022/message_templates?name=a&hsm_id=42",
-            "",
-            r#"{"success":true}"#,
-            TemplateOutcome::Delete,
-        ),
-        (
-            TemplateAction::Delete(Deletion::Ids(ids(&["1", "2"]))),
-            "DELETE /v25.0/1022/message_templates?hsm_ids=%5B1%2C2%5D",
-            "",
-            r#"{"success":true}"#,
-            TemplateOutcome::Delete,
-        ),
-        (
-            TemplateAction::Upsert { body: name() },
-            "POST /v25.0/1022/upsert_message_templates",
-            r#"{"name":"a"}"#,
-            r#"{"data":[{"id":7,"status":"APPROVED","language":"de"}]}"#,
-            TemplateOutcome::Upsert(vec![upserted]),
-        ),
-        (
-            TemplateAction::Archive(ids(&["1", "2"])),
-            "POST /1022/message_templates/archive",
-            r#"{"hsm_ids":"1,2"}"#,
-            r#"{"archived_templates":["1"],"failed_templates":{"2":"is PENDING"}}"#,
-            TemplateOutcome::Archive(failed.clone()),
-        ),
-        (
-            TemplateAction::Unarchive(ids(&["1", "2"])),
-            "POST /1022/message_templates/unarchive",
-            r#"{"hsm_ids":"1,2"}"#,
-            r#"{"unarchived_templates":[1],"failed_templates":[{"id":2,"error":{"message":"is PENDING"}}]}"#,
-            TemplateOutcome::Unarchive(failed.clone()),
-        ),
-        (
-            TemplateAction::Archive(ids(&["1", "2"])),
-            "POST /1022/message_templates/archive",
-            r#"{"hsm_ids":"1,2"}"#,
-            r#"{"success":true}"#,
-            TemplateOutcome::Archive(partial(&["1", "2"], &[])),
-        ),
-        (
-            TemplateAction::Migrate { body: map(&[("source_waba_id", "5".into())]) },
-            "POST /v25.0/1022/migrate_message_templates",
-            r#"{"source_waba_id":"5"}"#,
-            r#"{"migrated_templates":["1"],"failed_templates":{"2":"is PENDING"}}"#,
-            TemplateOutcome::Migrate(failed),
-        ),
-        (
-            TemplateAction::Unpause("42".to_owned()),
-            "POST /v25.0/42/unpause",
-            "",
-            r#"{"success":false,"reason":"not paused"}"#,
-            TemplateOutcome::Unpause { is_unpaused: false, reason: "not paused".to_owned() },
-        ),
-    ];
-    for (action, line, body, answer, outcome) in cases {
-        let sent = exchange(&action, answer).await;
-        assert_eq!((sent.0.as_str(), sent.1.as_str()), (line, body));
-        assert_eq!(sent.2.unwrap(), outcome, "{line}");
-        // Answered with 200, and nobody knows what was done.
-        for useless in ["", "<html>", "[]", "{}"] {
-            let (_, _, lost) = exchange(&action, useless).await;
-            assert!(matches!(lost, Err(Error::OutcomeUnknown { .. })), "{line} {useless}: {lost:?}");
-        }
+    for (deletion, query) in [
+        (Deletion::Name("a b".to_owned()), "name=a+b"),
+        (one, "name=a&hsm_id=42"),
+        (Deletion::Ids(ids(&["1", "2"])), "hsm_ids=%5B1%2C2%5D"),
+    ] {
+        let line = format!("DELETE /v25.0/1022/message_templates?{query}");
+        let delete = TemplateAction::Delete(deletion);
+        assert_write(delete, &line, "", r#"{"success":"true"}"#, TemplateOutcome::Delete).await;
     }
+}
+
+#[tokio::test]
+async fn what_is_done_in_part_is_the_call_of_the_reference() {
+    let failed = || Partial { done: ids(&["1"]), failed: vec![("2".to_owned(), "is PENDING".to_owned())] };
+    let both = || ids(&["1", "2"]);
+    let archive = "POST /1022/message_templates/archive";
+    let sent = r#"{"hsm_ids":"1,2"}"#;
+    let answer = r#"{"archived_templates":["1"],"failed_templates":{"2":"is PENDING"}}"#;
+    let outcome = TemplateOutcome::Archive(failed());
+    assert_write(TemplateAction::Archive(both()), archive, sent, answer, outcome).await;
+    let all = TemplateOutcome::Archive(Partial { done: both(), failed: Vec::new() });
+    assert_write(TemplateAction::Archive(both()), archive, sent, r#"{"success":true}"#, all).await;
+
+    let line = "POST /1022/message_templates/unarchive";
+    let answer =
+        r#"{"unarchived_templates":[1],"failed_templates":[{"id":2,"error":{"message":"is PENDING"}}]}"#;
+    let outcome = TemplateOutcome::Unarchive(failed());
+    assert_write(TemplateAction::Unarchive(both()), line, sent, answer, outcome).await;
+
+    let migrate = TemplateAction::Migrate { body: map(&[("source_waba_id", "5".into())]) };
+    let line = "POST /v25.0/1022/migrate_message_templates";
+    let answer = r#"{"migrated_templates":["1"],"failed_templates":{"2":"is PENDING"}}"#;
+    let outcome = TemplateOutcome::Migrate(failed());
+    assert_write(migrate, line, r#"{"source_waba_id":"5"}"#, answer, outcome).await;
+
+    let unpause = TemplateAction::Unpause("42".to_owned());
+    let answer = r#"{"success":false,"reason":"not paused"}"#;
+    let outcome = TemplateOutcome::Unpause { is_unpaused: false, reason: "not paused".to_owned() };
+    assert_write(unpause, "POST /v25.0/42/unpause", "", answer, outcome).await;
 }
 
 #[tokio::test]

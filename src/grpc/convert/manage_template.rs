@@ -63,7 +63,7 @@ fn body<const N: usize>(
 }
 
 /// Reads a list query.
-pub(in crate::grpc) fn template_query(list: v1::ListTemplatesAction) -> TemplateQuery {
+fn template_query(list: v1::ListTemplatesAction) -> TemplateQuery {
     TemplateQuery {
         name: list.name,
         language: list.language,
