@@ -1,6 +1,7 @@
 //! Managing message templates (reference 2.4).
 
 mod answer;
+mod blame;
 mod likeness;
 mod query;
 
@@ -20,6 +21,7 @@ use crate::domain::template::{
 use crate::domain::value::Value;
 
 pub use answer::{Facts, facts};
+pub use blame::blamed_field;
 pub use likeness::{Likeness, likeness};
 
 /// The default fields and those that come on request only. Naming one replaces the defaults, so all are named;

@@ -247,6 +247,8 @@ pub struct Failure {
     pub message: String,
     /// What Meta said, if it said anything.
     pub meta: Option<MetaError>,
+    /// Path of the field of the request that Meta's refusal is about, where that is known.
+    pub field: Option<String>,
 }
 
 /// One field that breaks a rule.

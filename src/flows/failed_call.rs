@@ -39,7 +39,7 @@ pub(super) fn failure(cause: &cloud_api::Error, proof: &str) -> Failure {
         | cloud_api::Error::Invalid { .. } => cause.to_string(),
         cloud_api::Error::OutcomeUnknown { .. } => format!("{cause}; {proof}"),
     };
-    Failure { verdict: cause.verdict(), message, meta }
+    Failure { verdict: cause.verdict(), message, meta, field: None }
 }
 
 /// The failure of an operation that may be repeated without harm: what is not known is simply unavailable.

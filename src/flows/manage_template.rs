@@ -9,6 +9,7 @@ use metrics::counter;
 use secrecy::SecretString;
 use tracing::{Instrument, info, info_span, warn};
 
+use crate::cloud_api::templates::{blamed_field, request_json};
 use crate::cloud_api::{self, Client};
 use crate::domain::caller::Caller;
 use crate::domain::failure::{Actor, Class, Failure, Reason, Retry, Verdict};
@@ -36,7 +37,7 @@ impl ManageTemplate {
 
     /// The JSON of an action as it goes to Meta; `None` if it has no body.
     pub fn preview(action: &TemplateAction) -> Option<String> {
-        cloud_api::templates::request_json(action)
+        request_json(action)
     }
 
     /// Does what the action says. Of a write that may have been done the failure says what shows it.
@@ -83,7 +84,8 @@ impl Work {
             Err(cause) => cause,
         };
         if !matches!(cause, cloud_api::Error::OutcomeUnknown { .. }) {
-            return Err(failed(failure(&cause, "")));
+            let field = cause.meta().and_then(|error| blamed_field(&self.action, error));
+            return Err(failed(Failure { field, ..failure(&cause, "") }));
         }
         match self.settle().await {
             Ok(outcome) => {
@@ -107,7 +109,7 @@ fn cut_off(proof: &str) -> Error {
         retry: Retry::Ambiguous,
     };
     let message = format!("the call was cut off by the end of the process; {proof}");
-    failed(Failure { verdict, message, meta: None })
+    failed(Failure { verdict, message, meta: None, field: None })
 }
 
 /// Logs the outcome where it is known even when nobody waits for it any more.

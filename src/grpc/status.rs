@@ -388,7 +388,7 @@ fn expired(earliest_cursor: String, missing: u64) -> Draft {
 }
 
 fn failed(failure: Failure) -> Draft {
-    let Failure { verdict, message, meta } = failure;
+    let Failure { verdict, message, meta, field } = failure;
     let mut draft = Draft::new(code(verdict.class), verdict.reason, message)
         .actor(verdict.actor)
         .retry_after(verdict.retry.delay());
@@ -404,6 +404,11 @@ fn failed(failure: Failure) -> Draft {
                 draft = draft.with(key, value);
             }
         }
+    }
+    if let Some(field) = field.filter(|_| draft.code == Code::InvalidArgument) {
+        draft
+            .details
+            .add_bad_request_violation(field, bounded(draft.message.clone(), VIOLATION_TEXT_BYTES_MAX));
     }
     explain(draft)
 }

@@ -19,7 +19,7 @@ fn an_unknown_outcome_names_the_send() {
         retry: Retry::Ambiguous,
     };
     let meta = MetaError { code: Some(131_000), fbtrace_id: "AbC".to_owned(), ..MetaError::default() };
-    let failure = Failure { verdict, message: "no answer".to_owned(), meta: Some(meta) };
+    let failure = Failure { verdict, message: "no answer".to_owned(), meta: Some(meta), field: None };
     let tag = crate::domain::message::SendTag::parse("AZ3kq0p2cXKkzqv1b5c-_w").unwrap();
     let status = Status::from(send_message::Error::Failed { failure: Box::new(failure), tag });
     assert_eq!(status.code(), Code::Unknown);
