@@ -147,6 +147,7 @@ listen = "127.0.0.1:0"
 listen = "127.0.0.1:0"
 [cloud_api]
 graph_url = "{graph_url}"
+api_url = "{graph_url}"
 [storage]
 data_dir = "{data_dir}"
 [shutdown]

@@ -10,6 +10,7 @@ pub mod rpc;
 pub mod serve;
 pub mod shared;
 pub mod subscriber;
+pub mod template;
 pub mod webhook;
 
 pub use gateway::Gateway;
