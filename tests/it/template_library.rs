@@ -179,6 +179,8 @@ async fn templates_are_copied_from_another_waba() {
     assert_eq!(page.templates.len(), 1);
     assert_ne!(page.templates[0].id, good);
     let refusal = manage(SECOND_WABA, migrate(SECOND_WABA, &[])).await.unwrap_err();
+    assert_eq!(refusal.fields(), ["migrate.source_waba_id"]);
+    let refusal = manage(SECOND_WABA, migrate("1", &[])).await.unwrap_err();
     assert_eq!(refusal.is(), (Code::InvalidArgument, "UPSTREAM_INVALID_PARAMETER"));
     // A WABA that this gateway does not have; and one that has no say over the template.
     let refusal = manage("1", get(&good)).await.unwrap_err();

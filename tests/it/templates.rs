@@ -92,6 +92,9 @@ async fn filters_reach_meta() {
         (v1::ListTemplatesAction { status: text("PAUSED"), ..list() }, 20),
         (v1::ListTemplatesAction { category: text("MARKETING"), language: text("de"), ..list() }, 30),
         (v1::ListTemplatesAction { category: text("MARKETING"), language: text("en_US"), ..list() }, 0),
+        (v1::ListTemplatesAction { content: text("Sale"), language: text("de"), ..list() }, 30),
+        (v1::ListTemplatesAction { quality_score: text("RED"), ..list() }, 0),
+        (v1::ListTemplatesAction { quality_score: text("UNKNOWN"), ..list() }, CREATED + 1),
     ] {
         assert_eq!(all(&gateway, list.clone()).await.1.len(), count, "{list:?}");
     }
