@@ -31,7 +31,6 @@ mod mark_read;
 mod media;
 mod message_life;
 mod received_types;
-mod request_corpus;
 mod requests;
 mod send;
 mod send_failures;

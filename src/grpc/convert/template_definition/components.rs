@@ -147,12 +147,14 @@ impl<'c> Parts<'c> {
                     "is required: the handle that UploadMedia gives with MEDIA_PURPOSE_TEMPLATE_SAMPLE",
                 );
             }
-            (true, [id]) if id.bytes().all(|b| b.is_ascii_digit()) => {
+            (true, [sample]) => {
+                let is_url = sample.starts_with("http://") || sample.starts_with("https://");
+                let is_id = sample.bytes().all(|b| b.is_ascii_digit());
                 let remedy = "upload it with MEDIA_PURPOSE_TEMPLATE_SAMPLE, which gives a handle";
-                found.add(
-                    &format!("{handle}[0]"),
-                    format!("is a media id, which is good for messages; {remedy}"),
-                );
+                if is_url || is_id {
+                    let word = if is_url { "URL" } else { "media id" };
+                    found.add(&format!("{handle}[0]"), format!("is a {word} and no handle; {remedy}"));
+                }
             }
             (false, [_, ..]) => found.add(&handle, format!("must be absent: {format} has no sample")),
             _ => {}

@@ -152,6 +152,12 @@ fn headers() {
         ("seasonal", &[header("IMAGE")], "create.components[0].header.example.header_handle", "UploadMedia"),
         (
             "named",
+            &[("/components/0/example/header_handle/0", json!("https://scontent.whatsapp.net/v"))],
+            "create.components[0].header.example.header_handle[0]",
+            "is a URL",
+        ),
+        (
+            "named",
             &[("/components/0/example/header_handle/0", json!("1234567"))],
             "create.components[0].header.example.header_handle[0]",
             "media id",
