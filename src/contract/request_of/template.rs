@@ -41,6 +41,12 @@ pub(super) fn request_of(action: Action, body: &Map<String, Json>) -> Result<Con
     if action.name == "upsert" && body.get("category").is_some_and(is_authentication) {
         body.remove("category");
     }
+    // Meta's pages write this list as a text (reference 2.4.7).
+    if let Some(list) = body.get_mut("library_template_button_inputs")
+        && let Some(read @ Json::Array(_)) = list.as_str().and_then(|text| serde_json::from_str(text).ok())
+    {
+        *list = read;
+    }
     let body = Json::Object(body);
     let written = from_json(action.message, &without_empty(&body))
         .map_err(|mismatch| NoRequest::UntypedTemplate(vec![mismatch.to_string()]))

@@ -128,6 +128,12 @@ fn other_spellings_say_the_same() {
             { "type": "buttons", "buttons": [{ "type": "copy_code", "example": ["250FF"] }] }]),
     );
     assert_eq!(written(&other), canonical);
+    let inputs = json!([{ "type": "PHONE_NUMBER", "phone_number": "+16315551010" }]);
+    let library = |inputs: Json| {
+        json!({ "name": "t", "language": "en_US", "category": "UTILITY", "library_template_name": "l",
+            "library_template_button_inputs": inputs })
+    };
+    assert_eq!(written(&library(json!(inputs.to_string()))), library(inputs));
 }
 
 #[test]
