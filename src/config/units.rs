@@ -36,7 +36,10 @@ pub(super) fn format_duration(duration: Duration) -> String {
     }
     // The last unit divides everything, so one is always found.
     let unit = MILLIS.iter().find(|(_, unit)| millis.is_multiple_of(*unit));
-    unit.map_or_else(String::new, |(name, unit)| format!("{} {name}", millis / unit))
+    unit.map_or_else(String::new, |(name, unit)| match (millis / unit, *name) {
+        (1, "days") => "1 day".to_owned(),
+        (count, name) => format!("{count} {name}"),
+    })
 }
 
 /// Reads "8 GiB", "1.5 MB" or plain bytes. `None` for anything else.
