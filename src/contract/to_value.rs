@@ -25,10 +25,17 @@ pub fn content_of(encoded: &[u8]) -> Option<(String, Value)> {
     let schema = Schema::get();
     let shape = schema.named("SendMessageRequest")?;
     let content = shape.oneofs.iter().position(|o| o.name == "content")?;
-    let fields = read_fields(schema, Form::Meta, shape, encoded).ok()?;
-    let arms: Vec<&str> =
-        shape.arms(content).filter(|f| f.kind != Kind::Struct).map(|f| f.name.as_str()).collect();
-    fields.into_iter().rev().find(|(name, _)| arms.contains(&name.as_str()))
+    // The other fields are the gateway's own, and have kinds that no content has.
+    let (mut arm, mut bytes) = (None, encoded);
+    while let Some(next) = next_field(&mut bytes) {
+        let (number, value) = next.ok()?;
+        if let Some(field) = shape.field(number).filter(|field| field.oneof == Some(content)) {
+            let is_raw = field.kind == Kind::Struct;
+            arm =
+                if is_raw { None } else { Some((field, read_value(schema, Form::Meta, field, value).ok()?)) };
+        }
+    }
+    arm.map(|(field, body)| (field.name.clone(), body))
 }
 
 /// An encoded message of ours as Meta's JSON. `None` for a message that is not ours.
