@@ -13,7 +13,7 @@ use super::error_code::Operation;
 use super::value_json::Json;
 use crate::domain::ids::{BusinessScopedUserId, GroupId, MessageId, PhoneNumberId};
 use crate::domain::message::{
-    Endpoint, MessageAcceptance, OutboundMessage, PhoneNumber, Receipt, Recipient, SendTag,
+    Endpoint, MessageAcceptance, OutboundMessage, PhoneNumber, PreparedMessage, Receipt, Recipient, SendTag,
 };
 
 /// The last part of an endpoint's path, and the path as traces name it.
@@ -25,10 +25,9 @@ impl Client {
     pub async fn send_message(
         &self,
         access_token: &SecretString,
-        message: &OutboundMessage,
-        tag: &SendTag,
+        message: &PreparedMessage,
     ) -> Result<Receipt, Error> {
-        let body = request_json(message, Some(tag)).into_bytes();
+        let body = message.json.clone().into_bytes();
         let (edge, template) = match message.endpoint {
             Endpoint::Messages => MESSAGES,
             Endpoint::MarketingMessages => MARKETING_MESSAGES,
@@ -71,6 +70,16 @@ impl Client {
 fn post<'a>(operation: Operation, template: &'static str, path: &'a [&'a str], body: Vec<u8>) -> Call<'a> {
     let body = Some(Bytes::from(body));
     Call { operation, method: Method::POST, template, path, query: &[], body }
+}
+
+/// The message as it goes to Meta under this tag.
+pub fn prepare(message: &OutboundMessage, tag: &SendTag) -> PreparedMessage {
+    PreparedMessage {
+        phone_number_id: message.phone_number_id.clone(),
+        recipient: message.recipient.clone(),
+        endpoint: message.endpoint,
+        json: request_json(message, Some(tag)),
+    }
 }
 
 /// The JSON that goes to Meta. Whole numbers go as integers; beyond 2^53 a fraction's type cannot tell them

@@ -103,6 +103,19 @@ pub struct OutboundMessage {
     pub endpoint: Endpoint,
 }
 
+/// A message in the very text that goes to Meta, so that every attempt of a send is the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PreparedMessage {
+    /// The business number that sends.
+    pub phone_number_id: PhoneNumberId,
+    /// Whom it goes to.
+    pub recipient: Recipient,
+    /// Where it is sent.
+    pub endpoint: Endpoint,
+    /// Meta's JSON, the tag included.
+    pub json: String,
+}
+
 /// What a successful send returns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {

@@ -9,6 +9,7 @@ use metrics::counter;
 use tracing::{Instrument, info, info_span, warn};
 use uuid::Uuid;
 
+use crate::cloud_api::messages::prepare;
 use crate::cloud_api::{self, Client};
 use crate::domain::caller::Caller;
 use crate::domain::failure::{Failure, Reason};
@@ -107,7 +108,7 @@ impl SendMessage {
         let work = {
             let tag = tag.clone();
             async move {
-                let result = client.send_message(&access_token, &message, &tag).await;
+                let result = client.send_message(&access_token, &prepare(&message, &tag)).await;
                 record(&message.content.kind, &result);
                 result
             }
