@@ -7,12 +7,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
 use crate::clock::SharedClock;
 use crate::cloud_api;
 use crate::config::{Config, Watcher};
+use crate::flows::conversations::{Conversations, Progress, WebhookWatch};
 use crate::flows::deliver_events::{DeliverEvents, Limits};
 use crate::flows::download_media::DownloadMedia;
 use crate::flows::follow_message::{self, FollowMessage, MessageNews};
@@ -25,6 +26,7 @@ use crate::flows::receive_webhook::ReceiveWebhook;
 use crate::flows::retain_log::RetainLog;
 use crate::flows::send_message::SendMessage;
 use crate::flows::upload_media::{Transfers, UploadMedia};
+use crate::flows::window::Windows;
 use crate::grpc::{self, Callers};
 use crate::lifecycle::{Budgets, EXIT_STORAGE, Shutdown, Signal};
 use crate::listener::{Http1Limits, Http2Limits, Listener, Options, Protocol, Tokens};
@@ -139,8 +141,17 @@ impl App {
 
         let numbers = Numbers::new(config.tenants());
         let projections = Projections::new(Arc::clone(&storage.state));
+        let parts = Parts {
+            client,
+            numbers: numbers.clone(),
+            storage: &storage,
+            config: &config,
+            clock: &clock,
+            shutdown: &shutdown,
+        };
         let news = MessageNews::default();
-        let project_log = ProjectLog::new(Arc::clone(&storage.log), projections.clone(), news.clone());
+        let project_log = parts.project_log(projections.clone(), news.clone());
+        let webhook_watch = WebhookWatch::new(projections.clone(), Arc::clone(&clock));
         let retention = RetainLog {
             log: Arc::clone(&storage.log),
             state: Arc::clone(&storage.state),
@@ -153,13 +164,15 @@ impl App {
         let receive_webhook = ReceiveWebhook::new(
             Arc::clone(&storage.log),
             Identities::new(projections.clone()),
-            numbers.clone(),
+            numbers,
             Arc::clone(&clock),
             shutdown.clone(),
         );
-        let limits = watch_limits(&config);
-        let follow_message = FollowMessage::new(projections, news, limits, shutdown.clone());
-        let flows = flows(client, numbers, follow_message, &storage, &config, &clock, &shutdown);
+        let follow_message =
+            FollowMessage::new(projections.clone(), news, watch_limits(&config), shutdown.clone());
+        let applied = project_log.watch_position();
+        let conversations = parts.conversations(projections, webhook_watch.clone(), applied);
+        let flows = flows(parts, follow_message, conversations);
         let callers =
             Callers::new(config.tenants(), grpc.local_addr().ip().is_loopback(), config.grpc.insecure);
         let service = grpc::server::GatewayService::new(flows);
@@ -171,6 +184,7 @@ impl App {
         shutdown.spawn("webhook", webhook_serving);
         shutdown.spawn("grpc", grpc::server::serve(grpc, routes, grpc_options(&config), shutdown.clone()));
         shutdown.spawn_background("projections", project_log.run(shutdown.clone()));
+        shutdown.spawn_background("webhook watch", webhook_watch.run());
         shutdown.spawn_background("retention", retention.run(shutdown.clone()));
         shutdown.spawn_background("secrets", Watcher::run(config.watcher(), SECRETS_INTERVAL));
         let is_accepting = *storage.log.watch_acceptance().borrow() == Acceptance::Accepting;
@@ -195,22 +209,48 @@ impl App {
     }
 }
 
-/// What the calls of the gRPC port need.
-fn flows(
+/// What the flows are made of.
+struct Parts<'a> {
     client: cloud_api::Client,
     numbers: Numbers,
+    storage: &'a Storage,
+    config: &'a Config,
+    clock: &'a SharedClock,
+    shutdown: &'a Shutdown,
+}
+
+impl Parts<'_> {
+    fn project_log(&self, projections: Projections, news: MessageNews) -> ProjectLog {
+        ProjectLog::new(Arc::clone(&self.storage.log), projections, news)
+    }
+
+    fn conversations(
+        &self,
+        projections: Projections,
+        webhook_watch: WebhookWatch,
+        applied: watch::Receiver<u64>,
+    ) -> Conversations {
+        let progress = Progress { tail: self.storage.log.watch_tail(), applied };
+        let known_after = self.config.sending.window_known_after;
+        Conversations::new(projections, webhook_watch, progress, Arc::clone(self.clock), known_after)
+    }
+}
+
+/// What the calls of the gRPC port need.
+fn flows(
+    parts: Parts<'_>,
     follow_message: FollowMessage,
-    storage: &Storage,
-    config: &Config,
-    clock: &SharedClock,
-    shutdown: &Shutdown,
+    conversations: Conversations,
 ) -> grpc::server::Flows {
+    let Parts { client, numbers, storage, config, clock, shutdown } = parts;
     let transfers = Transfers::new(config.media.stall_timeout, config.media.transfers_max);
     let upload_media =
         UploadMedia::new(client.clone(), numbers.clone(), transfers.clone(), Arc::clone(clock));
     grpc::server::Flows {
         send_message: SendMessage::new(client.clone(), numbers.clone(), shutdown.clone()),
         follow_message,
+        windows: Windows::new(conversations.clone()),
+        conversations,
         mark_read: MarkRead::new(client.clone(), numbers.clone()),
         manage_template: ManageTemplate::new(client.clone(), numbers.clone(), shutdown.clone()),
         upload_media,

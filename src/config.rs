@@ -31,7 +31,7 @@ pub use problem::{Problem, Problems};
 use reader::Table;
 pub use reload::{Reload, Watcher};
 use secrets::Fingerprint;
-pub use sections::{Admin, Events, Grpc, Media, Webhook};
+pub use sections::{Admin, Events, Grpc, Media, Sending, Webhook};
 
 /// The reference of every key, with its default.
 pub const DEFAULTS: &str = layers::DEFAULTS;
@@ -101,6 +101,8 @@ pub struct Config {
     pub admin: Admin,
     /// Meta's Cloud API.
     pub cloud_api: cloud_api::Config,
+    /// Sending.
+    pub sending: Sending,
     /// Uploads and downloads.
     pub media: Media,
     /// Where events and state live.
@@ -134,6 +136,7 @@ impl Config {
             webhook: Webhook::read(root.table("webhook")),
             admin: Admin::read(root.table("admin")),
             cloud_api: sections::read_cloud_api(root.table("cloud_api"), media.transfer_timeout),
+            sending: Sending::read(root.table("sending")),
             media,
             storage: sections::read_storage(root.table("storage")),
             events: Events::read(root.table("events")),

@@ -3,6 +3,7 @@
 //! A flow knows the rules and the order of steps. It knows no gRPC, no HTTP and no JSON: edges translate to and from
 //! `domain`, and which engine stores events is private to `storage`.
 
+pub mod conversations;
 pub mod deliver_events;
 pub mod download_media;
 pub mod failed_call;
@@ -16,3 +17,4 @@ pub mod receive_webhook;
 pub mod retain_log;
 pub mod send_message;
 pub mod upload_media;
+pub mod window;

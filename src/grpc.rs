@@ -4,6 +4,7 @@
 //! nothing of Meta and nothing of storage.
 
 mod callers;
+mod conversation;
 mod convert;
 mod gate;
 mod guest;

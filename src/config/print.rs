@@ -56,8 +56,15 @@ impl Section {
 }
 
 pub(super) fn print(config: &Config) -> String {
-    let mut sections = vec![grpc(config), webhook(config), admin(config), cloud_api(config), media(config)];
-    sections.extend([storage(config), events(config), shutdown(config), telemetry(config)]);
+    let mut sections = vec![grpc(config), webhook(config), admin(config), cloud_api(config)];
+    sections.extend([
+        sending(config),
+        media(config),
+        storage(config),
+        events(config),
+        shutdown(config),
+        telemetry(config),
+    ]);
     let snapshot = config.tenants().load();
     let accounts = &config.accounts;
     sections.extend(accounts.apps.iter().zip(snapshot.apps()).map(|(entry, app)| {
@@ -132,6 +139,12 @@ fn cloud_api(Config { cloud_api, .. }: &Config) -> Section {
         .duration("connect_timeout", cloud_api.connect_timeout)
         .duration("request_timeout", cloud_api.request_timeout)
         .raw("connections_idle_max", cloud_api.idle_connections_max);
+    section
+}
+
+fn sending(Config { sending, .. }: &Config) -> Section {
+    let mut section = Section::new("[sending]");
+    section.duration("window_known_after", sending.window_known_after);
     section
 }
 

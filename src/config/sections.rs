@@ -134,6 +134,23 @@ pub(super) fn read_storage(mut table: Table<'_>) -> storage::Config {
     storage::Config::Embedded(read)
 }
 
+/// Sending.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sending {
+    /// How long webhooks of a number must have come before a window counts as closed.
+    pub window_known_after: Duration,
+}
+
+impl Sending {
+    pub(super) fn read(mut table: Table<'_>) -> Self {
+        let read = Self {
+            window_known_after: table.duration("window_known_after", seconds(0)..=seconds(7 * 86_400)),
+        };
+        table.finish();
+        read
+    }
+}
+
 /// The streams of events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Events {

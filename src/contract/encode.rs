@@ -19,6 +19,7 @@ use crate::domain::event::{
 use crate::domain::failure::Verdict;
 use crate::domain::ids::{BusinessScopedUserId, PhoneNumberId, WaId};
 use crate::domain::message::SendTag;
+use crate::domain::window::Moment;
 
 /// Bytes that an encoded event may have: gRPC clients accept messages of 4 MiB by default, and the frame around it
 /// needs room.
@@ -31,6 +32,9 @@ const UNKNOWN_FIELD: u32 = 59;
 
 /// The type of a payment's status.
 const PAYMENT: &str = "payment";
+
+/// What opened a conversation with a free entry point (reference 4.5).
+const FREE_ENTRY: &str = "referral_conversion";
 
 /// The pieces of an encoded event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,14 +104,31 @@ pub fn fact(envelope: &[u8], typed: &[u8]) -> Fact {
     let time = limited(event.event_time, receive_time).or(receive_time);
     let payload = || v1::Event::decode(typed).ok().and_then(|event| event.payload);
     let moved = match (event.r#type.as_str(), time) {
-        (MESSAGE_RECEIVED, Some(time)) => Some(Moved::Window(time)),
+        (MESSAGE_RECEIVED, Some(time)) => inbound(payload(), time).map(Moved::Window),
         (MESSAGE_STATUS, Some(time)) => payload().and_then(|payload| moved_message(payload, time)),
         (CALLS | STANDBY, _) => {
-            payload().and_then(|payload| limited(opening_time(payload), receive_time).map(Moved::Window))
+            let time = payload().and_then(|payload| limited(opening_time(payload), receive_time));
+            time.map(|time| Moved::Window(Moment::Inbound { time, is_referral: false }))
         }
         (_, _) => None,
     };
     Fact::Concerns { phone_number_id, conversation_key, user, moved: moved.unwrap_or(Moved::Nothing) }
+}
+
+/// A message of the user's; `None` for one that Meta wrote about them. What could not be typed is the user's.
+fn inbound(payload: Option<v1::event::Payload>, time: SystemTime) -> Option<Moment> {
+    let message = match payload {
+        Some(v1::event::Payload::Message(message)) => message,
+        Some(_) | None => v1::ReceivedMessage::default(),
+    };
+    let is_system = matches!(message.content, Some(v1::received_message::Content::System(_)));
+    (!is_system).then_some(Moment::Inbound { time, is_referral: message.referral.is_some() })
+}
+
+/// The end of the free entry point, if the conversation is one.
+fn free_entry(conversation: v1::PricingConversation) -> Option<SystemTime> {
+    let is_free_entry = conversation.origin.is_some_and(|origin| origin.r#type == FREE_ENTRY);
+    conversation.expiration_timestamp.filter(|_| is_free_entry)?.try_into().ok()
 }
 
 fn moved_message(payload: v1::event::Payload, time: SystemTime) -> Option<Moved> {
@@ -120,6 +141,7 @@ fn moved_message(payload: v1::event::Payload, time: SystemTime) -> Option<Moved>
             time,
             send_tag: SendTag::parse(&status.send_tag).ok(),
             error: status.errors.into_iter().next().map(message_error),
+            free_entry_until: status.conversation.and_then(free_entry),
         }))
     })
 }

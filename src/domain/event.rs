@@ -8,6 +8,7 @@ use super::conversation::UserIdentity;
 use super::failure::Verdict;
 use super::ids::PhoneNumberId;
 use super::message::SendTag;
+use super::window::Moment;
 
 /// The identity of an event: a hash of its dedupe key, so that it is the same on every engine and every
 /// redelivery.
@@ -128,7 +129,6 @@ pub const MESSAGE_STATUS: &str = "whatsapp.message.status";
 pub const CALLS: &str = "whatsapp.calls";
 /// The type of what happens in a conversation that another application owns.
 pub const STANDBY: &str = "whatsapp.standby";
-
 /// What the projections of the log need to know of a stored event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fact {
@@ -150,8 +150,8 @@ pub enum Fact {
 /// What an event changes besides the names of its user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Moved {
-    /// The user wrote or called at this time, by Meta's clock.
-    Window(SystemTime),
+    /// The user wrote or called.
+    Window(Moment),
     /// A message of ours got a status.
     Message(Box<StatusReport>),
     /// Nothing.
@@ -171,6 +171,8 @@ pub struct StatusReport {
     pub send_tag: Option<SendTag>,
     /// The first error that Meta names, as with `failed`.
     pub error: Option<MessageError>,
+    /// The end of the free entry point, which comes with `sent` while one is open.
+    pub free_entry_until: Option<SystemTime>,
 }
 
 /// What Meta says of a message that failed after it was accepted (reference 4.5).
@@ -182,4 +184,12 @@ pub struct MessageError {
     pub title: String,
     /// `error_data.details`, else `message`, unless it says the same as the title.
     pub details: String,
+}
+
+impl StatusReport {
+    /// What the status says of the windows of its conversation.
+    pub fn moment(&self) -> Option<Moment> {
+        let answered = (self.status == "sent").then_some(Moment::Answered(self.time));
+        self.free_entry_until.map(Moment::FreeEntryUntil).or(answered)
+    }
 }

@@ -168,6 +168,8 @@ reasons! {
     RecipientOptedOut = "RECIPIENT_OPTED_OUT",
     /// The number or address may not be written to by this account.
     RecipientNotAllowed = "RECIPIENT_NOT_ALLOWED",
+    /// Nothing is known of the conversation.
+    ConversationNotFound = "CONVERSATION_NOT_FOUND",
     /// The text is no cursor of ours.
     CursorMalformed = "CURSOR_MALFORMED",
     /// The cursor belongs to another log, or to another history of this one.

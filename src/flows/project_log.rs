@@ -3,16 +3,18 @@
 //! One task reads the log behind its stored position and applies what each event says. Every step may be repeated: the
 //! results only ever move forward, and the position is written last.
 
+mod windows;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tracing::warn;
 
 use crate::domain::conversation::Alias;
 use crate::domain::event::{Fact, Moved, StatusReport};
 use crate::domain::message_state::{MessageLife, MessageState};
-use crate::domain::window::CustomerServiceWindow;
 use crate::lifecycle::Shutdown;
 use crate::storage::event_log::{EventLog, ReadError, ReadLimit, StoredEvent};
 use crate::storage::events;
@@ -20,6 +22,7 @@ use crate::storage::keyed_state::StateError;
 use crate::storage::projections::{Change, MessageName, MessageRecord, Projections};
 
 use super::follow_message::MessageNews;
+use windows::PageWindows;
 
 /// Longer message ids than this are not followed: keys of the state are bounded. `message_life.proto` says so.
 const MESSAGE_ID_BYTES_MAX: usize = 440;
@@ -33,6 +36,7 @@ pub struct ProjectLog {
     log: Arc<dyn EventLog>,
     projections: Projections,
     news: MessageNews,
+    position: watch::Sender<u64>,
 }
 
 /// Why a step failed; the next try starts at the same position.
@@ -47,9 +51,14 @@ pub enum Error {
 }
 
 impl ProjectLog {
-    /// Applies this log to these projections, and tells of messages that got a status.
+    /// Applies this log to these projections and tells of messages that got a status.
     pub fn new(log: Arc<dyn EventLog>, projections: Projections, news: MessageNews) -> Self {
-        Self { log, projections, news }
+        Self { log, projections, news, position: watch::Sender::new(0) }
+    }
+
+    /// Up to which event of the log everything is applied.
+    pub fn watch_position(&self) -> watch::Receiver<u64> {
+        self.position.subscribe()
     }
 
     /// Follows the log until the process stops. While the store refuses or cannot be read, tries again now and then.
@@ -99,7 +108,9 @@ impl ProjectLog {
             Some(at) => at,
             None => self.projections.position(self.log.epoch()).await?,
         };
-        self.step(at).await
+        let next = self.step(at).await?;
+        self.position.send_replace(next);
+        Ok(next)
     }
 
     /// Applies one page after `position`; returns the new position. What retention took in the meantime is passed over:
@@ -123,18 +134,16 @@ impl ProjectLog {
         page: &[Arc<StoredEvent>],
     ) -> Result<(Vec<Change>, Vec<MessageName>), StateError> {
         let mut aliases: HashMap<Alias, String> = HashMap::new();
-        let mut windows: HashMap<String, CustomerServiceWindow> = HashMap::new();
+        let mut windows = PageWindows::default();
         let mut messages: HashMap<MessageName, MessageRecord> = HashMap::new();
-        for fact in page.iter().map(|event| events::fact(event)) {
+        for event in page {
+            let fact = events::fact(event);
+            windows.take(event, &fact);
             let Fact::Concerns { phone_number_id, conversation_key, user, moved } = fact else { continue };
             for alias in Alias::of(&phone_number_id, &user) {
                 aliases.entry(alias).or_insert_with(|| conversation_key.clone());
             }
             match moved {
-                Moved::Window(time) => {
-                    let window = CustomerServiceWindow { last_inbound: time };
-                    windows.entry(conversation_key).and_modify(|w| *w = w.extend(time)).or_insert(window);
-                }
                 Moved::Message(report) if report.message_id.len() <= MESSAGE_ID_BYTES_MAX => {
                     let Some(state) = MessageState::from_status(&report.status) else { continue };
                     let StatusReport { message_id, time, send_tag, error, .. } = *report;
@@ -147,7 +156,7 @@ impl ProjectLog {
                     };
                     messages.insert(name, merged);
                 }
-                Moved::Message(_) | Moved::Nothing => {}
+                Moved::Message(_) | Moved::Window(_) | Moved::Nothing => {}
             }
         }
         let moved = messages.keys().cloned().collect();
@@ -158,22 +167,21 @@ impl ProjectLog {
     async fn against_stored(
         &self,
         aliases: HashMap<Alias, String>,
-        windows: HashMap<String, CustomerServiceWindow>,
+        windows: PageWindows,
         messages: HashMap<MessageName, MessageRecord>,
     ) -> Result<Vec<Change>, StateError> {
         let mut changes = Vec::new();
         let (names, keys): (Vec<Alias>, Vec<String>) = aliases.into_iter().unzip();
         let known = self.projections.conversations(&names).await?;
         let unknown = names.into_iter().zip(keys).zip(known).filter(|(_, known)| known.is_none());
-        changes.extend(unknown.map(|((name, key), _)| Change::Identity(name, key)));
-        let (keys, moved): (Vec<String>, Vec<CustomerServiceWindow>) = windows.into_iter().unzip();
-        let stored = self.projections.windows(&keys).await?;
-        for ((key, window), stored) in keys.into_iter().zip(moved).zip(stored) {
-            let merged = stored.map_or(window, |stored| stored.extend(window.last_inbound));
-            if stored != Some(merged) {
-                changes.push(Change::Window(key, merged));
+        let mut renamed = Vec::new();
+        for ((name, key), _) in unknown {
+            if !renamed.contains(&key) {
+                renamed.push(key.clone());
             }
+            changes.push(Change::Identity(name, key));
         }
+        changes.extend(windows.changes(&self.projections, renamed).await?);
         let (names, records): (Vec<MessageName>, Vec<MessageRecord>) = messages.into_iter().unzip();
         let stored = self.projections.messages(&names).await?;
         for ((name, record), stored) in names.into_iter().zip(records).zip(stored) {

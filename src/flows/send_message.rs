@@ -20,6 +20,7 @@ use crate::telemetry::names;
 
 use super::failed_call::failure;
 use super::numbers::{self, Numbers};
+use super::window::Admitted;
 
 /// Kinds of content, for metrics.
 const KINDS: [&str; 12] = [
@@ -57,6 +58,8 @@ pub struct Sent {
     pub tag: SendTag,
     /// The number that sent it.
     pub phone_number_id: PhoneNumberId,
+    /// Whether it was the template in place of the message.
+    pub used_fallback: bool,
 }
 
 /// Why a message was not sent, or may not have been.
@@ -92,8 +95,9 @@ impl SendMessage {
         cloud_api::messages::request_json(message, None)
     }
 
-    /// Sends one message and waits for Meta's answer.
-    pub async fn send(&self, caller: &Caller, message: OutboundMessage) -> Result<Sent, Error> {
+    /// Sends one message that the window admits, and waits for Meta's answer.
+    pub async fn send(&self, caller: &Caller, admitted: Admitted) -> Result<Sent, Error> {
+        let Admitted { message, used_fallback } = admitted;
         let access_token = self.numbers.access_token(&message.phone_number_id)?;
         let tag = new_tag();
         let phone_number_id = message.phone_number_id.clone();
@@ -114,7 +118,7 @@ impl SendMessage {
             }
         };
         match self.shutdown.spawn_request(work.instrument(span)).await {
-            Ok(Ok(receipt)) => Ok(Sent { receipt, tag, phone_number_id }),
+            Ok(Ok(receipt)) => Ok(Sent { receipt, tag, phone_number_id, used_fallback }),
             Ok(Err(cause)) => Err(Error::Failed { failure: Box::new(failure(&cause, PROOF)), tag }),
             Err(_cut_off) => Err(Error::Interrupted { tag }),
         }

@@ -13,6 +13,7 @@ mod order;
 mod rules_tests;
 mod template;
 mod template_definition;
+mod window;
 
 use std::ops::RangeInclusive;
 use std::time::{Duration, SystemTime};
@@ -27,6 +28,7 @@ use crate::domain::message::{Content, Endpoint, PhoneNumber, Recipient};
 use crate::domain::value::Value;
 
 pub(super) use manage_template::template_action;
+pub(super) use window::{instead_of, window_policy};
 
 /// Fields of Meta's body that have a field in our request, and which.
 const NOT_IN_RAW: [(&str, &str); 6] = [
@@ -97,6 +99,8 @@ pub(super) struct Outbound {
     pub(super) reply_to: Option<MessageId>,
     pub(super) content: Content,
     pub(super) endpoint: Endpoint,
+    /// The template to send when the window is closed.
+    pub(super) fallback: Option<Content>,
 }
 
 /// Reads a message; `None` means that at least one violation was added.
@@ -117,13 +121,15 @@ pub(super) fn outbound(request: &v1::SendMessageRequest, found: &mut Violations)
         None => None,
     };
     content::check(request, found);
+    window::check(request, found);
     if !found.0.is_empty() {
         return None;
     }
     let mut content = content?;
     content.extra.extend(beside(request));
     let endpoint = request.marketing.as_ref().map_or(Endpoint::Messages, |_| Endpoint::MarketingMessages);
-    Some(Outbound { recipient: recipient?, reply_to, content, endpoint })
+    let fallback = window::fallback(request);
+    Some(Outbound { recipient: recipient?, reply_to, content, endpoint, fallback })
 }
 
 /// The fields that Meta has beside the content.
@@ -142,7 +148,8 @@ fn beside(request: &v1::SendMessageRequest) -> Vec<(String, Value)> {
     [key_hash, category, template_name, ttl, policy, sharing].into_iter().flatten().collect()
 }
 
-fn recipient(recipient: &v1::Recipient, found: &mut Violations) -> Option<Recipient> {
+/// Reads the other side of a conversation.
+pub(super) fn recipient(recipient: &v1::Recipient, found: &mut Violations) -> Option<Recipient> {
     use v1::recipient::Address;
     match recipient.address.as_ref()? {
         Address::PhoneNumber(number) => {

@@ -11,6 +11,8 @@ use crate::domain::caller::Caller;
 use crate::domain::cursor::Cursor;
 use crate::domain::ids::MessageId;
 use crate::domain::message::{MessageAcceptance, OutboundMessage};
+use crate::domain::window::IfClosed;
+use crate::flows::conversations::Conversations;
 use crate::flows::deliver_events::{DeliverEvents, OnExpired, Start, Subscription, View};
 use crate::flows::download_media::DownloadMedia;
 use crate::flows::follow_message::FollowMessage;
@@ -19,13 +21,14 @@ use crate::flows::mark_read::MarkRead;
 use crate::flows::numbers::{self, Numbers};
 use crate::flows::send_message::{SendMessage, Sent};
 use crate::flows::upload_media::UploadMedia;
+use crate::flows::window::{Admitted, Windows};
 use crate::listener::ConnectionInfo;
 
 use super::convert::{self, Violations};
 use super::manage_template;
 use super::measure::{
-    DELETE_MEDIA, DOWNLOAD_MEDIA, GET_MEDIA, GET_MESSAGE, MARK_MESSAGE_READ, SEND_MESSAGE, SUBSCRIBE_EVENTS,
-    UPLOAD_MEDIA, WATCH_MESSAGE, measured,
+    DELETE_MEDIA, DOWNLOAD_MEDIA, GET_CONVERSATION, GET_MEDIA, GET_MESSAGE, MARK_MESSAGE_READ, SEND_MESSAGE,
+    SUBSCRIBE_EVENTS, UPLOAD_MEDIA, WATCH_MESSAGE, measured,
 };
 use super::media::MediaStream;
 use super::message::MessageStream;
@@ -39,6 +42,10 @@ pub struct Flows {
     pub numbers: Numbers,
     /// Sends.
     pub send_message: SendMessage,
+    /// Holds messages against the window.
+    pub windows: Windows,
+    /// Reads conversations.
+    pub conversations: Conversations,
     /// Marks as read.
     pub mark_read: MarkRead,
     /// Tells what became of messages.
@@ -84,16 +91,21 @@ impl Service {
             content: outbound.content,
             endpoint: outbound.endpoint,
         };
-        let request_json = if request.show_request { SendMessage::preview(&message) } else { String::new() };
+        let policy = convert::window_policy(request.window_policy);
+        let fallback = outbound.fallback.map(|content| convert::instead_of(&message, content));
+        let admitted = self.flows.windows.admit(message, IfClosed { policy, fallback }).await?;
+        let Admitted { message, used_fallback, .. } = &admitted;
+        let request_json = if request.show_request { SendMessage::preview(message) } else { String::new() };
         if request.validate_only {
             return Ok(v1::SendMessageResponse {
                 state: v1::SendState::Validated.into(),
                 phone_number_id: message.phone_number_id.to_string(),
                 request_json,
+                used_fallback: *used_fallback,
                 ..Default::default()
             });
         }
-        let sent = self.flows.send_message.send(caller, message).await?;
+        let sent = self.flows.send_message.send(caller, admitted).await?;
         Ok(v1::SendMessageResponse { request_json, ..sent_to_pb(sent) })
     }
 
@@ -136,6 +148,16 @@ impl GatewayService for Service {
         measured(SEND_MESSAGE, &request, async {
             let caller = caller(&request)?;
             self.send(caller, request.get_ref().clone()).await.map(Response::new)
+        })
+        .await
+    }
+
+    async fn get_conversation(
+        &self,
+        request: Request<v1::GetConversationRequest>,
+    ) -> Result<Response<v1::GetConversationResponse>, Status> {
+        measured(GET_CONVERSATION, &request, async {
+            self.conversation(request.get_ref().clone()).await.map(Response::new)
         })
         .await
     }
@@ -312,7 +334,7 @@ fn start(
 }
 
 fn sent_to_pb(sent: Sent) -> v1::SendMessageResponse {
-    let Sent { receipt, tag, phone_number_id } = sent;
+    let Sent { receipt, tag, phone_number_id, used_fallback } = sent;
     let state = match receipt.acceptance {
         MessageAcceptance::Accepted => v1::SendState::Accepted,
         MessageAcceptance::HeldForQualityAssessment => v1::SendState::Held,
@@ -326,5 +348,6 @@ fn sent_to_pb(sent: Sent) -> v1::SendMessageResponse {
         send_tag: tag.as_str().to_owned(),
         phone_number_id: phone_number_id.to_string(),
         request_json: String::new(),
+        used_fallback,
     }
 }

@@ -12,13 +12,16 @@ use tonic_types::{ErrorDetails, StatusExt};
 use crate::domain::failure::{Actor, Class, Failure, FieldViolation, MetaError, Reason};
 use crate::domain::media::Refusal;
 use crate::flows::deliver_events::{End, StartError};
-use crate::flows::{download_media, failed_call, follow_message, numbers, send_message, upload_media};
+use crate::flows::{
+    conversations, download_media, failed_call, follow_message, numbers, send_message, upload_media, window,
+};
 
 use super::callers;
 
 /// The domain of every `ErrorInfo`.
 const DOMAIN: &str = "whatsapp-gateway";
 /// Where the window rule is explained.
+const WINDOW_HELP: &str = "Outside the window only templates may be sent";
 const WINDOW_HELP_URL: &str =
     "https://developers.facebook.com/docs/whatsapp/cloud-api/guides/send-message-templates";
 /// What a client that may try again should wait when nothing else is known.
@@ -174,6 +177,33 @@ impl From<numbers::Error> for Status {
                 Draft::new(Code::NotFound, Reason::WabaNotConfigured, message).actor(Actor::Caller).build()
             }
         }
+    }
+}
+
+impl From<window::Closed> for Status {
+    fn from(closed: window::Closed) -> Self {
+        let (message, reason) = (closed.to_string(), Reason::WindowClosed);
+        let mut draft = Draft::new(Code::FailedPrecondition, reason, message.clone());
+        let subject = "customer service window";
+        draft.details.add_precondition_failure_violation(reason.as_str(), subject, message);
+        draft.details.add_help_link(WINDOW_HELP, WINDOW_HELP_URL);
+        if let Some(since) = closed.since {
+            draft = draft.with("closed_at", prost_types::Timestamp::from(since).to_string());
+        }
+        draft.actor(Actor::Caller).build()
+    }
+}
+
+impl From<conversations::Error> for Status {
+    fn from(error: conversations::Error) -> Self {
+        let message = error.to_string();
+        match error {
+            conversations::Error::NotFound(_) => {
+                Draft::new(Code::NotFound, Reason::ConversationNotFound, message).actor(Actor::Caller)
+            }
+            conversations::Error::State(_) => store_unavailable(None),
+        }
+        .build()
     }
 }
 
@@ -422,7 +452,7 @@ fn explain(mut draft: Draft) -> Draft {
         draft.details.add_quota_failure_violation(reason, message);
     }
     if draft.reason == Reason::WindowClosed {
-        draft.details.add_help_link("Outside the window only templates may be sent", WINDOW_HELP_URL);
+        draft.details.add_help_link(WINDOW_HELP, WINDOW_HELP_URL);
     }
     draft
 }

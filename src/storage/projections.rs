@@ -4,6 +4,7 @@
 //! are short and begin with a version digit, so that a later version can tell them apart.
 
 mod message;
+mod windows;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -11,20 +12,18 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 
 use crate::clock::unix_ms;
-use crate::domain::conversation::Alias;
-use crate::domain::window::CustomerServiceWindow;
+use crate::domain::conversation::{Alias, UserIdentity};
+use crate::domain::window::{ConversationWindows, Reception};
 
 use super::keyed_state::{Bucket, Entry, KeyedState, Put, StateError};
 
 pub use message::MessageRecord;
+pub use windows::Watch;
 
 const IDENTITIES: Bucket = Bucket::named("identities");
-const WINDOWS: Bucket = Bucket::named("windows");
 const MESSAGES: Bucket = Bucket::named("messages");
 const POSITIONS: Bucket = Bucket::named("positions");
 
-/// How long a window is remembered after the user's last message.
-const WINDOW_KEPT: Duration = Duration::from_hours(8 * 24);
 /// How long the state of a message is remembered after its last status; Meta tries to deliver for 30 days.
 const MESSAGE_KEPT: Duration = Duration::from_hours(35 * 24);
 
@@ -42,8 +41,12 @@ pub type MessageName = (String, String);
 pub enum Change {
     /// A user's name got a conversation.
     Identity(Alias, String),
-    /// A conversation's window moved.
-    Window(String, CustomerServiceWindow),
+    /// A conversation's windows moved.
+    Windows(String, ConversationWindows),
+    /// The names of a conversation's user.
+    Names(String, UserIdentity),
+    /// Webhooks for a business number came.
+    Reception(String, Reception),
     /// A message came further.
     Message(MessageName, MessageRecord),
 }
@@ -60,13 +63,6 @@ impl Projections {
             aliases.iter().map(|a| Bytes::copy_from_slice(a.expose().as_bytes())).collect();
         let entries = self.state.get_many(IDENTITIES, &keys).await?;
         Ok(entries.iter().map(|entry| entry.as_ref().and_then(text).map(str::to_owned)).collect())
-    }
-
-    /// The windows of conversations, in their order; `None` where no message of the user is remembered.
-    pub async fn windows(&self, keys: &[String]) -> Result<Vec<Option<CustomerServiceWindow>>, StateError> {
-        let keys: Vec<Bytes> = keys.iter().map(|key| key.clone().into()).collect();
-        let entries = self.state.get_many(WINDOWS, &keys).await?;
-        Ok(entries.iter().map(|entry| entry.as_ref().and_then(text).and_then(read_window)).collect())
     }
 
     /// What is known of messages, in their order.
@@ -94,10 +90,9 @@ impl Projections {
 fn to_put(change: &Change) -> Put {
     match change {
         Change::Identity(alias, key) => put(IDENTITIES, alias.expose().as_bytes(), key, None),
-        Change::Window(conversation_key, window) => {
-            let text = unix_ms(window.last_inbound).to_string();
-            put(WINDOWS, conversation_key.as_bytes(), &text, Some(window.last_inbound + WINDOW_KEPT))
-        }
+        Change::Windows(conversation_key, windows) => windows::put_windows(conversation_key, windows),
+        Change::Names(conversation_key, names) => windows::put_names(conversation_key, names),
+        Change::Reception(number, reception) => windows::put_reception(number, *reception),
         Change::Message(name, record) => {
             let expires = record.last_time().map(|time| unix_ms(time + MESSAGE_KEPT));
             let (key, value) = (message_key(name).into(), message::encode(record).into());
@@ -122,8 +117,4 @@ fn message_key((number, message_id): &MessageName) -> String {
 
 fn from_ms(text: &str) -> Option<SystemTime> {
     Some(SystemTime::UNIX_EPOCH + Duration::from_millis(text.parse().ok()?))
-}
-
-fn read_window(text: &str) -> Option<CustomerServiceWindow> {
-    Some(CustomerServiceWindow { last_inbound: from_ms(text)? })
 }

@@ -47,3 +47,4 @@ mod traces;
 mod types_table;
 mod webhook;
 mod webhook_corpus;
+mod window;

@@ -53,6 +53,7 @@ fn a_status_gives_back_the_callers_data_and_our_tag() {
         time: UNIX_EPOCH + Duration::from_secs(1_750_030_073),
         send_tag: SendTag::parse("AZ3kq0p2cXKkzqv1b5c-_w").ok(),
         error: None,
+        free_entry_until: None,
     };
     assert_eq!(
         moved_by(&event(Payload::Status { contact: None }, raw)),
@@ -154,9 +155,45 @@ fn moved_by(event: &Event) -> Option<Moved> {
     }
 }
 
+fn written(seconds: u64, is_referral: bool) -> Moved {
+    Moved::Window(Moment::Inbound { time: UNIX_EPOCH + Duration::from_secs(seconds), is_referral })
+}
+
+#[test]
+fn a_message_opens_the_window_and_shows_where_the_user_came_from() {
+    let message = |more: &serde_json::Value| {
+        let mut raw = json!({"from": "16505551234", "id": "wamid.A", "type": "text", "text": {"body": "Hi"}});
+        raw.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        moved_by(&event(Payload::Message { contact: None }, &raw.to_string()))
+    };
+    let time = 1_750_030_073;
+    assert_eq!(message(&json!({})), Some(written(time, false)));
+    assert_eq!(message(&json!({"referral": {"source_type": "ad"}})), Some(written(time, true)));
+    let changed =
+        json!({"type": "system", "system": {"type": "user_changed_number", "wa_id": "12195555358"}});
+    assert_eq!(message(&changed), Some(Moved::Nothing), "Meta wrote that");
+}
+
+#[test]
+fn a_status_names_the_end_of_the_free_entry_point() {
+    let moment = |status: &str, origin: &str| {
+        let raw = json!({"id": "wamid.A", "status": status, "timestamp": "1750030073", "recipient_id": "16505551234",
+            "conversation": {"id": "c", "expiration_timestamp": "1750289273", "origin": {"type": origin}}});
+        match moved_by(&event(Payload::Status { contact: None }, &raw.to_string())) {
+            Some(Moved::Message(report)) => report.moment(),
+            other => panic!("expected a status: {other:?}"),
+        }
+    };
+    let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
+    let end = Some(Moment::FreeEntryUntil(at(1_750_289_273)));
+    assert_eq!(moment("sent", "referral_conversion"), end);
+    assert_eq!(moment("sent", "marketing"), Some(Moment::Answered(at(1_750_030_073))));
+    assert_eq!(moment("delivered", "marketing"), None);
+}
+
 #[test]
 fn a_users_call_opens_the_window() {
-    let at = |seconds| Moved::Window(UNIX_EPOCH + Duration::from_secs(seconds));
+    let at = |seconds| written(seconds, false);
     assert_eq!(moved_by(&call(&json!({}))), Some(at(1_750_030_073)));
     assert_eq!(moved_by(&call(&json!({"timestamp": "1750030000"}))), Some(at(1_750_030_000)));
     let ahead = moved_by(&call(&json!({"timestamp": "1950030073"})));
@@ -177,8 +214,7 @@ fn what_a_user_writes_on_standby_opens_the_window() {
         "type": "text", "text": {"body": "Hi"}}], "statuses": [{"id": "wamid.A", "status": "sent",
         "biz_opaque_callback_data": "g1.AZ3kq0p2cXKkzqv1b5c-_w.order=1"}]}});
     let event = field("standby", &raw);
-    let written = UNIX_EPOCH + Duration::from_secs(1_750_030_073);
-    assert_eq!(moved_by(&event), Some(Moved::Window(written)));
+    assert_eq!(moved_by(&event), Some(written(1_750_030_073, false)));
     let payload = decode(&encode(&event, "")).payload;
     let Some(v1::event::Payload::Standby(value)) = payload else { panic!("standby") };
     let status = &value.standby.unwrap().statuses[0];
@@ -219,10 +255,9 @@ fn a_contact_comes_with_the_message() {
 fn a_message_that_cannot_be_typed_still_names_its_user() {
     let raw = r#"{"from":"16505551234","id":"wamid.A","timestamp":"noon","type":"text","text":[1]}"#;
     let segments = encode(&event(Payload::Message { contact: None }, raw), "");
-    let Fact::Concerns { user, moved: Moved::Window(time), .. } = fact(&segments.envelope, &segments.typed)
-    else {
+    let Fact::Concerns { user, moved, .. } = fact(&segments.envelope, &segments.typed) else {
         panic!("a user wrote")
     };
     assert_eq!(user.wa_id.unwrap().expose(), "16505551234");
-    assert_eq!(time, UNIX_EPOCH + Duration::from_secs(1_750_030_073));
+    assert_eq!(moved, written(1_750_030_073, false));
 }

@@ -28,7 +28,7 @@ pub(super) fn check(request: &v1::SendMessageRequest, found: &mut Violations) {
                 found.add("interactive", "cannot go to a group; send text, media or a template");
             }
         }
-        Content::Template(message) => template::check(message, found),
+        Content::Template(message) => template::check("template", message, found),
         Content::Text(_) | Content::Location(_) | Content::Raw(_) => {}
     }
     check_direct_send(request, content, found);
@@ -42,7 +42,7 @@ fn address(request: &v1::SendMessageRequest) -> Option<&Address> {
 }
 
 /// Whether Meta makes a template of the message.
-fn is_direct_send(request: &v1::SendMessageRequest) -> bool {
+pub(super) fn is_direct_send(request: &v1::SendMessageRequest) -> bool {
     matches!(request.category.as_str(), "utility" | "authentication")
 }
 

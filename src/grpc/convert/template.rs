@@ -8,9 +8,9 @@ use crate::contract::v1;
 use crate::contract::v1::template_component::Component;
 use crate::contract::v1::template_parameter::Parameter;
 
-/// Checks a template message.
-pub(super) fn check(template: &v1::Template, found: &mut Violations) {
-    check_components("template.components", &template.components, false, found);
+/// Checks the template message of a field.
+pub(super) fn check(field: &str, template: &v1::Template, found: &mut Violations) {
+    check_components(&format!("{field}.components"), &template.components, false, found);
 }
 
 fn check_components(path: &str, components: &[v1::TemplateComponent], is_card: bool, found: &mut Violations) {
