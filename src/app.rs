@@ -16,6 +16,7 @@ use crate::config::{Config, Watcher};
 use crate::flows::conversations::{Conversations, Progress, WebhookWatch};
 use crate::flows::deliver_events::{DeliverEvents, Limits};
 use crate::flows::download_media::DownloadMedia;
+use crate::flows::fallbacks::Fallbacks;
 use crate::flows::follow_message::{self, FollowMessage, MessageNews};
 use crate::flows::identities::Identities;
 use crate::flows::manage_template::ManageTemplate;
@@ -31,6 +32,8 @@ use crate::grpc::{self, Callers};
 use crate::lifecycle::{Budgets, EXIT_STORAGE, Shutdown, Signal};
 use crate::listener::{Http1Limits, Http2Limits, Listener, Options, Protocol, Tokens};
 use crate::storage::event_log::Acceptance;
+use crate::storage::fallbacks::FallbackNotes;
+use crate::storage::keyed_state::StateError;
 use crate::storage::projections::Projections;
 use crate::storage::{self, Storage};
 use crate::telemetry::Metrics;
@@ -64,6 +67,9 @@ pub enum Error {
     /// The projections could not be brought up to date.
     #[error("the projections of the event log cannot be brought up to date: {0}")]
     Projections(#[from] project_log::Error),
+    /// What an earlier process left to send could not be read.
+    #[error("the fallback templates that wait cannot be read: {0}")]
+    Fallbacks(#[from] StateError),
     /// The client could not be built.
     #[error(transparent)]
     CloudApi(#[from] cloud_api::BuildError),
@@ -149,8 +155,8 @@ impl App {
             clock: &clock,
             shutdown: &shutdown,
         };
-        let news = MessageNews::default();
-        let project_log = parts.project_log(projections.clone(), news.clone());
+        let (fallbacks, news) = (parts.fallbacks(), MessageNews::default());
+        let project_log = parts.project_log(projections.clone(), news.clone(), fallbacks.clone());
         let webhook_watch = WebhookWatch::new(projections.clone(), Arc::clone(&clock));
         let retention = RetainLog {
             log: Arc::clone(&storage.log),
@@ -160,6 +166,7 @@ impl App {
         };
         // Age goes first, so that a full store can take what the projections have to write.
         retention.round().await;
+        fallbacks.resume().await?;
         project_log.catch_up().await?;
         let receive_webhook = ReceiveWebhook::new(
             Arc::clone(&storage.log),
@@ -172,7 +179,7 @@ impl App {
             FollowMessage::new(projections.clone(), news, watch_limits(&config), shutdown.clone());
         let applied = project_log.watch_position();
         let conversations = parts.conversations(projections, webhook_watch.clone(), applied);
-        let flows = flows(parts, follow_message, conversations);
+        let flows = flows(parts, follow_message, conversations, fallbacks);
         let callers =
             Callers::new(config.tenants(), grpc.local_addr().ip().is_loopback(), config.grpc.insecure);
         let service = grpc::server::GatewayService::new(flows);
@@ -220,8 +227,19 @@ struct Parts<'a> {
 }
 
 impl Parts<'_> {
-    fn project_log(&self, projections: Projections, news: MessageNews) -> ProjectLog {
-        ProjectLog::new(Arc::clone(&self.storage.log), projections, news)
+    fn project_log(&self, projections: Projections, news: MessageNews, fallbacks: Fallbacks) -> ProjectLog {
+        ProjectLog::new(Arc::clone(&self.storage.log), projections, news, fallbacks)
+    }
+
+    fn fallbacks(&self) -> Fallbacks {
+        Fallbacks::new(
+            FallbackNotes::new(Arc::clone(&self.storage.state)),
+            Arc::clone(&self.storage.log),
+            self.client.clone(),
+            self.numbers.clone(),
+            Arc::clone(self.clock),
+            self.shutdown.clone(),
+        )
     }
 
     fn conversations(
@@ -241,13 +259,14 @@ fn flows(
     parts: Parts<'_>,
     follow_message: FollowMessage,
     conversations: Conversations,
+    fallbacks: Fallbacks,
 ) -> grpc::server::Flows {
     let Parts { client, numbers, storage, config, clock, shutdown } = parts;
     let transfers = Transfers::new(config.media.stall_timeout, config.media.transfers_max);
     let upload_media =
         UploadMedia::new(client.clone(), numbers.clone(), transfers.clone(), Arc::clone(clock));
     grpc::server::Flows {
-        send_message: SendMessage::new(client.clone(), numbers.clone(), shutdown.clone()),
+        send_message: SendMessage::new(client.clone(), numbers.clone(), fallbacks, shutdown.clone()),
         follow_message,
         windows: Windows::new(conversations.clone()),
         conversations,

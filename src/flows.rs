@@ -7,6 +7,7 @@ pub mod conversations;
 pub mod deliver_events;
 pub mod download_media;
 pub mod failed_call;
+pub mod fallbacks;
 pub mod follow_message;
 pub mod identities;
 pub mod manage_template;

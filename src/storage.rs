@@ -7,6 +7,7 @@ pub mod event_log;
 pub mod keyed_state;
 
 pub mod events;
+pub mod fallbacks;
 pub mod projections;
 
 mod embedded;

@@ -14,7 +14,8 @@ use super::schema::Schema;
 use super::{from_json, v1};
 use crate::domain::conversation::UserIdentity;
 use crate::domain::event::{
-    CALLS, Event, Fact, MESSAGE_RECEIVED, MESSAGE_STATUS, MessageError, Moved, Payload, STANDBY, StatusReport,
+    CALLS, Event, Fact, FallbackOutcome, FallbackReport, MESSAGE_RECEIVED, MESSAGE_STATUS, MessageError,
+    Moved, Payload, STANDBY, StatusReport,
 };
 use crate::domain::failure::Verdict;
 use crate::domain::ids::{BusinessScopedUserId, PhoneNumberId, WaId};
@@ -29,6 +30,7 @@ const MESSAGE_FIELD: u32 = 20;
 const STATUS_FIELD: u32 = 21;
 const ERROR_FIELD: u32 = 22;
 const UNKNOWN_FIELD: u32 = 59;
+const FALLBACK_FIELD: u32 = 60;
 
 /// The type of a payment's status.
 const PAYMENT: &str = "payment";
@@ -67,7 +69,7 @@ pub fn encode(event: &Event, traceparent: &str) -> Segments {
         event_time: event.event_time.map(Into::into),
         receive_time: Some(event.receive_time.into()),
         traceparent: traceparent.to_owned(),
-        origin: Some(v1::EventOrigin {
+        origin: (!matches!(event.payload, Payload::Fallback(_))).then(|| v1::EventOrigin {
             webhook_id: origin.webhook_id.clone(),
             item_index: origin.item_index,
             item_count: origin.item_count,
@@ -187,6 +189,7 @@ fn typed_payload(event: &Event) -> Bytes {
             Some((field, shape)) => (field.number, shape.name.as_str()),
             None => return unknown("the gateway passes this field on as JSON", Vec::new()),
         },
+        Payload::Fallback(report) => return fallback(report),
         Payload::Unknown { reason, body } => return unknown(reason, body.clone()),
     };
     let parsed = serde_json::from_str(&event.raw_json).map_err(|_| "it cannot be parsed as JSON".to_owned());
@@ -205,6 +208,27 @@ fn typed_payload(event: &Event) -> Bytes {
 
 fn unknown(reason: &str, body: Vec<u8>) -> Bytes {
     as_field(UNKNOWN_FIELD, &v1::UnknownPayload { reason: reason.to_owned(), body }.encode_to_vec())
+}
+
+fn fallback(report: &FallbackReport) -> Bytes {
+    use v1::FallbackOutcome as Pb;
+    let text = ToOwned::to_owned;
+    let (outcome, message_id, reason, description) = match &report.outcome {
+        FallbackOutcome::Accepted(message_id) => (Pb::Accepted, message_id.as_str(), "", ""),
+        FallbackOutcome::Failed(reason, description) => {
+            (Pb::Failed, "", reason.as_str(), description.as_str())
+        }
+        FallbackOutcome::Unknown(description) => (Pb::Unknown, "", "", description.as_str()),
+    };
+    let report = v1::FallbackReport {
+        send_tag: text(report.send_tag.as_str()),
+        failed_message_id: report.failed_message_id.clone(),
+        outcome: outcome.into(),
+        message_id: text(message_id),
+        reason: text(reason),
+        description: text(description),
+    };
+    as_field(FALLBACK_FIELD, &report.encode_to_vec())
 }
 
 fn as_field(number: u32, bytes: &[u8]) -> Bytes {
@@ -230,7 +254,7 @@ fn complete(mut item: Value, event: &Event) -> Value {
                 fields.insert("verdict".to_owned(), verdict_json(*verdict));
             }
         }
-        Payload::Unknown { .. } => {}
+        Payload::Fallback(_) | Payload::Unknown { .. } => {}
     }
     if let Some(Value::Array(errors)) = fields.get_mut("errors") {
         for (error, verdict) in errors.iter_mut().zip(&event.verdicts) {

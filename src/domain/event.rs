@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::conversation::UserIdentity;
-use super::failure::Verdict;
+use super::failure::{Reason, Verdict};
 use super::ids::PhoneNumberId;
 use super::message::SendTag;
 use super::window::Moment;
@@ -78,6 +78,8 @@ pub enum Payload {
         /// The verdicts on the errors anywhere in the value, by Meta's code.
         verdicts: Vec<(i64, Verdict)>,
     },
+    /// What became of a fallback template.
+    Fallback(FallbackReport),
     /// What the gateway does not know, and why it thinks so.
     Unknown {
         /// One sentence, without content.
@@ -129,6 +131,31 @@ pub const MESSAGE_STATUS: &str = "whatsapp.message.status";
 pub const CALLS: &str = "whatsapp.calls";
 /// The type of what happens in a conversation that another application owns.
 pub const STANDBY: &str = "whatsapp.standby";
+/// The type of what became of a fallback template; the gateway's own.
+pub const FALLBACK: &str = "whatsapp.gateway.fallback";
+
+/// What became of a template that went out because Meta had failed the message (131047).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FallbackReport {
+    /// Names the send of both.
+    pub send_tag: SendTag,
+    /// The message that failed.
+    pub failed_message_id: String,
+    /// What became of the template.
+    pub outcome: FallbackOutcome,
+}
+
+/// What became of a fallback template.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FallbackOutcome {
+    /// Meta accepted it under this message id.
+    Accepted(String),
+    /// It was not sent and will not be: the reason, and a sentence.
+    Failed(Reason, String),
+    /// It may have been sent: the sentence says why nobody knows.
+    Unknown(String),
+}
+
 /// What the projections of the log need to know of a stored event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fact {
@@ -192,4 +219,12 @@ impl StatusReport {
         let answered = (self.status == "sent").then_some(Moment::Answered(self.time));
         self.free_entry_until.map(Moment::FreeEntryUntil).or(answered)
     }
+
+    /// Whether Meta failed the message because the customer service window is closed.
+    pub fn is_window_closed(&self) -> bool {
+        self.error.as_ref().is_some_and(|error| error.code == WINDOW_CLOSED)
+    }
 }
+
+/// The code of a message that needed an open window (reference 5.5).
+const WINDOW_CLOSED: i64 = 131_047;

@@ -87,6 +87,11 @@ impl Numbers {
         Ok(waba.access_token.clone())
     }
 
+    /// The WABA of this number; empty if the number is not configured.
+    pub(super) fn waba_of(&self, number: &PhoneNumberId) -> String {
+        self.tenants.load().number(number.as_str()).map(|waba| waba.id.to_string()).unwrap_or_default()
+    }
+
     /// The access token of this WABA, and the app that it belongs to.
     pub(super) fn waba_app(&self, waba: &WabaId) -> Result<(SecretString, AppId), Error> {
         let snapshot = self.tenants.load();

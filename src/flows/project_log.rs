@@ -21,6 +21,7 @@ use crate::storage::events;
 use crate::storage::keyed_state::StateError;
 use crate::storage::projections::{Change, MessageName, MessageRecord, Projections};
 
+use super::fallbacks::Fallbacks;
 use super::follow_message::MessageNews;
 use windows::PageWindows;
 
@@ -36,6 +37,7 @@ pub struct ProjectLog {
     log: Arc<dyn EventLog>,
     projections: Projections,
     news: MessageNews,
+    fallbacks: Fallbacks,
     position: watch::Sender<u64>,
 }
 
@@ -51,9 +53,14 @@ pub enum Error {
 }
 
 impl ProjectLog {
-    /// Applies this log to these projections and tells of messages that got a status.
-    pub fn new(log: Arc<dyn EventLog>, projections: Projections, news: MessageNews) -> Self {
-        Self { log, projections, news, position: watch::Sender::new(0) }
+    /// Applies this log to these projections, tells of messages that got a status, and lets fallbacks hear it.
+    pub fn new(
+        log: Arc<dyn EventLog>,
+        projections: Projections,
+        news: MessageNews,
+        fallbacks: Fallbacks,
+    ) -> Self {
+        Self { log, projections, news, fallbacks, position: watch::Sender::new(0) }
     }
 
     /// Up to which event of the log everything is applied.
@@ -142,6 +149,9 @@ impl ProjectLog {
             let Fact::Concerns { phone_number_id, conversation_key, user, moved } = fact else { continue };
             for alias in Alias::of(&phone_number_id, &user) {
                 aliases.entry(alias).or_insert_with(|| conversation_key.clone());
+            }
+            if let Moved::Message(report) = &moved {
+                self.fallbacks.settle(report, &conversation_key).await?;
             }
             match moved {
                 Moved::Message(report) if report.message_id.len() <= MESSAGE_ID_BYTES_MAX => {

@@ -16,9 +16,11 @@ use crate::domain::failure::{Failure, Reason};
 use crate::domain::ids::PhoneNumberId;
 use crate::domain::message::{OutboundMessage, Receipt, SendTag};
 use crate::lifecycle::Shutdown;
+use crate::storage::keyed_state::StateError;
 use crate::telemetry::names;
 
 use super::failed_call::failure;
+use super::fallbacks::Fallbacks;
 use super::numbers::{self, Numbers};
 use super::window::Admitted;
 
@@ -39,13 +41,14 @@ const KINDS: [&str; 12] = [
 ];
 
 /// What shows the outcome of a send whose answer is lost.
-const PROOF: &str = "the message may have gone out: a status event with the send tag proves it";
+pub(super) const PROOF: &str = "the message may have gone out: a status event with the send tag proves it";
 
 /// Sends messages.
 #[derive(Debug, Clone)]
 pub struct SendMessage {
     client: Client,
     numbers: Numbers,
+    fallbacks: Fallbacks,
     shutdown: Shutdown,
 }
 
@@ -68,6 +71,9 @@ pub enum Error {
     /// The number cannot send.
     #[error(transparent)]
     Number(#[from] numbers::Error),
+    /// What must be durable before it is sent cannot be stored; nothing was sent.
+    #[error("not sent: {0}")]
+    NotStored(#[from] StateError),
     /// Meta refused it, could not be reached, or did not answer.
     #[error("{}", failure.message)]
     Failed {
@@ -86,8 +92,8 @@ pub enum Error {
 
 impl SendMessage {
     /// Sends through this client, for these numbers.
-    pub fn new(client: Client, numbers: Numbers, shutdown: Shutdown) -> Self {
-        Self { client, numbers, shutdown }
+    pub fn new(client: Client, numbers: Numbers, fallbacks: Fallbacks, shutdown: Shutdown) -> Self {
+        Self { client, numbers, fallbacks, shutdown }
     }
 
     /// The JSON of a message as it goes to Meta, without the tag that a send gets.
@@ -97,7 +103,7 @@ impl SendMessage {
 
     /// Sends one message that the window admits, and waits for Meta's answer.
     pub async fn send(&self, caller: &Caller, admitted: Admitted) -> Result<Sent, Error> {
-        let Admitted { message, used_fallback } = admitted;
+        let Admitted { message, used_fallback, fallback } = admitted;
         let access_token = self.numbers.access_token(&message.phone_number_id)?;
         let tag = new_tag();
         let phone_number_id = message.phone_number_id.clone();
@@ -108,12 +114,18 @@ impl SendMessage {
             message.kind = message.content.kind,
             send.tag = tag.as_str(),
         );
-        let client = self.client.clone();
+        if let Some(fallback) = &fallback {
+            self.fallbacks.note(&tag, fallback).await?;
+        }
+        let (client, fallbacks) = (self.client.clone(), self.fallbacks.clone());
         let work = {
             let tag = tag.clone();
             async move {
                 let result = client.send_message(&access_token, &prepare(&message, &tag)).await;
                 record(&message.content.kind, &result);
+                if result.as_ref().is_err_and(|cause| cause.verdict().reason != Reason::SendOutcomeUnknown) {
+                    fallbacks.forget(&tag);
+                }
                 result
             }
         };
@@ -126,7 +138,7 @@ impl SendMessage {
 }
 
 /// Logs the outcome where it is known even when nobody waits for it any more.
-fn record(kind: &str, result: &Result<Receipt, cloud_api::Error>) {
+pub(super) fn record(kind: &str, result: &Result<Receipt, cloud_api::Error>) {
     let outcome = match result {
         // Not with the message id: it is a phone number in base64.
         Ok(_) => {

@@ -22,6 +22,8 @@ pub struct Admitted {
     pub message: OutboundMessage,
     /// Whether it is the template.
     pub used_fallback: bool,
+    /// The template that must go out if Meta finds the window closed.
+    pub fallback: Option<OutboundMessage>,
 }
 
 /// The window is known to be closed, and nothing else may be sent.
@@ -47,8 +49,8 @@ impl Windows {
         let IfClosed { policy, fallback } = if_closed;
         let is_for_user = !matches!(message.recipient, Recipient::Group(_));
         let is_concerned = message.content.is_free_form() && is_for_user;
-        if !is_concerned || policy == WindowPolicy::Ignore {
-            return Ok(Admitted { message, used_fallback: false });
+        if !is_concerned || (policy == WindowPolicy::Ignore && fallback.is_none()) {
+            return Ok(Admitted { message, used_fallback: false, fallback: None });
         }
         let window = self.conversations.window(&message.phone_number_id, &message.recipient).await;
         let window = window.unwrap_or_else(|error| {
@@ -56,14 +58,15 @@ impl Windows {
             Some(Known::Unknown)
         });
         match (window, policy, fallback) {
-            (Some(Known::Open { .. }) | None, _, _) => Ok(Admitted { message, used_fallback: false }),
+            (Some(Known::Open { .. }) | None, _, _) => {
+                Ok(Admitted { message, used_fallback: false, fallback: None })
+            }
             (Some(Known::Closed { .. }), WindowPolicy::Enforce, Some(template)) => {
-                Ok(Admitted { message: template, used_fallback: true })
+                Ok(Admitted { message: template, used_fallback: true, fallback: None })
             }
             (Some(Known::Closed { since }), WindowPolicy::Enforce, None) => Err(Closed { since }),
-            (Some(Known::Closed { .. }), WindowPolicy::Ignore, _) | (Some(Known::Unknown), _, _) => {
-                Ok(Admitted { message, used_fallback: false })
-            }
+            (Some(Known::Closed { .. }), WindowPolicy::Ignore, fallback)
+            | (Some(Known::Unknown), _, fallback) => Ok(Admitted { message, used_fallback: false, fallback }),
         }
     }
 }

@@ -211,6 +211,13 @@ impl From<send_message::Error> for Status {
     fn from(error: send_message::Error) -> Self {
         match error {
             send_message::Error::Number(error) => error.into(),
+            send_message::Error::NotStored(_) => {
+                let message = "the gateway's store takes no writes at this moment; nothing was sent";
+                Draft::new(Code::Unavailable, Reason::EventStoreUnavailable, message)
+                    .retry_after(Some(RETRY_DELAY))
+                    .actor(Actor::Operator)
+                    .build()
+            }
             send_message::Error::Failed { failure, tag } => {
                 let draft = failed(*failure);
                 let is_unknown = draft.reason == Reason::SendOutcomeUnknown;

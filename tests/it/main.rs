@@ -21,6 +21,7 @@ mod commands;
 mod convert;
 mod drain;
 mod failed_sync;
+mod fallback;
 mod fan_out;
 mod folder;
 mod gate;

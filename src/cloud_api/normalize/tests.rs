@@ -109,7 +109,7 @@ fn a_mixed_batch_keeps_order_and_contacts() {
     );
     let contact = |event: &Event| match &event.payload {
         Payload::Message { contact } | Payload::Status { contact } => contact.clone(),
-        Payload::Error | Payload::Field { .. } | Payload::Unknown { .. } => None,
+        Payload::Error | Payload::Field { .. } | Payload::Fallback(_) | Payload::Unknown { .. } => None,
     };
     let contacts: Vec<_> = events.iter().map(contact).collect();
     assert_eq!(contacts[1].as_deref(), Some(r#"{"user_id":"BR.1","wa_id":"5511987654321"}"#));

@@ -192,6 +192,32 @@ fn a_status_names_the_end_of_the_free_entry_point() {
 }
 
 #[test]
+fn a_fallback_is_an_event_of_its_own() {
+    let outcomes = [
+        (FallbackOutcome::Accepted("wamid.B".to_owned()), v1::FallbackOutcome::Accepted, "wamid.B", ""),
+        (
+            FallbackOutcome::Failed(Reason::TemplateNotFound, "gone".to_owned()),
+            v1::FallbackOutcome::Failed,
+            "",
+            "TEMPLATE_NOT_FOUND",
+        ),
+        (FallbackOutcome::Unknown("cut".to_owned()), v1::FallbackOutcome::Unknown, "", ""),
+    ];
+    for (outcome, expected, message_id, reason) in outcomes {
+        let report = FallbackReport {
+            send_tag: SendTag::parse("AZ3kq0p2cXKkzqv1b5c-_w").unwrap(),
+            failed_message_id: "wamid.A".to_owned(),
+            outcome,
+        };
+        let segments = encode(&event(Payload::Fallback(report), ""), "");
+        let Some(v1::event::Payload::Fallback(report)) = decode(&segments).payload else { panic!() };
+        assert_eq!((report.outcome(), report.message_id.as_str()), (expected, message_id));
+        assert_eq!((report.reason.as_str(), report.failed_message_id.as_str()), (reason, "wamid.A"));
+        assert_eq!(report.send_tag, "AZ3kq0p2cXKkzqv1b5c-_w");
+    }
+}
+
+#[test]
 fn a_users_call_opens_the_window() {
     let at = |seconds| written(seconds, false);
     assert_eq!(moved_by(&call(&json!({}))), Some(at(1_750_030_073)));

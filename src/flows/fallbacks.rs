@@ -1,0 +1,332 @@
+//! The template that goes out when Meta finds the window closed after it has accepted the message (131047).
+//!
+//! A durable note is written before the message is sent, and moves: waiting → due (the status came) → sending → gone. A
+//! process that ends while a template is due sends it later; one that ends while it is being sent does not send it
+//! again, since it may have gone out. So it goes out at most once, and exactly once unless the process is killed in that
+//! very moment. What became of it is an event.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use sha2::{Digest, Sha256};
+use tokio::time::sleep;
+use tracing::{info, warn};
+
+use crate::clock::SharedClock;
+use crate::cloud_api::messages::prepare;
+use crate::cloud_api::{self, Client};
+use crate::domain::conversation::UserIdentity;
+use crate::domain::event::{
+    Event, EventAttributes, EventId, FALLBACK, FallbackOutcome, FallbackReport, Origin, Payload, StatusReport,
+};
+use crate::domain::failure::Reason;
+use crate::domain::message::{OutboundMessage, Receipt, SendTag};
+use crate::lifecycle::Shutdown;
+use crate::storage::event_log::{AppendError, EventLog};
+use crate::storage::events;
+use crate::storage::fallbacks::{
+    FALLBACK_KEPT, FailedMessage, FallbackNote, FallbackNotes, FallbackProgress,
+};
+use crate::storage::keyed_state::StateError;
+
+use super::failed_call::failure;
+use super::numbers::{self, Numbers};
+use super::send_message::{PROOF, record};
+
+/// Between two tries of what was certainly not sent; doubles up to the second.
+const RETRY_DELAY_MIN: Duration = Duration::from_secs(1);
+const RETRY_DELAY_MAX: Duration = Duration::from_mins(1);
+
+/// Keeps templates until their message has a status.
+#[derive(Debug, Clone)]
+pub struct Fallbacks {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    notes: FallbackNotes,
+    log: Arc<dyn EventLog>,
+    client: Client,
+    numbers: Numbers,
+    clock: SharedClock,
+    shutdown: Shutdown,
+    waiting: Mutex<Waiting>,
+}
+
+/// The tags of the notes that wait, and when each is over, so that other statuses cost no read.
+#[derive(Debug, Default)]
+struct Waiting {
+    until: HashMap<SendTag, SystemTime>,
+    /// As soon as there are so many, those that are over are dropped.
+    sweep_at: usize,
+}
+
+/// Why a template was not accepted.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    Number(#[from] numbers::Error),
+    #[error(transparent)]
+    Call(#[from] cloud_api::Error),
+}
+
+/// A template whose turn has come.
+struct Turn {
+    tag: SendTag,
+    note: FallbackNote,
+    revision: u64,
+    failed: FailedMessage,
+}
+
+impl Fallbacks {
+    /// Keeps notes in this store, and reports to this log.
+    pub fn new(
+        notes: FallbackNotes,
+        log: Arc<dyn EventLog>,
+        client: Client,
+        numbers: Numbers,
+        clock: SharedClock,
+        shutdown: Shutdown,
+    ) -> Self {
+        let waiting = Mutex::default();
+        Self { inner: Arc::new(Inner { notes, log, client, numbers, clock, shutdown, waiting }) }
+    }
+
+    /// Takes up what an earlier process has left. Call it before statuses are read.
+    pub async fn resume(&self) -> Result<(), StateError> {
+        for (tag, note, revision) in self.inner.notes.all().await? {
+            match note.progress.clone() {
+                FallbackProgress::Waiting => self.inner.waiting().insert(tag, note.created),
+                FallbackProgress::Due(failed) => self.spawn(Turn { tag, note, revision, failed }),
+                FallbackProgress::Sending(failed) => {
+                    let description = "the gateway ended while it sent the template".to_owned();
+                    let inner = Arc::clone(&self.inner);
+                    let turn = Turn { tag, note, revision, failed };
+                    self.inner.shutdown.spawn_request(async move {
+                        inner.report(turn, FallbackOutcome::Unknown(description)).await;
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes durably what must go out under this tag if the message fails. Call it before the message is sent.
+    pub async fn note(&self, tag: &SendTag, fallback: &OutboundMessage) -> Result<(), StateError> {
+        let created = self.inner.clock.now();
+        let note =
+            FallbackNote { message: prepare(fallback, tag), created, progress: FallbackProgress::Waiting };
+        // In this order: the status may come before this task goes on.
+        self.inner.waiting().insert(tag.clone(), created);
+        let noted = self.inner.notes.put(tag, &note, None).await;
+        if noted.is_err() {
+            self.inner.waiting().remove(tag);
+        }
+        noted.map(|_| ())
+    }
+
+    /// Forgets the note: its message was certainly not sent, or has arrived, or failed for another reason. A note that
+    /// outlives this one way or another only takes space until it is over.
+    pub fn forget(&self, tag: &SendTag) {
+        if self.inner.waiting().remove(tag) {
+            let (inner, tag) = (Arc::clone(&self.inner), tag.clone());
+            self.inner.shutdown.spawn_request(async move {
+                if let Err(error) = inner.notes.delete(&tag).await {
+                    warn!(%error, "a fallback could not be forgotten");
+                }
+            });
+        }
+    }
+
+    /// Hears a status; once this returns, the template goes out if it must, whatever happens to the process.
+    pub(super) async fn settle(
+        &self,
+        report: &StatusReport,
+        conversation_key: &str,
+    ) -> Result<(), StateError> {
+        let Some(tag) = report.send_tag.as_ref().filter(|tag| self.inner.waiting().has(tag)) else {
+            return Ok(());
+        };
+        if !report.is_window_closed() {
+            self.forget(tag);
+            return Ok(());
+        }
+        if let Some((note, revision)) = self.inner.notes.get(tag).await?
+            && note.progress == FallbackProgress::Waiting
+        {
+            let (id, conversation_key) = (report.message_id.clone(), conversation_key.to_owned());
+            let failed = FailedMessage { id, conversation_key };
+            let note = FallbackNote { progress: FallbackProgress::Due(failed.clone()), ..note };
+            match self.inner.notes.put(tag, &note, Some(revision)).await {
+                Ok(revision) => self.spawn(Turn { tag: tag.clone(), note, revision, failed }),
+                // It was over in this very moment.
+                Err(StateError::Conflict { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.inner.waiting().remove(tag);
+        Ok(())
+    }
+
+    fn spawn(&self, turn: Turn) {
+        let inner = Arc::clone(&self.inner);
+        self.inner.shutdown.spawn_request(async move { inner.take_turn(turn).await });
+    }
+}
+
+impl Inner {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends the template, again and again as long as it was certainly not sent and may be.
+    async fn take_turn(&self, mut turn: Turn) {
+        let mut delay = RETRY_DELAY_MIN;
+        loop {
+            if turn.note.created + FALLBACK_KEPT <= self.clock.now() {
+                let description = "its message failed a day ago".to_owned();
+                return self.report(turn, FallbackOutcome::Failed(Reason::WindowClosed, description)).await;
+            }
+            let sending = FallbackProgress::Sending(turn.failed.clone());
+            let wait = match self.advance(&mut turn, sending).await {
+                Ok(()) => match self.attempt(&turn).await {
+                    Ok(outcome) => return self.report(turn, outcome).await,
+                    Err(wait) => {
+                        // Should this fail, the next process takes it for sent: at most once comes first.
+                        let due = FallbackProgress::Due(turn.failed.clone());
+                        if let Err(error) = self.advance(&mut turn, due).await {
+                            warn!(%error, "a fallback that waits could not be noted");
+                        }
+                        wait.max(delay)
+                    }
+                },
+                // Somebody else has it, or it is over.
+                Err(StateError::Conflict { .. }) => return,
+                Err(error) => {
+                    warn!(%error, "a fallback cannot be noted; it waits");
+                    delay
+                }
+            };
+            delay = (delay * 2).min(RETRY_DELAY_MAX);
+            tokio::select! {
+                () = sleep(wait) => {}
+                () = self.shutdown.drain().cancelled() => return,
+            }
+        }
+    }
+
+    async fn advance(&self, turn: &mut Turn, progress: FallbackProgress) -> Result<(), StateError> {
+        let note = FallbackNote { progress, ..turn.note.clone() };
+        turn.revision = self.notes.put(&turn.tag, &note, Some(turn.revision)).await?;
+        turn.note = note;
+        Ok(())
+    }
+
+    /// What became of one try, or how long to wait before the next.
+    async fn attempt(&self, turn: &Turn) -> Result<FallbackOutcome, Duration> {
+        let cause = match self.send(turn).await {
+            Ok(receipt) => return Ok(FallbackOutcome::Accepted(receipt.message_id.as_str().to_owned())),
+            Err(Error::Number(error)) => {
+                return Ok(FallbackOutcome::Failed(Reason::PhoneNumberNotConfigured, error.to_string()));
+            }
+            Err(Error::Call(cause)) => cause,
+        };
+        let failure = failure(&cause, PROOF);
+        if failure.verdict.reason == Reason::SendOutcomeUnknown {
+            return Ok(FallbackOutcome::Unknown(failure.message));
+        }
+        match failure.verdict.retry.delay() {
+            Some(delay) if self.clock.now() + delay < turn.note.created + FALLBACK_KEPT => Err(delay),
+            Some(_) | None => Ok(FallbackOutcome::Failed(failure.verdict.reason, failure.message)),
+        }
+    }
+
+    async fn send(&self, turn: &Turn) -> Result<Receipt, Error> {
+        let message = &turn.note.message;
+        let access_token = self.numbers.access_token(&message.phone_number_id)?;
+        let result = self.client.send_message(&access_token, message).await;
+        record("template", &result);
+        Ok(result?)
+    }
+
+    /// Says what became of it, and forgets it. The id of the event comes from the tag, so that a repetition adds nothing.
+    async fn report(&self, turn: Turn, outcome: FallbackOutcome) {
+        let Turn { tag, note, failed, .. } = turn;
+        let word = match &outcome {
+            FallbackOutcome::Accepted(_) => "accepted",
+            FallbackOutcome::Failed(_, _) => "failed",
+            FallbackOutcome::Unknown(_) => "unknown",
+        };
+        info!(send.tag = tag.as_str(), outcome = word, "a fallback template had its turn");
+        let event = self.event(&tag, &note, failed, outcome);
+        let mut delay = RETRY_DELAY_MIN;
+        while let Err(error) = self.log.append(vec![events::item(&event, "")]).await {
+            warn!(%error, "what became of a fallback is not stored yet");
+            if matches!(error, AppendError::Failed | AppendError::TooLarge { .. }) {
+                return;
+            }
+            tokio::select! {
+                () = sleep(delay) => delay = (delay * 2).min(RETRY_DELAY_MAX),
+                () = self.shutdown.drain().cancelled() => return,
+            }
+        }
+        if let Err(error) = self.notes.delete(&tag).await {
+            warn!(%error, "a fallback could not be forgotten");
+        }
+    }
+
+    fn event(
+        &self,
+        tag: &SendTag,
+        note: &FallbackNote,
+        failed: FailedMessage,
+        outcome: FallbackOutcome,
+    ) -> Event {
+        let (now, number) = (self.clock.now(), &note.message.phone_number_id);
+        let mut id = [0; 16];
+        let hash = Sha256::digest(format!("{FALLBACK}\0{}", tag.as_str()));
+        id.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
+        Event {
+            id: EventId(id),
+            attributes: EventAttributes {
+                event_type: FALLBACK.to_owned(),
+                phone_number_id: number.to_string(),
+                waba_id: self.numbers.waba_of(number),
+                conversation_key: failed.conversation_key,
+            },
+            subject: failed.id.clone(),
+            event_time: Some(now),
+            receive_time: now,
+            origin: Origin::default(),
+            payload: Payload::Fallback(FallbackReport {
+                send_tag: tag.clone(),
+                failed_message_id: failed.id,
+                outcome,
+            }),
+            user: UserIdentity::default(),
+            verdicts: Vec::new(),
+            raw_json: String::new(),
+            change_json: Arc::from(""),
+        }
+    }
+}
+
+impl Waiting {
+    fn insert(&mut self, tag: SendTag, created: SystemTime) {
+        if self.until.len() >= self.sweep_at {
+            self.until.retain(|_, until| created < *until);
+            self.sweep_at = 2 * self.until.len() + 1024;
+        }
+        self.until.insert(tag, created + FALLBACK_KEPT);
+    }
+
+    fn has(&self, tag: &SendTag) -> bool {
+        self.until.contains_key(tag)
+    }
+
+    fn remove(&mut self, tag: &SendTag) -> bool {
+        self.until.remove(tag).is_some()
+    }
+}
