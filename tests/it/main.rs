@@ -33,6 +33,7 @@ mod media;
 mod message_life;
 mod received_types;
 mod requests;
+mod schedule_cost;
 mod send;
 mod send_failures;
 mod sends;
