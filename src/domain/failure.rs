@@ -60,6 +60,11 @@ impl Actor {
             Self::Recipient => "recipient",
         }
     }
+
+    /// The actor of that word.
+    pub fn named(word: &str) -> Option<Self> {
+        [Self::Caller, Self::Operator, Self::Meta, Self::Recipient].into_iter().find(|a| a.as_str() == word)
+    }
 }
 
 /// Whether and when the same request may be tried again.
@@ -105,6 +110,11 @@ macro_rules! reasons {
                     $(Self::$variant => $name,)*
                 }
             }
+
+            /// The reason of that name.
+            pub fn named(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|reason| reason.as_str() == name)
+            }
         }
     };
 }
@@ -118,6 +128,10 @@ reasons! {
     MethodUnknown = "METHOD_UNKNOWN",
     /// The request stopped coming.
     RequestIncomplete = "REQUEST_INCOMPLETE",
+    /// The request id stands for another request already.
+    RequestIdReused = "REQUEST_ID_REUSED",
+    /// A call with the same request id is still running.
+    RequestInProgress = "REQUEST_IN_PROGRESS",
     /// The business number is not configured.
     PhoneNumberNotConfigured = "PHONE_NUMBER_NOT_CONFIGURED",
     /// The WABA is not configured.

@@ -116,6 +116,16 @@ pub struct PreparedMessage {
     pub json: String,
 }
 
+/// What to do with a send that nothing proves.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OnUnknown {
+    /// Say so, and wait for a status.
+    #[default]
+    Report,
+    /// Send it again after a silence without any status; it may reach a person twice.
+    Resend,
+}
+
 /// What a successful send returns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {

@@ -14,6 +14,7 @@
 
 pub mod event_log;
 pub mod keyed_state;
+pub mod sends;
 
 use std::any::Any;
 use std::sync::Arc;
@@ -128,5 +129,22 @@ macro_rules! keyed_state_contract {
     };
 }
 
+/// Every case of the store of sends, as tests of the backend that `$open` opens (it may await).
 #[cfg(test)]
-pub(crate) use {contract_cases, event_log_contract, keyed_state_contract};
+macro_rules! sends_contract {
+    ($open:expr) => {
+        $crate::storage::contract::contract_cases! { $open, sends:
+            gives_back_every_outcome
+            separates_callers_and_rpcs
+            lets_one_claimant_send
+            claims_again_at_a_revision
+            keeps_what_may_be_sent_again
+            finds_every_open_send
+            forgets_after_its_time
+            survives_a_crash_after_every_write
+        }
+    };
+}
+
+#[cfg(test)]
+pub(crate) use {contract_cases, event_log_contract, keyed_state_contract, sends_contract};

@@ -1,0 +1,274 @@
+//! What must not happen twice: requests under their ids, and the sends whose outcome is not settled.
+//!
+//! Two buckets. `requests` says what became of a request id; `pending` holds a row for each send from its claim until its
+//! outcome is settled, so that a start finds the open ones without reading all requests. The order of writes makes
+//! every crash harmless:
+//!
+//! * A claim writes both rows before Meta is called. A row alone proves that nothing was sent: one of `pending` is dropped at
+//!   the start, one of `requests` may be claimed again.
+//! * An outcome is written first, then the row of `pending` goes. In between the outcome stands already.
+//! * Between claim and outcome a crash leaves both rows: the send is in doubt.
+
+mod values;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+
+use super::keyed_state::{Bucket, Entry, KeyedState, Precondition, Put, StateError};
+use crate::clock::unix_ms;
+use crate::domain::caller::Caller;
+use crate::domain::failure::Failure;
+use crate::domain::message::{PreparedMessage, Receipt, SendTag};
+
+const REQUESTS: Bucket = Bucket::named("requests");
+const PENDING: Bucket = Bucket::named("pending");
+
+/// How much longer a row of `pending` is kept than its request: while the request stands, its absence proves something.
+const PENDING_KEPT_MORE: Duration = Duration::from_mins(1);
+/// Rows read at once.
+const PAGE: usize = 512;
+
+/// Names a request: a hash of who calls what under which id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RequestKey([u8; 32]);
+
+impl RequestKey {
+    /// The key of this caller's request to this RPC.
+    pub fn of(caller: &Caller, rpc: &str, request_id: &str) -> Self {
+        // None of the three can hold a zero.
+        let text = [caller.name(), rpc, request_id].join("\0");
+        Self(Sha256::digest(text).into())
+    }
+}
+
+/// What stands under a request id.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RequestRecord {
+    /// Tells this request from another under the same id.
+    pub fingerprint: [u8; 32],
+    /// Names the attempt that the outcome is about.
+    pub tag: SendTag,
+    /// When it was claimed.
+    pub created: SystemTime,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+/// What became of a request.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// Claimed: it is running, or was when the process ended.
+    Sending,
+    /// Meta accepted the message.
+    Accepted(Receipt),
+    /// Certainly nothing went out.
+    Refused(Failure),
+    /// It may have gone out.
+    Unknown(Failure),
+    /// The response of a call that is no send.
+    Answered(Bytes),
+}
+
+impl Outcome {
+    /// Whether nothing can change it any more.
+    pub fn is_settled(&self) -> bool {
+        match self {
+            Self::Accepted(_) | Self::Refused(_) | Self::Answered(_) => true,
+            Self::Sending | Self::Unknown(_) => false,
+        }
+    }
+}
+
+/// A send that is not settled.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PendingSend {
+    /// Its request.
+    pub request: RequestKey,
+    /// When it was claimed.
+    pub created: SystemTime,
+    /// What to send again, if it may be.
+    pub resend: Option<Resend>,
+}
+
+/// A message that may be sent again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resend {
+    /// As it went out before.
+    pub message: PreparedMessage,
+    /// How often it was sent again, or was about to be.
+    pub count: u32,
+}
+
+/// A record and the revision at which it was read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stored {
+    /// The record.
+    pub record: RequestRecord,
+    /// Its revision.
+    pub revision: u64,
+}
+
+/// What came of a claim.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Claimed {
+    /// It is ours, at this revision.
+    Won(u64),
+    /// This stands there; nothing if it has just expired.
+    Lost(Option<Stored>),
+}
+
+/// The two buckets.
+#[derive(Debug, Clone)]
+pub struct Sends {
+    state: Arc<dyn KeyedState>,
+    kept: Duration,
+}
+
+impl Sends {
+    /// Over this state; requests are kept so long from their claim on.
+    pub fn new(state: Arc<dyn KeyedState>, kept: Duration) -> Self {
+        Self { state, kept }
+    }
+
+    /// From when on a request that was claimed then counts as never made, and its send as given up.
+    pub fn forgotten_at(&self, created: SystemTime) -> SystemTime {
+        created + self.kept + PENDING_KEPT_MORE
+    }
+
+    /// Claims a request, durably; with a send, what is pending of it too.
+    pub async fn claim(
+        &self,
+        key: &RequestKey,
+        record: &RequestRecord,
+        pending: Option<&PendingSend>,
+        precondition: Precondition,
+    ) -> Result<Claimed, StateError> {
+        let note = async {
+            match pending {
+                Some(pending) => self.note(&record.tag, pending).await.map(|()| true),
+                None => Ok(false),
+            }
+        };
+        // Submitted together, they share a commit.
+        let (noted, claimed) = tokio::join!(note, self.put(key, record, precondition));
+        // A row that cannot be taken back proves all the same that nothing was sent.
+        let result = match (noted, claimed) {
+            (Ok(_), Ok(revision)) => return Ok(Claimed::Won(revision)),
+            (Ok(is_noted), claimed) => {
+                if is_noted {
+                    drop(self.forget(&record.tag).await);
+                }
+                claimed
+            }
+            (Err(error), Ok(revision)) => {
+                drop(self.state.delete(REQUESTS, &key.0, Precondition::Revision(revision)).await);
+                Err(error)
+            }
+            (Err(error), Err(_)) => Err(error),
+        };
+        match result {
+            Err(StateError::Conflict { current }) => {
+                Ok(Claimed::Lost(current.map(|e| read(&e)).transpose()?))
+            }
+            Err(error) => Err(error),
+            Ok(_) => Err(StateError::Busy),
+        }
+    }
+
+    /// Writes an outcome over the record of this revision; returns the new revision.
+    pub async fn settle(
+        &self,
+        key: &RequestKey,
+        record: &RequestRecord,
+        revision: u64,
+    ) -> Result<u64, StateError> {
+        self.put(key, record, Precondition::Revision(revision)).await
+    }
+
+    /// Writes what is pending of a send.
+    pub async fn note(&self, tag: &SendTag, pending: &PendingSend) -> Result<(), StateError> {
+        let expire_at_ms = Some(unix_ms(self.forgotten_at(pending.created)));
+        let put = Put {
+            bucket: PENDING,
+            key: pending_key(tag),
+            value: values::pending_to_bytes(pending),
+            expire_at_ms,
+        };
+        self.state.put(put, Precondition::None).await.map(|_| ())
+    }
+
+    /// Nothing is pending of a send any more.
+    pub async fn forget(&self, tag: &SendTag) -> Result<(), StateError> {
+        self.state.delete(PENDING, &pending_key(tag), Precondition::None).await.map(|_| ())
+    }
+
+    /// What stands under a request id.
+    pub async fn request(&self, key: &RequestKey) -> Result<Option<Stored>, StateError> {
+        self.state.get(REQUESTS, &key.0).await?.map(|entry| read(&entry)).transpose()
+    }
+
+    /// The sends that an earlier process left open, the oldest first, each with its request. Drops the rows that a crash left
+    /// behind.
+    pub async fn open_sends(&self) -> Result<Vec<(PendingSend, Stored)>, StateError> {
+        let mut open = Vec::new();
+        let mut after: Option<Bytes> = None;
+        loop {
+            let page = self.state.scan(PENDING, after.as_deref(), PAGE).await?;
+            let Some((last, _)) = page.last() else { return Ok(open) };
+            after = Some(last.clone());
+            let mut rows = Vec::new();
+            for (key, entry) in page {
+                rows.push((key, values::pending_of_bytes(&entry.value).ok_or_else(unreadable)?));
+            }
+            let keys: Vec<Bytes> =
+                rows.iter().map(|(_, pending)| Bytes::copy_from_slice(&pending.request.0)).collect();
+            let requests = self.state.get_many(REQUESTS, &keys).await?;
+            for ((key, pending), request) in rows.into_iter().zip(requests) {
+                match request.map(|entry| read(&entry)).transpose()? {
+                    Some(stored)
+                        if !stored.record.outcome.is_settled() && pending_key(&stored.record.tag) == key =>
+                    {
+                        open.push((pending, stored));
+                    }
+                    Some(_) | None => drop(self.state.delete(PENDING, &key, Precondition::None).await?),
+                }
+            }
+        }
+    }
+
+    async fn put(
+        &self,
+        key: &RequestKey,
+        record: &RequestRecord,
+        precondition: Precondition,
+    ) -> Result<u64, StateError> {
+        let put = Put {
+            bucket: REQUESTS,
+            key: Bytes::copy_from_slice(&key.0),
+            value: values::record_to_bytes(record),
+            expire_at_ms: Some(unix_ms(record.created + self.kept)),
+        };
+        self.state.put(put, precondition).await
+    }
+}
+
+fn read(entry: &Entry) -> Result<Stored, StateError> {
+    let record = values::record_of_bytes(&entry.value).ok_or_else(unreadable)?;
+    Ok(Stored { record, revision: entry.revision })
+}
+
+/// Nothing may be concluded from what a newer version wrote.
+fn unreadable() -> StateError {
+    StateError::Unreadable("a request was stored by a version that this one does not know".to_owned())
+}
+
+/// The bytes of a tag, whose order is that of time. The text is a tag as well, and as unique.
+fn pending_key(tag: &SendTag) -> Bytes {
+    let bytes = URL_SAFE_NO_PAD.decode(tag.as_str());
+    bytes.map_or_else(|_| Bytes::copy_from_slice(tag.as_str().as_bytes()), Bytes::from)
+}
