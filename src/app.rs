@@ -26,6 +26,7 @@ use crate::flows::project_log::{self, ProjectLog};
 use crate::flows::receive_webhook::ReceiveWebhook;
 use crate::flows::retain_log::RetainLog;
 use crate::flows::send_message::SendMessage;
+use crate::flows::unsettled::Unsettled;
 use crate::flows::upload_media::{Transfers, UploadMedia};
 use crate::flows::window::Windows;
 use crate::grpc::{self, Callers};
@@ -35,6 +36,7 @@ use crate::storage::event_log::Acceptance;
 use crate::storage::fallbacks::FallbackNotes;
 use crate::storage::keyed_state::StateError;
 use crate::storage::projections::Projections;
+use crate::storage::sends::Sends;
 use crate::storage::{self, Storage};
 use crate::telemetry::Metrics;
 use crate::web::admin::{self, Readiness};
@@ -67,9 +69,9 @@ pub enum Error {
     /// The projections could not be brought up to date.
     #[error("the projections of the event log cannot be brought up to date: {0}")]
     Projections(#[from] project_log::Error),
-    /// What an earlier process left to send could not be read.
-    #[error("the fallback templates that wait cannot be read: {0}")]
-    Fallbacks(#[from] StateError),
+    /// What an earlier process left open could not be read.
+    #[error("the sends that are not settled cannot be read: {0}")]
+    Sends(#[from] StateError),
     /// The client could not be built.
     #[error(transparent)]
     CloudApi(#[from] cloud_api::BuildError),
@@ -145,41 +147,36 @@ impl App {
         );
         shutdown.spawn_background("upkeep", metrics.run_upkeep());
 
-        let numbers = Numbers::new(config.tenants());
         let projections = Projections::new(Arc::clone(&storage.state));
         let parts = Parts {
             client,
-            numbers: numbers.clone(),
+            numbers: Numbers::new(config.tenants()),
             storage: &storage,
             config: &config,
             clock: &clock,
             shutdown: &shutdown,
         };
         let (fallbacks, news) = (parts.fallbacks(), MessageNews::default());
-        let project_log = parts.project_log(projections.clone(), news.clone(), fallbacks.clone());
+        let unsettled = parts.unsettled();
+        let hearers = (unsettled.clone(), fallbacks.clone());
+        let project_log = parts.project_log(projections.clone(), news.clone(), hearers);
         let webhook_watch = WebhookWatch::new(projections.clone(), Arc::clone(&clock));
-        let retention = RetainLog {
-            log: Arc::clone(&storage.log),
-            state: Arc::clone(&storage.state),
-            retention: config.storage.retention(),
-            clock: Arc::clone(&clock),
-        };
+        let retention = parts.retention();
         // Age goes first, so that a full store can take what the projections have to write.
         retention.round().await;
+        // Before the log is caught up with, whose statuses may settle them.
         fallbacks.resume().await?;
+        unsettled.load().await?;
         project_log.catch_up().await?;
-        let receive_webhook = ReceiveWebhook::new(
-            Arc::clone(&storage.log),
-            Identities::new(projections.clone()),
-            numbers,
-            Arc::clone(&clock),
-            shutdown.clone(),
-        );
+        let receive_webhook = parts.receive_webhook(projections.clone());
         let follow_message =
             FollowMessage::new(projections.clone(), news, watch_limits(&config), shutdown.clone());
         let applied = project_log.watch_position();
         let conversations = parts.conversations(projections, webhook_watch.clone(), applied);
-        let flows = flows(parts, follow_message, conversations, fallbacks);
+        let windows = Windows::new(conversations.clone());
+        let send_message = parts.send_message(windows, unsettled, fallbacks);
+        shutdown.spawn_background("sends", send_message.clone().run());
+        let flows = flows(parts, follow_message, conversations, send_message);
         let callers =
             Callers::new(config.tenants(), grpc.local_addr().ip().is_loopback(), config.grpc.insecure);
         let service = grpc::server::GatewayService::new(flows);
@@ -227,8 +224,39 @@ struct Parts<'a> {
 }
 
 impl Parts<'_> {
-    fn project_log(&self, projections: Projections, news: MessageNews, fallbacks: Fallbacks) -> ProjectLog {
-        ProjectLog::new(Arc::clone(&self.storage.log), projections, news, fallbacks)
+    fn retention(&self) -> RetainLog {
+        RetainLog {
+            log: Arc::clone(&self.storage.log),
+            state: Arc::clone(&self.storage.state),
+            retention: self.config.storage.retention(),
+            clock: Arc::clone(self.clock),
+        }
+    }
+
+    fn receive_webhook(&self, projections: Projections) -> ReceiveWebhook {
+        let (log, numbers) = (Arc::clone(&self.storage.log), self.numbers.clone());
+        let identities = Identities::new(projections);
+        ReceiveWebhook::new(log, identities, numbers, Arc::clone(self.clock), self.shutdown.clone())
+    }
+
+    fn project_log(
+        &self,
+        projections: Projections,
+        news: MessageNews,
+        (unsettled, fallbacks): (Unsettled, Fallbacks),
+    ) -> ProjectLog {
+        ProjectLog::new(Arc::clone(&self.storage.log), projections, news, unsettled, fallbacks)
+    }
+
+    fn unsettled(&self) -> Unsettled {
+        let sends = Sends::new(Arc::clone(&self.storage.state), self.config.sending.request_id_kept);
+        Unsettled::new(sends, Arc::clone(self.clock), self.shutdown.clone())
+    }
+
+    fn send_message(&self, windows: Windows, unsettled: Unsettled, fallbacks: Fallbacks) -> SendMessage {
+        let resend_after = self.config.sending.resend_after;
+        let (client, numbers) = (self.client.clone(), self.numbers.clone());
+        SendMessage::new(client, numbers, windows, unsettled, fallbacks, resend_after, self.shutdown.clone())
     }
 
     fn fallbacks(&self) -> Fallbacks {
@@ -259,14 +287,14 @@ fn flows(
     parts: Parts<'_>,
     follow_message: FollowMessage,
     conversations: Conversations,
-    fallbacks: Fallbacks,
+    send_message: SendMessage,
 ) -> grpc::server::Flows {
     let Parts { client, numbers, storage, config, clock, shutdown } = parts;
     let transfers = Transfers::new(config.media.stall_timeout, config.media.transfers_max);
     let upload_media =
         UploadMedia::new(client.clone(), numbers.clone(), transfers.clone(), Arc::clone(clock));
     grpc::server::Flows {
-        send_message: SendMessage::new(client.clone(), numbers.clone(), fallbacks, shutdown.clone()),
+        send_message,
         follow_message,
         windows: Windows::new(conversations.clone()),
         conversations,

@@ -101,7 +101,7 @@ pub struct Config {
     pub admin: Admin,
     /// Meta's Cloud API.
     pub cloud_api: cloud_api::Config,
-    /// Sending.
+    /// Sending messages.
     pub sending: Sending,
     /// Uploads and downloads.
     pub media: Media,

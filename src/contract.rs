@@ -6,6 +6,7 @@
 //! a new type is a change of the protos alone.
 
 pub mod encode;
+pub mod fingerprint;
 pub mod frames;
 mod from_json;
 mod request_of;

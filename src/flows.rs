@@ -17,5 +17,6 @@ pub mod project_log;
 pub mod receive_webhook;
 pub mod retain_log;
 pub mod send_message;
+pub mod unsettled;
 pub mod upload_media;
 pub mod window;

@@ -6,6 +6,7 @@
 mod callers;
 mod conversation;
 mod convert;
+mod deadline;
 mod gate;
 mod guest;
 mod manage_template;

@@ -144,7 +144,10 @@ fn cloud_api(Config { cloud_api, .. }: &Config) -> Section {
 
 fn sending(Config { sending, .. }: &Config) -> Section {
     let mut section = Section::new("[sending]");
-    section.duration("window_known_after", sending.window_known_after);
+    section
+        .duration("request_id_kept", sending.request_id_kept)
+        .duration("resend_after", sending.resend_after)
+        .duration("window_known_after", sending.window_known_after);
     section
 }
 

@@ -134,23 +134,6 @@ pub(super) fn read_storage(mut table: Table<'_>) -> storage::Config {
     storage::Config::Embedded(read)
 }
 
-/// Sending.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sending {
-    /// How long webhooks of a number must have come before a window counts as closed.
-    pub window_known_after: Duration,
-}
-
-impl Sending {
-    pub(super) fn read(mut table: Table<'_>) -> Self {
-        let read = Self {
-            window_known_after: table.duration("window_known_after", seconds(0)..=seconds(7 * 86_400)),
-        };
-        table.finish();
-        read
-    }
-}
-
 /// The streams of events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Events {
@@ -168,6 +151,29 @@ impl Events {
             send_timeout: table.duration("send_timeout", seconds(1)..=seconds(600)),
             streams_max: usize_of(table.integer("streams_max", 1..=100_000)),
             rotation: table.duration("rotation", seconds(1)..=seconds(86_400)),
+        };
+        table.finish();
+        read
+    }
+}
+
+/// Sending messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sending {
+    /// How long a request id is kept.
+    pub request_id_kept: Duration,
+    /// How long nothing is heard of a message until it is sent again.
+    pub resend_after: Duration,
+    /// How long webhooks of a number must have come before a window counts as closed.
+    pub window_known_after: Duration,
+}
+
+impl Sending {
+    pub(super) fn read(mut table: Table<'_>) -> Self {
+        let read = Self {
+            request_id_kept: table.duration("request_id_kept", seconds(3600)..=seconds(7 * 86_400)),
+            resend_after: table.duration("resend_after", seconds(1)..=seconds(3600)),
+            window_known_after: table.duration("window_known_after", seconds(0)..=seconds(7 * 86_400)),
         };
         table.finish();
         read

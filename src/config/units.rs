@@ -31,8 +31,10 @@ pub(super) fn parse_duration(text: &str) -> Option<Duration> {
 /// Writes a duration so that [`parse_duration`] reads it back; exact to the millisecond.
 pub(super) fn format_duration(duration: Duration) -> String {
     let millis = duration.as_millis();
-    if millis == 0 {
-        return "0 s".to_owned();
+    match millis {
+        0 => return "0 s".to_owned(),
+        86_400_000 => return "1 day".to_owned(),
+        _ => {}
     }
     // The last unit divides everything, so one is always found.
     let unit = MILLIS.iter().find(|(_, unit)| millis.is_multiple_of(*unit));
@@ -126,7 +128,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_back() {
-        for millis in [0, 1, 250, 1000, 90_000, 2_700_000, 691_200_000, 691_200_001] {
+        for millis in [0, 1, 250, 1000, 90_000, 2_700_000, 86_400_000, 691_200_000, 691_200_001] {
             let duration = Duration::from_millis(millis);
             assert_eq!(parse_duration(&format_duration(duration)), Some(duration), "{millis}");
         }

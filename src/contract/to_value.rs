@@ -129,7 +129,9 @@ fn with_action(action: Option<Action>, value: Value) -> Fields {
 fn read_value(schema: &Schema, form: Form, field: &Field, value: WireValue<'_>) -> Result<Value, Malformed> {
     Ok(match (field.kind, value) {
         (Kind::Bool, WireValue::Varint(varint)) => Value::Bool(varint != 0),
-        (Kind::Int64 | Kind::Uint32, WireValue::Varint(varint)) => Value::Integer(varint.cast_signed()),
+        (Kind::Int64 | Kind::Uint32 | Kind::Enum, WireValue::Varint(varint)) => {
+            Value::Integer(varint.cast_signed())
+        }
         (Kind::Double, WireValue::Double(number)) => Value::Number(number),
         (Kind::String, WireValue::Bytes(text)) => Value::String(String::from_utf8_lossy(text).into_owned()),
         (Kind::Struct, WireValue::Bytes(inner)) => {

@@ -14,14 +14,14 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 
 use crate::clock::SharedClock;
+use crate::cloud_api::Client;
 use crate::cloud_api::messages::prepare;
-use crate::cloud_api::{self, Client};
 use crate::domain::conversation::UserIdentity;
 use crate::domain::event::{
     Event, EventAttributes, EventId, FALLBACK, FallbackOutcome, FallbackReport, Origin, Payload, StatusReport,
 };
 use crate::domain::failure::Reason;
-use crate::domain::message::{OutboundMessage, Receipt, SendTag};
+use crate::domain::message::{OutboundMessage, SendTag};
 use crate::lifecycle::Shutdown;
 use crate::storage::event_log::{AppendError, EventLog};
 use crate::storage::events;
@@ -29,10 +29,10 @@ use crate::storage::fallbacks::{
     FALLBACK_KEPT, FailedMessage, FallbackNote, FallbackNotes, FallbackProgress,
 };
 use crate::storage::keyed_state::StateError;
+use crate::storage::sends::Outcome;
 
-use super::failed_call::failure;
-use super::numbers::{self, Numbers};
-use super::send_message::{PROOF, record};
+use super::numbers::Numbers;
+use super::send_message::{attempt, report};
 
 /// Between two tries of what was certainly not sent; doubles up to the second.
 const RETRY_DELAY_MIN: Duration = Duration::from_secs(1);
@@ -61,15 +61,6 @@ struct Waiting {
     until: HashMap<SendTag, SystemTime>,
     /// As soon as there are so many, those that are over are dropped.
     sweep_at: usize,
-}
-
-/// Why a template was not accepted.
-#[derive(Debug, thiserror::Error)]
-enum Error {
-    #[error(transparent)]
-    Number(#[from] numbers::Error),
-    #[error(transparent)]
-    Call(#[from] cloud_api::Error),
 }
 
 /// A template whose turn has come.
@@ -226,29 +217,28 @@ impl Inner {
 
     /// What became of one try, or how long to wait before the next.
     async fn attempt(&self, turn: &Turn) -> Result<FallbackOutcome, Duration> {
-        let cause = match self.send(turn).await {
-            Ok(receipt) => return Ok(FallbackOutcome::Accepted(receipt.message_id.as_str().to_owned())),
-            Err(Error::Number(error)) => {
+        let message = &turn.note.message;
+        let access_token = match self.numbers.access_token(&message.phone_number_id) {
+            Ok(access_token) => access_token,
+            Err(error) => {
                 return Ok(FallbackOutcome::Failed(Reason::PhoneNumberNotConfigured, error.to_string()));
             }
-            Err(Error::Call(cause)) => cause,
         };
-        let failure = failure(&cause, PROOF);
-        if failure.verdict.reason == Reason::SendOutcomeUnknown {
-            return Ok(FallbackOutcome::Unknown(failure.message));
-        }
+        let outcome = attempt(&self.client, &access_token, message).await;
+        report("template", &outcome);
+        let failure = match outcome {
+            Outcome::Accepted(receipt) => {
+                return Ok(FallbackOutcome::Accepted(receipt.message_id.as_str().to_owned()));
+            }
+            Outcome::Unknown(failure) => return Ok(FallbackOutcome::Unknown(failure.message)),
+            Outcome::Refused(failure) => failure,
+            // No attempt ends so.
+            Outcome::Sending | Outcome::Answered(_) => return Ok(FallbackOutcome::Unknown(String::new())),
+        };
         match failure.verdict.retry.delay() {
             Some(delay) if self.clock.now() + delay < turn.note.created + FALLBACK_KEPT => Err(delay),
             Some(_) | None => Ok(FallbackOutcome::Failed(failure.verdict.reason, failure.message)),
         }
-    }
-
-    async fn send(&self, turn: &Turn) -> Result<Receipt, Error> {
-        let message = &turn.note.message;
-        let access_token = self.numbers.access_token(&message.phone_number_id)?;
-        let result = self.client.send_message(&access_token, message).await;
-        record("template", &result);
-        Ok(result?)
     }
 
     /// Says what became of it, and forgets it. The id of the event comes from the tag, so that a repetition adds nothing.

@@ -23,6 +23,7 @@ use crate::storage::projections::{Change, MessageName, MessageRecord, Projection
 
 use super::fallbacks::Fallbacks;
 use super::follow_message::MessageNews;
+use super::unsettled::Unsettled;
 use windows::PageWindows;
 
 /// Longer message ids than this are not followed: keys of the state are bounded. `message_life.proto` says so.
@@ -37,6 +38,7 @@ pub struct ProjectLog {
     log: Arc<dyn EventLog>,
     projections: Projections,
     news: MessageNews,
+    unsettled: Unsettled,
     fallbacks: Fallbacks,
     position: watch::Sender<u64>,
 }
@@ -53,14 +55,15 @@ pub enum Error {
 }
 
 impl ProjectLog {
-    /// Applies this log to these projections, tells of messages that got a status, and lets fallbacks hear it.
+    /// Applies this log to these projections, tells of messages that got a status, and lets sends and fallbacks hear it.
     pub fn new(
         log: Arc<dyn EventLog>,
         projections: Projections,
         news: MessageNews,
+        unsettled: Unsettled,
         fallbacks: Fallbacks,
     ) -> Self {
-        Self { log, projections, news, fallbacks, position: watch::Sender::new(0) }
+        Self { log, projections, news, unsettled, fallbacks, position: watch::Sender::new(0) }
     }
 
     /// Up to which event of the log everything is applied.
@@ -129,6 +132,8 @@ impl ProjectLog {
         };
         let Some(last) = page.last() else { return Ok(position) };
         let (changes, moved) = self.changes(&page).await?;
+        // Before the position moves: what a status proves is not said twice.
+        self.unsettled.record_behind().await?;
         self.projections.apply(changes, self.log.epoch(), last.seq).await?;
         self.news.tell(&moved);
         Ok(last.seq)
@@ -151,6 +156,7 @@ impl ProjectLog {
                 aliases.entry(alias).or_insert_with(|| conversation_key.clone());
             }
             if let Moved::Message(report) = &moved {
+                self.unsettled.note(report);
                 self.fallbacks.settle(report, &conversation_key).await?;
             }
             match moved {

@@ -1,28 +1,49 @@
-//! validate → tag → Cloud API → receipt.
+//! window → claim → attempts → answer → record.
 //!
-//! From the tag on, the work runs to its end even if the caller hangs up: a message may go out at any moment after,
-//! and somebody must be there to hear what became of it.
+//! From the claim on, the work runs to its end even if the caller hangs up: a message may go out at any moment after,
+//! and somebody must be there to hear what became of it. Whoever waits hears it as soon as it is known; the store gets
+//! it right after.
+
+mod attempt;
+mod resend;
+
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use metrics::counter;
+use secrecy::SecretString;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
 use tracing::{Instrument, info, info_span, warn};
 use uuid::Uuid;
 
-use crate::cloud_api::messages::prepare;
-use crate::cloud_api::{self, Client};
+use crate::cloud_api::Client;
+use crate::cloud_api::messages::{prepare, request_json};
 use crate::domain::caller::Caller;
-use crate::domain::failure::{Failure, Reason};
+use crate::domain::failure::{Actor, Class, Failure, Reason, Retry, Verdict};
 use crate::domain::ids::PhoneNumberId;
-use crate::domain::message::{OutboundMessage, Receipt, SendTag};
+use crate::domain::message::{OnUnknown, OutboundMessage, PreparedMessage, Receipt, SendTag};
+use crate::domain::window::IfClosed;
 use crate::lifecycle::Shutdown;
 use crate::storage::keyed_state::StateError;
+use crate::storage::sends::{Outcome, RequestKey, Resend};
 use crate::telemetry::names;
 
-use super::failed_call::failure;
+pub(super) use attempt::attempt;
+
 use super::fallbacks::Fallbacks;
 use super::numbers::{self, Numbers};
-use super::window::Admitted;
+use super::unsettled::{self, Claim, Flight, Known, Request, Taken, Unsettled};
+use super::window::{self, Admitted, Windows};
+
+/// The RPC whose request ids these are.
+const RPC: &str = "SendMessage";
+/// How long a send may take that came without a deadline, until nothing is tried again and nobody waits any more.
+const TIME_MAX: Duration = Duration::from_secs(30);
+
+/// How long a caller waits before it asks again when the store takes no writes.
+const STORE_RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// Kinds of content, for metrics.
 const KINDS: [&str; 12] = [
@@ -40,16 +61,27 @@ const KINDS: [&str; 12] = [
     "pin",
 ];
 
-/// What shows the outcome of a send whose answer is lost.
-pub(super) const PROOF: &str = "the message may have gone out: a status event with the send tag proves it";
-
 /// Sends messages.
 #[derive(Debug, Clone)]
 pub struct SendMessage {
     client: Client,
     numbers: Numbers,
+    windows: Windows,
+    unsettled: Unsettled,
     fallbacks: Fallbacks,
+    resend_after: Duration,
     shutdown: Shutdown,
+}
+
+/// What a caller asks for besides the message.
+#[derive(Debug, Clone, Default)]
+pub struct Terms {
+    /// Makes it safe to ask again: the id that the caller chose, and what tells this request from others.
+    pub request_id: Option<(String, [u8; 32])>,
+    /// What to do when nothing proves the outcome. For anything but a report it needs a request id.
+    pub on_unknown: OnUnknown,
+    /// Until when the caller waits.
+    pub deadline: Option<Instant>,
 }
 
 /// A message that Meta accepted.
@@ -63,6 +95,8 @@ pub struct Sent {
     pub phone_number_id: PhoneNumberId,
     /// Whether it was the template in place of the message.
     pub used_fallback: bool,
+    /// Whether an earlier call with the same request id sent it.
+    pub is_replayed: bool,
 }
 
 /// Why a message was not sent, or may not have been.
@@ -71,9 +105,12 @@ pub enum Error {
     /// The number cannot send.
     #[error(transparent)]
     Number(#[from] numbers::Error),
-    /// What must be durable before it is sent cannot be stored; nothing was sent.
-    #[error("not sent: {0}")]
-    NotStored(#[from] StateError),
+    /// The window is closed.
+    #[error(transparent)]
+    Closed(#[from] window::Closed),
+    /// The request cannot be taken up under its id.
+    #[error(transparent)]
+    Request(#[from] unsettled::Error),
     /// Meta refused it, could not be reached, or did not answer.
     #[error("{}", failure.message)]
     Failed {
@@ -81,6 +118,8 @@ pub enum Error {
         failure: Box<Failure>,
         /// What names the send, if it did go out.
         tag: SendTag,
+        /// The id under which to ask again.
+        request_id: Option<String>,
     },
     /// The work ended without a result; the message may have gone out.
     #[error("the send was cut off")]
@@ -91,22 +130,52 @@ pub enum Error {
 }
 
 impl SendMessage {
-    /// Sends through this client, for these numbers.
-    pub fn new(client: Client, numbers: Numbers, fallbacks: Fallbacks, shutdown: Shutdown) -> Self {
-        Self { client, numbers, fallbacks, shutdown }
+    /// Sends through this client, for these numbers. A send that may be sent again is, after this long a silence.
+    pub fn new(
+        client: Client,
+        numbers: Numbers,
+        windows: Windows,
+        unsettled: Unsettled,
+        fallbacks: Fallbacks,
+        resend_after: Duration,
+        shutdown: Shutdown,
+    ) -> Self {
+        Self { client, numbers, windows, unsettled, fallbacks, resend_after, shutdown }
     }
 
     /// The JSON of a message as it goes to Meta, without the tag that a send gets.
     pub fn preview(message: &OutboundMessage) -> String {
-        cloud_api::messages::request_json(message, None)
+        request_json(message, None)
     }
 
-    /// Sends one message that the window admits, and waits for Meta's answer.
-    pub async fn send(&self, caller: &Caller, admitted: Admitted) -> Result<Sent, Error> {
-        let Admitted { message, used_fallback, fallback } = admitted;
-        let access_token = self.numbers.access_token(&message.phone_number_id)?;
-        let tag = new_tag();
+    /// Sends one message, or the template in its place, and waits for Meta's answer; or says what became of it, if it was
+    /// asked for before.
+    pub async fn send(
+        &self,
+        caller: &Caller,
+        message: OutboundMessage,
+        if_closed: IfClosed,
+        terms: Terms,
+    ) -> Result<Sent, Error> {
+        let Terms { request_id, on_unknown, deadline } = terms;
+        let deadline = deadline.unwrap_or_else(|| Instant::now() + TIME_MAX);
         let phone_number_id = message.phone_number_id.clone();
+        let access_token = self.numbers.access_token(&phone_number_id)?;
+        let request = request_id.map(|(id, fingerprint)| {
+            let key = RequestKey::of(caller, RPC, &id);
+            Request { key, id, fingerprint }
+        });
+        let admitted = match (self.windows.admit(message, if_closed).await, &request) {
+            (Ok(admitted), _) => admitted,
+            (Err(closed), None) => return Err(closed.into()),
+            // What was sent before the window closed stays sent.
+            (Err(closed), Some(request)) => {
+                let taken = self.unsettled.find(request).await?.ok_or(closed)?;
+                return hear(taken, true, phone_number_id, request, deadline).await;
+            }
+        };
+        let Admitted { message, used_fallback, fallback } = admitted;
+        let tag = new_tag();
         let span = info_span!(
             "send_message",
             caller = caller.name(),
@@ -114,55 +183,157 @@ impl SendMessage {
             message.kind = message.content.kind,
             send.tag = tag.as_str(),
         );
-        if let Some(fallback) = &fallback {
-            self.fallbacks.note(&tag, fallback).await?;
-        }
-        let (client, fallbacks) = (self.client.clone(), self.fallbacks.clone());
-        let work = {
-            let tag = tag.clone();
-            async move {
-                let result = client.send_message(&access_token, &prepare(&message, &tag)).await;
-                record(&message.content.kind, &result);
-                if result.as_ref().is_err_and(|cause| cause.verdict().reason != Reason::SendOutcomeUnknown) {
-                    fallbacks.forget(&tag);
+        let (kind, message) = (kind_label(&message.content.kind), prepare(&message, &tag));
+        let departure = Departure { access_token, message, kind, deadline, used_fallback, fallback };
+        let Some(request) = request else {
+            let flight = self.unsettled.begin(tag);
+            let slot = flight.slot();
+            self.shutdown.spawn_request(self.clone().fly(flight, departure).instrument(span));
+            let (outcome, tag) = (slot.landed(None).await?, slot.tag.clone());
+            return result(Known { tag, used_fallback, outcome }, phone_number_id, None, false);
+        };
+        let (taken, is_ours) = self.claim(request.clone(), tag, departure, on_unknown, span).await?;
+        hear(taken, !is_ours, phone_number_id, &request, deadline).await
+    }
+
+    /// Claims the request and lets the message go, in a task of its own; tells whether it was ours to claim.
+    async fn claim(
+        &self,
+        request: Request,
+        tag: SendTag,
+        departure: Departure,
+        on_unknown: OnUnknown,
+        span: tracing::Span,
+    ) -> Result<(Taken, bool), Error> {
+        let (told, begun) = oneshot::channel();
+        let (this, claimed_tag) = (self.clone(), tag.clone());
+        let work = async move {
+            let resend = (on_unknown == OnUnknown::Resend)
+                .then(|| Resend { message: departure.message.clone(), count: 0 });
+            // A caller who has hung up in the meantime does not hear of it.
+            let tell = |begun: Result<(Taken, bool), unsettled::Error>| drop(told.send(begun));
+            match this.unsettled.claim(&request, claimed_tag, departure.used_fallback, resend).await {
+                Ok(Claim::Mine(flight)) => {
+                    tell(Ok((Taken::Running(flight.slot()), true)));
+                    this.fly(flight, departure).await;
                 }
-                result
+                Ok(Claim::Taken(taken)) => tell(Ok((taken, false))),
+                Err(error) => tell(Err(error)),
             }
         };
-        match self.shutdown.spawn_request(work.instrument(span)).await {
-            Ok(Ok(receipt)) => Ok(Sent { receipt, tag, phone_number_id, used_fallback }),
-            Ok(Err(cause)) => Err(Error::Failed { failure: Box::new(failure(&cause, PROOF)), tag }),
-            Err(_cut_off) => Err(Error::Interrupted { tag }),
+        self.shutdown.spawn_request(work.instrument(span));
+        Ok(begun.await.map_err(|_cut_off| Error::Interrupted { tag })??)
+    }
+
+    /// The work behind a send, from the claim to the record.
+    async fn fly(self, flight: Flight, departure: Departure) {
+        let Departure { access_token, message, kind, deadline, fallback, .. } = departure;
+        let tag = flight.slot().tag.clone();
+        let noted = match &fallback {
+            Some(fallback) => self.fallbacks.note(&tag, fallback).await,
+            None => Ok(()),
+        };
+        let outcome = match noted {
+            Ok(()) => {
+                let drain = self.shutdown.drain();
+                attempt::deliver(&self.client, &access_token, &message, deadline, drain).await
+            }
+            Err(error) => Outcome::Refused(not_stored(&error)),
+        };
+        if matches!(outcome, Outcome::Refused(_)) {
+            self.fallbacks.forget(&tag);
         }
+        report(kind, &outcome);
+        flight.land(outcome).await;
+    }
+}
+
+/// A message with all that its attempts need.
+struct Departure {
+    access_token: SecretString,
+    message: PreparedMessage,
+    kind: &'static str,
+    deadline: Instant,
+    /// Whether the message is the fallback template of its request.
+    used_fallback: bool,
+    /// What goes out if Meta finds the window closed.
+    fallback: Option<OutboundMessage>,
+}
+
+/// The failure of a send whose fallback cannot be noted.
+fn not_stored(error: &StateError) -> Failure {
+    warn!(%error, "a fallback cannot be stored; its message is not sent");
+    let verdict = Verdict {
+        class: Class::Unavailable,
+        reason: Reason::EventStoreUnavailable,
+        actor: Actor::Operator,
+        retry: Retry::Backoff(STORE_RETRY_DELAY),
+    };
+    let message = "the gateway's store takes no writes at this moment; nothing was sent".to_owned();
+    Failure { verdict, message, meta: None, field: None }
+}
+
+/// Waits for what somebody else has begun, or this call itself.
+async fn hear(
+    taken: Taken,
+    is_replayed: bool,
+    phone_number_id: PhoneNumberId,
+    request: &Request,
+    deadline: Instant,
+) -> Result<Sent, Error> {
+    let known = match taken {
+        Taken::Known(known) => known,
+        Taken::Running(slot) => {
+            let outcome = slot.landed(Some(deadline)).await?;
+            Known { tag: slot.tag.clone(), used_fallback: slot.used_fallback(), outcome }
+        }
+    };
+    result(known, phone_number_id, Some(request.id.clone()), is_replayed)
+}
+
+/// What a caller hears.
+fn result(
+    known: Known,
+    phone_number_id: PhoneNumberId,
+    request_id: Option<String>,
+    is_replayed: bool,
+) -> Result<Sent, Error> {
+    let Known { tag, used_fallback, outcome } = known;
+    match outcome {
+        Outcome::Accepted(receipt) => Ok(Sent { receipt, tag, phone_number_id, used_fallback, is_replayed }),
+        Outcome::Refused(failure) | Outcome::Unknown(failure) => {
+            Err(Error::Failed { failure: Box::new(failure), tag, request_id })
+        }
+        // No send that has landed is any of these.
+        Outcome::Sending | Outcome::Answered(_) => Err(Error::Interrupted { tag }),
     }
 }
 
 /// Logs the outcome where it is known even when nobody waits for it any more.
-pub(super) fn record(kind: &str, result: &Result<Receipt, cloud_api::Error>) {
-    let outcome = match result {
+pub(super) fn report(kind: &'static str, outcome: &Outcome) {
+    let word = match outcome {
         // Not with the message id: it is a phone number in base64.
-        Ok(_) => {
+        Outcome::Accepted(_) | Outcome::Answered(_) => {
             info!("accepted");
             "accepted"
         }
-        Err(cause) => {
-            let verdict = cause.verdict();
-            warn!(error = %cause, reason = verdict.reason.as_str(), "not accepted");
-            if cause.meta().is_some() {
-                counter!(names::META_ERRORS, names::ERROR_CLASS => verdict.reason.as_str()).increment(1);
-            }
-            if verdict.reason == Reason::SendOutcomeUnknown {
-                "unknown"
-            } else if verdict.reason == Reason::UpstreamUnreachable {
-                "not_sent"
-            } else {
-                "refused"
-            }
+        Outcome::Unknown(failure) => {
+            warn!(reason = failure.verdict.reason.as_str(), "nobody knows whether it went out");
+            "unknown"
         }
+        Outcome::Refused(failure) => {
+            let reason = failure.verdict.reason;
+            warn!(reason = reason.as_str(), "not accepted");
+            if reason == Reason::UpstreamUnreachable { "not_sent" } else { "refused" }
+        }
+        Outcome::Sending => return,
     };
-    // What `raw` carries is named by the caller, so only known words may become a label.
-    let kind = KINDS.iter().find(|known| **known == kind).copied().unwrap_or("other");
-    counter!(names::SENDS, names::MESSAGE_TYPE => kind, names::OUTCOME => outcome).increment(1);
+    counter!(names::SENDS, names::MESSAGE_TYPE => kind, names::OUTCOME => word).increment(1);
+}
+
+/// What `raw` carries is named by the caller, so only known words may become a label.
+fn kind_label(kind: &str) -> &'static str {
+    KINDS.iter().find(|known| **known == kind).copied().unwrap_or("other")
 }
 
 fn new_tag() -> SendTag {

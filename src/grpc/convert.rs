@@ -19,13 +19,15 @@ use std::ops::RangeInclusive;
 use std::time::{Duration, SystemTime};
 
 use prost::Message as _;
+use tokio::time::Instant;
 
 use crate::contract::{self, rules, v1};
 use crate::domain::failure::FieldViolation;
 use crate::domain::filter::{EventFilter, is_type_pattern};
 use crate::domain::ids::{BusinessScopedUserId, GroupId, InvalidId, MessageId};
-use crate::domain::message::{Content, Endpoint, PhoneNumber, Recipient};
+use crate::domain::message::{Content, Endpoint, OnUnknown, PhoneNumber, Recipient};
 use crate::domain::value::Value;
+use crate::flows::send_message::Terms;
 
 pub(super) use manage_template::template_action;
 pub(super) use window::{instead_of, window_policy};
@@ -122,6 +124,12 @@ pub(super) fn outbound(request: &v1::SendMessageRequest, found: &mut Violations)
     };
     content::check(request, found);
     window::check(request, found);
+    if request.on_unknown() == v1::OnUnknown::Resend && request.request_id.is_empty() {
+        found.add(
+            "on_unknown",
+            "ON_UNKNOWN_RESEND needs a request_id, so that the message is kept until it is settled",
+        );
+    }
     if !found.0.is_empty() {
         return None;
     }
@@ -130,6 +138,17 @@ pub(super) fn outbound(request: &v1::SendMessageRequest, found: &mut Violations)
     let endpoint = request.marketing.as_ref().map_or(Endpoint::Messages, |_| Endpoint::MarketingMessages);
     let fallback = window::fallback(request);
     Some(Outbound { recipient: recipient?, reply_to, content, endpoint, fallback })
+}
+
+/// How a message is to be sent.
+pub(super) fn terms(request: &v1::SendMessageRequest, deadline: Option<Instant>) -> Terms {
+    let request_id = (!request.request_id.is_empty())
+        .then(|| (request.request_id.clone(), contract::fingerprint::of_send(request)));
+    let on_unknown = match request.on_unknown() {
+        v1::OnUnknown::Resend => OnUnknown::Resend,
+        v1::OnUnknown::Unspecified | v1::OnUnknown::Report => OnUnknown::Report,
+    };
+    Terms { request_id, on_unknown, deadline }
 }
 
 /// The fields that Meta has beside the content.

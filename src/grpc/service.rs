@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::error;
 
@@ -25,6 +26,7 @@ use crate::flows::window::{Admitted, Windows};
 use crate::listener::ConnectionInfo;
 
 use super::convert::{self, Violations};
+use super::deadline::deadline;
 use super::manage_template;
 use super::measure::{
     DELETE_MEDIA, DOWNLOAD_MEDIA, GET_CONVERSATION, GET_MEDIA, GET_MESSAGE, MARK_MESSAGE_READ, SEND_MESSAGE,
@@ -76,9 +78,11 @@ impl Service {
         &self,
         caller: &Caller,
         request: v1::SendMessageRequest,
+        deadline: Option<Instant>,
     ) -> Result<v1::SendMessageResponse, Status> {
         let mut found = Violations::default();
         let outbound = convert::outbound(&request, &mut found);
+        let terms = convert::terms(&request, deadline);
         let number = chosen(self.flows.numbers.resolve(&request.phone_number_id), &mut found)?;
         let (Some(outbound), Some(phone_number_id)) = (outbound, number) else {
             return Err(status::invalid(found.into_inner()));
@@ -93,19 +97,25 @@ impl Service {
         };
         let policy = convert::window_policy(request.window_policy);
         let fallback = outbound.fallback.map(|content| convert::instead_of(&message, content));
-        let admitted = self.flows.windows.admit(message, IfClosed { policy, fallback }).await?;
-        let Admitted { message, used_fallback, .. } = &admitted;
-        let request_json = if request.show_request { SendMessage::preview(message) } else { String::new() };
+        let if_closed = IfClosed { policy, fallback };
+        let preview = |message: &OutboundMessage| {
+            if request.show_request { SendMessage::preview(message) } else { String::new() }
+        };
         if request.validate_only {
+            let Admitted { message, used_fallback, .. } =
+                self.flows.windows.admit(message, if_closed).await?;
             return Ok(v1::SendMessageResponse {
                 state: v1::SendState::Validated.into(),
                 phone_number_id: message.phone_number_id.to_string(),
-                request_json,
-                used_fallback: *used_fallback,
+                request_json: preview(&message),
+                used_fallback,
                 ..Default::default()
             });
         }
-        let sent = self.flows.send_message.send(caller, admitted).await?;
+        let of_fallback = if_closed.fallback.as_ref().map(preview).unwrap_or_default();
+        let of_message = preview(&message);
+        let sent = self.flows.send_message.send(caller, message, if_closed, terms).await?;
+        let request_json = if sent.used_fallback { of_fallback } else { of_message };
         Ok(v1::SendMessageResponse { request_json, ..sent_to_pb(sent) })
     }
 
@@ -147,7 +157,7 @@ impl GatewayService for Service {
     ) -> Result<Response<v1::SendMessageResponse>, Status> {
         measured(SEND_MESSAGE, &request, async {
             let caller = caller(&request)?;
-            self.send(caller, request.get_ref().clone()).await.map(Response::new)
+            self.send(caller, request.get_ref().clone(), deadline(&request)).await.map(Response::new)
         })
         .await
     }
@@ -334,7 +344,7 @@ fn start(
 }
 
 fn sent_to_pb(sent: Sent) -> v1::SendMessageResponse {
-    let Sent { receipt, tag, phone_number_id, used_fallback } = sent;
+    let Sent { receipt, tag, phone_number_id, used_fallback, is_replayed } = sent;
     let state = match receipt.acceptance {
         MessageAcceptance::Accepted => v1::SendState::Accepted,
         MessageAcceptance::HeldForQualityAssessment => v1::SendState::Held,
@@ -349,5 +359,6 @@ fn sent_to_pb(sent: Sent) -> v1::SendMessageResponse {
         phone_number_id: phone_number_id.to_string(),
         request_json: String::new(),
         used_fallback,
+        replayed: is_replayed,
     }
 }

@@ -3,6 +3,8 @@
 //! Three rules stand above the rest (see `ARCHITECTURE.md`): `UNAVAILABLE` means certainly not done; what may have gone
 //! out is `UNKNOWN`; Meta refusing our own credentials is never the caller's `UNAUTHENTICATED`.
 
+mod requests;
+
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -13,7 +15,7 @@ use crate::domain::failure::{Actor, Class, Failure, FieldViolation, MetaError, R
 use crate::domain::media::Refusal;
 use crate::flows::deliver_events::{End, StartError};
 use crate::flows::{
-    conversations, download_media, failed_call, follow_message, numbers, send_message, upload_media, window,
+    conversations, download_media, failed_call, follow_message, numbers, upload_media, window,
 };
 
 use super::callers;
@@ -204,33 +206,6 @@ impl From<conversations::Error> for Status {
             conversations::Error::State(_) => store_unavailable(None),
         }
         .build()
-    }
-}
-
-impl From<send_message::Error> for Status {
-    fn from(error: send_message::Error) -> Self {
-        match error {
-            send_message::Error::Number(error) => error.into(),
-            send_message::Error::NotStored(_) => {
-                let message = "the gateway's store takes no writes at this moment; nothing was sent";
-                Draft::new(Code::Unavailable, Reason::EventStoreUnavailable, message)
-                    .retry_after(Some(RETRY_DELAY))
-                    .actor(Actor::Operator)
-                    .build()
-            }
-            send_message::Error::Failed { failure, tag } => {
-                let draft = failed(*failure);
-                let is_unknown = draft.reason == Reason::SendOutcomeUnknown;
-                if is_unknown { draft.with("send_tag", tag.as_str()).build() } else { draft.build() }
-            }
-            send_message::Error::Interrupted { tag } => {
-                let message = "the send was cut off by the end of the process; it may have gone out";
-                Draft::new(Code::Unknown, Reason::SendOutcomeUnknown, message)
-                    .actor(Actor::Caller)
-                    .with("send_tag", tag.as_str())
-                    .build()
-            }
-        }
     }
 }
 

@@ -55,6 +55,8 @@ pub struct RequestRecord {
     pub tag: SendTag,
     /// When it was claimed.
     pub created: SystemTime,
+    /// Whether the fallback template goes out in place of the message.
+    pub used_fallback: bool,
     /// What became of it.
     pub outcome: Outcome,
 }
@@ -119,7 +121,7 @@ pub enum Claimed {
     /// It is ours, at this revision.
     Won(u64),
     /// This stands there; nothing if it has just expired.
-    Lost(Option<Stored>),
+    Lost(Option<Box<Stored>>),
 }
 
 /// The two buckets.
@@ -173,7 +175,7 @@ impl Sends {
         };
         match result {
             Err(StateError::Conflict { current }) => {
-                Ok(Claimed::Lost(current.map(|e| read(&e)).transpose()?))
+                Ok(Claimed::Lost(current.map(|e| read(&e).map(Box::new)).transpose()?))
             }
             Err(error) => Err(error),
             Ok(_) => Err(StateError::Busy),

@@ -31,6 +31,8 @@ pub const WEBHOOKS: &str = "whatsapp_gateway_webhooks_total";
 pub const WEBHOOK_ITEMS: &str = "whatsapp_gateway_webhook_items_total";
 /// Counter: sends that were answered. Labels: [`MESSAGE_TYPE`], [`OUTCOME`] (`accepted`, `refused`, `not_sent`, `unknown`).
 pub const SENDS: &str = "whatsapp_gateway_sends_total";
+/// Gauge: sends under a request id of which nobody knows whether they went out.
+pub const SENDS_UNKNOWN: &str = "whatsapp_gateway_sends_unknown";
 /// Counter: errors that Meta answered with. Label: [`ERROR_CLASS`].
 pub const META_ERRORS: &str = "whatsapp_gateway_meta_errors_total";
 /// Counter: decisions about who calls. Label: [`OUTCOME`] (`allowed`, `unauthenticated`).
@@ -142,6 +144,7 @@ pub(super) fn begin() {
     counter!(PANICS).absolute(0);
     gauge!(EVENT_STREAMS).set(0.0);
     gauge!(MESSAGE_WATCHES).set(0.0);
+    gauge!(SENDS_UNKNOWN).set(0.0);
 }
 
 fn describe_servers() {
@@ -165,6 +168,7 @@ fn describe_work() {
     describe_counter!(WEBHOOKS, "Webhook POSTs received.");
     describe_counter!(WEBHOOK_ITEMS, "Items of accepted webhooks.");
     describe_counter!(SENDS, "Sends answered.");
+    describe_gauge!(SENDS_UNKNOWN, Unit::Count, "Sends whose outcome is unknown.");
     describe_counter!(META_ERRORS, "Errors answered by the Cloud API.");
     describe_gauge!(EVENT_STREAMS, Unit::Count, "Open event streams.");
     describe_histogram!(EVENT_AGE, Unit::Seconds, "Age of events when handed to a stream.");

@@ -119,6 +119,13 @@ impl Gateway {
         Refusal::of(&self.client().await.send_message(request).await.unwrap_err())
     }
 
+    /// As [`Gateway::refused`], by a caller who waits so long.
+    pub async fn refused_within(&self, request: v1::SendMessageRequest, timeout: Duration) -> Refusal {
+        let mut request = tonic::Request::new(request);
+        request.set_timeout(timeout);
+        Refusal::of(&self.client().await.send_message(request).await.unwrap_err())
+    }
+
     /// The bodies that the simulated Cloud API was asked to send, in order.
     pub async fn sent_bodies(&self) -> Vec<Value> {
         let requests = self.simulator("requests?path=/messages&method=POST").await;

@@ -39,6 +39,8 @@ pub struct Builder {
 pub struct Serve {
     pub gateway: Gateway,
     pub folder: TempDir,
+    environment: Vec<(String, String)>,
+    simulator: SocketAddr,
     _simulator: JoinSet<()>,
 }
 
@@ -56,6 +58,14 @@ impl Serve {
 
     pub async fn start() -> Self {
         Self::builder().start().await
+    }
+
+    /// kill -9, and the next process over the same data, beside the same simulator.
+    pub async fn restart(&mut self) {
+        self.gateway.kill().await;
+        self.gateway = served(&self.folder, &self.environment, self.simulator).await;
+        let url = format!("http://{}/webhook", self.gateway.address("webhook"));
+        self.gateway.simulate("webhook_url", &json!({"url": url})).await;
     }
 }
 
@@ -92,36 +102,27 @@ impl Builder {
     pub async fn start(self) -> Serve {
         let simulator = simulator().await;
         let address = simulator.local_addr();
-        let (folder, builder) = self.prepare(address);
-        let mut gateway = builder.start().await;
-        for port in ["grpc", "webhook", "admin"] {
-            let reachable = gateway.address(port).replace("0.0.0.0", "127.0.0.1");
-            gateway.ready[port] = json!(reachable);
-        }
-        gateway.ready["simulator"] = json!(address.to_string());
+        let folder = self.prepare(address);
+        let gateway = served(&folder, &self.environment, address).await;
         simulator.set_webhook_url(format!("http://{}/webhook", gateway.address("webhook")));
         let mut tasks = JoinSet::new();
         tasks.spawn(simulator.run(CancellationToken::new()));
-        Serve { gateway, folder, _simulator: tasks }
+        Serve { gateway, folder, environment: self.environment, simulator: address, _simulator: tasks }
     }
 
     /// Starts it and waits until it ends by itself; returns its exit code and what it wrote to stderr.
     pub async fn run_to_end(self) -> (Option<i32>, String) {
-        let (_folder, builder) = self.prepare("127.0.0.1:9".parse().unwrap());
-        builder.run_to_end().await
+        let folder = self.prepare("127.0.0.1:9".parse().unwrap());
+        process(&folder, &self.environment).run_to_end().await
     }
 
-    fn prepare(self, simulator: SocketAddr) -> (TempDir, gateway::Builder) {
+    fn prepare(&self, simulator: SocketAddr) -> TempDir {
         let folder = TempDir::new().unwrap();
-        let config = self.write(&folder, simulator);
-        let mut builder = Gateway::builder().arguments(&["serve", "--config", config.to_str().unwrap()]);
-        for (name, value) in &self.environment {
-            builder = builder.env(name, value);
-        }
-        (folder, builder)
+        self.write(&folder, simulator);
+        folder
     }
 
-    fn write(&self, folder: &TempDir, simulator: SocketAddr) -> PathBuf {
+    fn write(&self, folder: &TempDir, simulator: SocketAddr) {
         let secret = |name: &str, text: &str| {
             let path = folder.path().join(name);
             std::fs::write(&path, text).unwrap();
@@ -169,10 +170,29 @@ phone_number_ids = ["{SECOND_NUMBER}"]
 {more}
 "#
         );
-        let path = folder.path().join("config.toml");
-        std::fs::write(&path, toml).unwrap();
-        path
+        std::fs::write(config_file(folder), toml).unwrap();
     }
+}
+
+fn config_file(folder: &TempDir) -> PathBuf {
+    folder.path().join("config.toml")
+}
+
+fn process(folder: &TempDir, environment: &[(String, String)]) -> gateway::Builder {
+    let config = config_file(folder);
+    let builder = Gateway::builder().arguments(&["serve", "--config", config.to_str().unwrap()]);
+    environment.iter().fold(builder, |builder, (name, value)| builder.env(name, value))
+}
+
+/// A process whose ports can be reached, and that knows where the simulator is.
+async fn served(folder: &TempDir, environment: &[(String, String)], simulator: SocketAddr) -> Gateway {
+    let mut gateway = process(folder, environment).start().await;
+    for port in ["grpc", "webhook", "admin"] {
+        let reachable = gateway.address(port).replace("0.0.0.0", "127.0.0.1");
+        gateway.ready[port] = json!(reachable);
+    }
+    gateway.ready["simulator"] = json!(simulator.to_string());
+    gateway
 }
 
 async fn simulator() -> Simulator {

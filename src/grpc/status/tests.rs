@@ -1,6 +1,7 @@
 use super::*;
 use crate::contract::v1::ErrorReason;
 use crate::domain::failure::{Retry, Verdict};
+use crate::flows::send_message;
 
 #[test]
 fn every_reason_is_published() {
@@ -21,7 +22,8 @@ fn an_unknown_outcome_names_the_send() {
     let meta = MetaError { code: Some(131_000), fbtrace_id: "AbC".to_owned(), ..MetaError::default() };
     let failure = Failure { verdict, message: "no answer".to_owned(), meta: Some(meta), field: None };
     let tag = crate::domain::message::SendTag::parse("AZ3kq0p2cXKkzqv1b5c-_w").unwrap();
-    let status = Status::from(send_message::Error::Failed { failure: Box::new(failure), tag });
+    let status =
+        Status::from(send_message::Error::Failed { failure: Box::new(failure), tag, request_id: None });
     assert_eq!(status.code(), Code::Unknown);
     let info = status.get_details_error_info().unwrap();
     assert_eq!((info.domain.as_str(), info.reason.as_str()), (DOMAIN, "SEND_OUTCOME_UNKNOWN"));

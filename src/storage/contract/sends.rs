@@ -36,7 +36,8 @@ fn tag(number: u8) -> SendTag {
 }
 
 fn record(subject: &Subject, number: u8, outcome: Outcome) -> RequestRecord {
-    RequestRecord { fingerprint: [number; 32], tag: tag(number), created: subject.clock.now(), outcome }
+    let (created, used_fallback) = (subject.clock.now(), number % 2 == 1);
+    RequestRecord { fingerprint: [number; 32], tag: tag(number), created, used_fallback, outcome }
 }
 
 fn pending(subject: &Subject, id: &str) -> PendingSend {

@@ -24,6 +24,8 @@ struct RequestValue {
     tag: String,
     #[prost(uint64, tag = "3")]
     created_ms: u64,
+    #[prost(bool, tag = "4")]
+    used_fallback: bool,
     #[prost(oneof = "OutcomeValue", tags = "10, 11, 12, 13, 14")]
     outcome: Option<OutcomeValue>,
 }
@@ -163,6 +165,7 @@ pub(super) fn record_to_bytes(record: &RequestRecord) -> Bytes {
         fingerprint: record.fingerprint.to_vec(),
         tag: record.tag.as_str().to_owned(),
         created_ms: unix_ms(record.created),
+        used_fallback: record.used_fallback,
         outcome: Some(outcome),
     })
 }
@@ -179,7 +182,8 @@ pub(super) fn record_of_bytes(bytes: &[u8]) -> Option<RequestRecord> {
     };
     let fingerprint = value.fingerprint.try_into().ok()?;
     let tag = SendTag::parse(&value.tag).ok()?;
-    Some(RequestRecord { fingerprint, tag, created: of_ms(value.created_ms), outcome })
+    let (created, used_fallback) = (of_ms(value.created_ms), value.used_fallback);
+    Some(RequestRecord { fingerprint, tag, created, used_fallback, outcome })
 }
 
 pub(super) fn pending_to_bytes(pending: &PendingSend) -> Bytes {

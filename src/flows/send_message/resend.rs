@@ -1,0 +1,54 @@
+//! Sends whose outcome nobody knows go out again after a silence, if their callers want that.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+use tracing::{Instrument, info, info_span, warn};
+
+use super::SendMessage;
+use super::attempt::attempt;
+use crate::flows::unsettled::Flight;
+use crate::storage::sends::Outcome;
+
+/// Between two looks at what is due.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// Sends that go out again at once: what an outage has gathered must not become a burst.
+const AT_ONCE_MAX: usize = 20;
+
+impl SendMessage {
+    /// Looks after what is unsettled until the process ends.
+    pub async fn run(self) {
+        while self.shutdown.drain().run_until_cancelled(sleep(INTERVAL)).await.is_some() {
+            self.unsettled.round().await;
+            for flight in self.unsettled.silent_for(self.resend_after, AT_ONCE_MAX) {
+                let span = info_span!("resend_message", send.tag = flight.slot().tag.as_str());
+                self.shutdown.spawn_request(self.clone().resend(flight).instrument(span));
+            }
+        }
+    }
+
+    /// One more attempt. A flight that is dropped here leaves the send as unknown as it was.
+    async fn resend(self, flight: Flight) {
+        let message = match flight.count_resend().await {
+            Ok(Some(message)) => message,
+            Ok(None) => return,
+            Err(error) => return warn!(%error, "not sent again, since that cannot be stored"),
+        };
+        let access_token = match self.numbers.access_token(&message.phone_number_id) {
+            Ok(access_token) => access_token,
+            Err(error) => return warn!(%error, "not sent again"),
+        };
+        let outcome = attempt(&self.client, &access_token, &message).await;
+        match &outcome {
+            Outcome::Accepted(_) => info!("sent again and accepted"),
+            Outcome::Refused(failure) if failure.verdict.retry.delay().is_some() => flight.uncount_resend(),
+            Outcome::Refused(failure) => {
+                warn!(reason = failure.verdict.reason.as_str(), "sent again and refused; still unknown");
+            }
+            Outcome::Sending | Outcome::Unknown(_) | Outcome::Answered(_) => {
+                warn!("sent again, and still unknown");
+            }
+        }
+        flight.land(outcome).await;
+    }
+}
