@@ -66,9 +66,9 @@ cargo-test: ## Run the unit, contract, integration and grpcurl end-to-end tests;
 	$(CARGO) test --locked $(ARGS)
 
 .PHONY: soak
-soak: ## Run the long forms of the kill, stream and fan-out tests; repeat a run with SEED=n
+soak: ## Run the long forms of the kill, send, stream and fan-out tests; repeat a run with SEED=n
 	$(step) 'soak'
-	SOAK=1 $(CARGO) test --locked --test it -- --nocapture kill:: streams:: fan_out::
+	SOAK=1 $(CARGO) test --locked --test it -- --nocapture kill:: send_storm:: streams:: fan_out::
 
 .PHONY: proto
 proto: ## Lint and build the protos, check their format, and compare them with the baseline

@@ -37,6 +37,7 @@ mod requests;
 mod schedule_cost;
 mod send;
 mod send_failures;
+mod send_storm;
 mod sends;
 mod simulator_templates;
 mod smoke;
