@@ -39,20 +39,20 @@ tools: ## Fetch grpcurl, buf and helm into .tools/bin
 .PHONY: fmt
 fmt: ## Format the Rust sources and the protos
 	@scripts/tools.sh buf
-	$(CARGO) fmt
+	$(CARGO) fmt --all
 	$(TOOLS)/buf format proto --write
 
 .PHONY: fmt-check
 fmt-check: ## Check the formatting of the Rust sources
 	$(step) 'fmt-check'
-	$(CARGO) fmt --check
+	$(CARGO) fmt --all --check
 
-# The first run covers every target; the second is the code of the image, which has no simulator.
+# The first run covers every target; the second is the code of the image, which has no simulator, and the benchmark.
 .PHONY: clippy
 clippy: ## Run clippy with all features, and without the default ones
 	$(step) 'clippy'
 	$(CARGO) clippy --locked --all-targets --all-features -- -D warnings
-	$(CARGO) clippy --locked --no-default-features -- -D warnings
+	$(CARGO) clippy --locked --workspace --no-default-features -- -D warnings
 
 .PHONY: doc
 doc: ## Build the documentation of this crate, private items included
@@ -69,6 +69,13 @@ cargo-test: ## Run the unit, contract, integration and grpcurl end-to-end tests;
 soak: ## Run the long forms of the kill, send, stream and fan-out tests; repeat a run with SEED=n
 	$(step) 'soak'
 	SOAK=1 $(CARGO) test --locked --test it -- --nocapture kill:: send_storm:: streams:: fan_out::
+
+# The gateway is the code of the image. Some minutes; close what else keeps the machine busy.
+.PHONY: bench
+bench: ## Measure the gateway against bare programs of the same libraries, and write docs/performance.md
+	$(CARGO) build --locked --release --no-default-features
+	$(CARGO) build --locked --release --package gateway-bench
+	$(or $(CARGO_TARGET_DIR),target)/release/gateway-bench run --page docs/performance.md $(ARGS)
 
 .PHONY: proto
 proto: ## Lint and build the protos, check their format, and compare them with the baseline

@@ -151,7 +151,8 @@ const TOP_LEVEL: [&str; 8] =
     ["Cargo.toml", "Dockerfile", "Makefile", "build.rs", "helm", "proto", "src", "tests"];
 
 /// What may stand at the top beside it, and what for.
-const TOP_LEVEL_ALSO: [(&str, &str); 25] = [
+const TOP_LEVEL_ALSO: [(&str, &str); 26] = [
+    ("bench", "the benchmark, a crate of its own"),
     (".ci", "continuous integration"),
     (".github", "continuous integration"),
     (".dockerignore", "the image"),

@@ -1,0 +1,46 @@
+//! `SendMessage`, against a handler that only posts.
+
+use super::{Bench, Gateway, Run, interleaved, load, median_of, processor_note, ratio, whole};
+use crate::Result;
+use crate::report::{Row, Target};
+
+/// A time of single calls.
+type Column = fn(&Run) -> f64;
+
+pub(super) fn measure(bench: &Bench, rows: &mut Vec<Row>) -> Result<()> {
+    let (gateway, floor) = (Gateway::start(bench, "send")?, bench.grpc_floor()?);
+    let addresses = [gateway.grpc()?, floor.address("grpc")?];
+    let servers = [&gateway.process, &floor];
+    let runs = |at_once: &str, seconds: &str| {
+        interleaved::<2>(bench.rounds, |which, _| {
+            let (server, address) = (servers[which], addresses[which]);
+            load(server, &["send", address, "--at-once", at_once, "--seconds", seconds])
+        })
+    };
+    let [ours, floor] = runs("64", "1.5")?;
+    let rate = |runs: &[Run]| format!("{}/s", whole(median_of(runs, Run::per_second)));
+    rows.push(Row {
+        name: "SendMessage, 64 in flight".to_owned(),
+        ours: rate(&ours),
+        floor: rate(&floor),
+        figure: ratio(&ours, &floor, Run::per_second),
+        unit: "",
+        target: Target::AtLeast(0.90),
+        note: processor_note(&ours, &floor),
+    });
+    let [ours, floor] = runs("1", "1.5")?;
+    let columns: [(&str, f64, Column); 2] =
+        [("p50", 1.15, |run| run.report.p50), ("p90", 1.25, |run| run.report.p90)];
+    for (name, most, what) in columns {
+        rows.push(Row {
+            name: format!("SendMessage, 1 in flight, {name}"),
+            ours: format!("{:.0} µs", median_of(&ours, what)),
+            floor: format!("{:.0} µs", median_of(&floor, what)),
+            figure: ratio(&ours, &floor, what),
+            unit: "",
+            target: Target::AtMost(most),
+            note: if name == "p50" { processor_note(&ours, &floor) } else { String::new() },
+        });
+    }
+    Ok(())
+}
