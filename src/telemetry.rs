@@ -4,6 +4,7 @@
 //! whoever logs names the fields one by one. Telemetry never holds up the work: a slow or dead collector loses
 //! spans.
 
+mod json_lines;
 mod metrics;
 pub mod names;
 mod propagation;
@@ -18,6 +19,8 @@ use tracing::{Level, Metadata, Subscriber, error};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
+
+use json_lines::JsonLines;
 
 pub use self::metrics::Metrics;
 pub use propagation::{TraceContext, begin_trace, current_traceparent};
@@ -105,10 +108,7 @@ where
 {
     let layer = tracing_subscriber::fmt::layer().with_writer(writer);
     match format {
-        // Every span, because the trace id stands on the outermost.
-        LogFormat::Json => {
-            layer.json().flatten_event(true).with_current_span(false).with_span_list(true).boxed()
-        }
+        LogFormat::Json => layer.event_format(JsonLines).fmt_fields(JsonLines).boxed(),
         LogFormat::Text => layer.compact().boxed(),
     }
 }

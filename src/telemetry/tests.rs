@@ -61,6 +61,38 @@ fn a_json_line_carries_the_trace() {
 }
 
 #[test]
+fn a_json_line_is_json_whatever_its_fields_hold() {
+    let text = logged(LogFormat::Json, "info", || {
+        let span =
+            info_span!("outer \"name\"", kind = "a\\b\"c\"", late = tracing::field::Empty, none = f64::NAN);
+        span.record("late", "tab\tend\u{1}");
+        let _inner = info_span!(parent: &span, "inner").entered();
+        info!(half = 0.5, truth = true, small = -3, debug = ?Some("x\ny"), "it is {}", "done \\");
+        info!(parent: None, other = 1);
+    });
+    let lines: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let fields = |line: &serde_json::Value, name: &str| line[name].clone();
+    let [first, second] = &lines[..] else { panic!("{text}") };
+    assert!(
+        fields(first, "timestamp").as_str().is_some_and(|t| t.starts_with("20") && t.ends_with('Z')),
+        "{text}"
+    );
+    assert_eq!((fields(first, "level"), fields(first, "message")), ("INFO".into(), "it is done \\".into()));
+    assert_eq!(
+        (fields(first, "half"), fields(first, "truth"), fields(first, "small")),
+        (0.5.into(), true.into(), (-3).into())
+    );
+    assert_eq!(fields(first, "debug"), "Some(\"x\\ny\")");
+    let outer = serde_json::json!({
+        "name": "outer \"name\"", "kind": "a\\b\"c\"", "late": "tab\tend\u{1}", "none": null,
+    });
+    assert_eq!(first["spans"], serde_json::json!([outer, {"name": "inner"}]));
+    assert!(first["target"].as_str().is_some_and(|target| target.ends_with("telemetry::tests")));
+    assert_eq!((fields(second, "other"), second.get("spans")), (1.into(), None));
+}
+
+#[test]
 fn the_log_level_holds_and_libraries_stay_quiet() {
     let log = || {
         debug!("ours");
