@@ -52,7 +52,7 @@ pub fn violations(message: &str, encoded: &[u8]) -> Vec<FieldViolation> {
     let schema = Schema::get();
     let mut found = Vec::new();
     if let Some(shape) = schema.named(message) {
-        check_message(schema, shape, encoded, "", &mut found);
+        check_message(schema, shape, encoded, &Path::Request, &mut found);
     }
     found
 }
@@ -79,17 +79,57 @@ enum Rule {
     EnumIn(Vec<i64>),
 }
 
-fn rules_of(message: &str, field: &str) -> &'static [Rule] {
-    static RULES: LazyLock<HashMap<&str, HashMap<&str, Vec<Rule>>>> = LazyLock::new(|| {
-        let mut rules: HashMap<_, HashMap<_, Vec<Rule>>> = HashMap::new();
-        for (message, field, rule, value) in TABLE {
-            if let Some(rule) = parse(rule, value) {
-                rules.entry(*message).or_default().entry(*field).or_default().push(rule);
+/// The rules of a message, in the order of its fields and oneofs.
+#[derive(Debug, Default)]
+struct ShapeRules {
+    fields: Vec<Vec<Rule>>,
+    /// Whether an arm must be set.
+    oneofs: Vec<bool>,
+}
+
+fn rules_of(shape: &Shape) -> &'static ShapeRules {
+    static NONE: ShapeRules = ShapeRules { fields: Vec::new(), oneofs: Vec::new() };
+    static RULES: LazyLock<HashMap<&str, ShapeRules>> = LazyLock::new(|| {
+        let mut rules: HashMap<&str, ShapeRules> = HashMap::new();
+        for (message, name, rule, value) in TABLE {
+            let shape = Schema::get().named(message);
+            let (Some(shape), Some(rule)) = (shape, parse(rule, value)) else { continue };
+            let of_shape = rules.entry(message).or_insert_with(|| ShapeRules {
+                fields: shape.fields.iter().map(|_| Vec::new()).collect(),
+                oneofs: vec![false; shape.oneofs.len()],
+            });
+            let oneof = name.strip_prefix("oneof ");
+            let oneof = shape.oneofs.iter().position(|known| oneof == Some(known.name.as_str()));
+            if let Some(is_required) = oneof.and_then(|index| of_shape.oneofs.get_mut(index)) {
+                *is_required = true;
+            }
+            let field = shape.fields.iter().position(|field| field.name == *name);
+            if let Some(of_field) = field.and_then(|index| of_shape.fields.get_mut(index)) {
+                of_field.push(rule);
             }
         }
         rules
     });
-    RULES.get(message).and_then(|fields| fields.get(field)).map_or(&[], Vec::as_slice)
+    RULES.get(shape.name.as_str()).unwrap_or(&NONE)
+}
+
+/// Where a field is; written out only when something is wrong with it.
+#[derive(Debug, Clone, Copy)]
+enum Path<'p> {
+    Request,
+    Field(&'p Path<'p>, &'p str),
+    Entry(&'p Path<'p>, usize),
+}
+
+impl std::fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Request => Ok(()),
+            Self::Field(Path::Request, name) => f.write_str(name),
+            Self::Field(message, name) => write!(f, "{message}.{name}"),
+            Self::Entry(list, index) => write!(f, "{list}[{index}]"),
+        }
+    }
 }
 
 fn parse(rule: &str, value: &str) -> Option<Rule> {
@@ -126,44 +166,52 @@ fn check_message(
     schema: &Schema,
     shape: &Shape,
     mut bytes: &[u8],
-    path: &str,
+    path: &Path<'_>,
     found: &mut Vec<FieldViolation>,
 ) {
     if found.len() >= VIOLATIONS_MAX {
         return;
     }
-    let mut values: HashMap<u32, Vec<WireValue<'_>>> = HashMap::new();
-    while let Some(Ok((number, value))) = next_field(&mut bytes) {
-        values.entry(number).or_default().push(value);
+    let mut values: Vec<(u32, WireValue<'_>)> = Vec::new();
+    while let Some(Ok(value)) = next_field(&mut bytes) {
+        values.push(value);
     }
-    for field in &shape.fields {
-        let present = values.get(&field.number).map_or(&[][..], Vec::as_slice);
-        check_field(schema, shape, field, present, &join(path, &field.name), found);
+    // By number, and of one number in the order of the wire.
+    values.sort_by_key(|(number, _)| *number);
+    let rules = rules_of(shape);
+    for (index, field) in shape.fields.iter().enumerate() {
+        let start = values.partition_point(|(number, _)| *number < field.number);
+        let rest = values.get(start..).unwrap_or_default();
+        let present = rest.split(|(number, _)| *number != field.number).next().unwrap_or_default();
+        let rules = rules.fields.get(index).map_or(&[][..], Vec::as_slice);
+        check_field(schema, field, rules, present, &Path::Field(path, &field.name), found);
     }
     for (index, oneof) in shape.oneofs.iter().enumerate() {
-        let is_required = !rules_of(&shape.name, &format!("oneof {}", oneof.name)).is_empty();
-        if is_required && !shape.arms(index).any(|arm| values.contains_key(&arm.number)) {
+        let is_required = rules.oneofs.get(index) == Some(&true);
+        let is_set = |arm: &Field| values.binary_search_by_key(&arm.number, |(number, _)| *number).is_ok();
+        if is_required && !shape.arms(index).any(is_set) {
             let arms = shape.arms(index).map(|arm| arm.name.as_str()).collect::<Vec<_>>().join(", ");
-            let field = if path.is_empty() { oneof.name.clone() } else { path.to_owned() };
-            found.push(violation(&field, &format!("exactly one of {arms} is required")));
+            let field = if let Path::Request = path { oneof.name.clone() } else { path.to_string() };
+            found.push(violation(field, format!("exactly one of {arms} is required")));
         }
     }
 }
 
 fn check_field(
     schema: &Schema,
-    shape: &Shape,
     field: &Field,
-    present: &[WireValue<'_>],
-    path: &str,
+    rules: &[Rule],
+    present: &[(u32, WireValue<'_>)],
+    path: &Path<'_>,
     found: &mut Vec<FieldViolation>,
 ) {
     let is_absent = field.has_presence && present.is_empty();
-    for rule in rules_of(&shape.name, &field.name) {
+    for rule in rules {
         if let Rule::Each(rule) = rule {
-            for (position, value) in present.iter().enumerate() {
+            for (position, (_, value)) in present.iter().enumerate() {
                 let broken = check_value(rule, Some(value));
-                found.extend(broken.map(|words| violation(&format!("{path}[{position}]"), &words)));
+                let entry = Path::Entry(path, position);
+                found.extend(broken.map(|words| violation(entry.to_string(), words)));
             }
             continue;
         }
@@ -177,18 +225,18 @@ fn check_field(
         } else if field.is_repeated {
             None
         } else {
-            check_value(rule, present.last())
+            check_value(rule, present.last().map(|(_, value)| value))
         };
         // Two rules may say the same of an empty text.
-        let broken = broken.map(|description| violation(path, &description));
+        let broken = broken.map(|description| violation(path.to_string(), description));
         if let Some(broken) = broken.filter(|broken| found.last() != Some(broken)) {
             found.push(broken);
         }
     }
     if let Kind::Message(index) = field.kind {
-        for (position, value) in present.iter().enumerate() {
+        for (position, (_, value)) in present.iter().enumerate() {
             if let (WireValue::Bytes(inner), Some(shape)) = (value, schema.shape(index)) {
-                let path = if field.is_repeated { format!("{path}[{position}]") } else { path.to_owned() };
+                let path = if field.is_repeated { Path::Entry(path, position) } else { *path };
                 check_message(schema, shape, inner, &path, found);
             }
         }
@@ -249,12 +297,8 @@ fn check_value(rule: &Rule, value: Option<&WireValue<'_>>) -> Option<String> {
     }
 }
 
-fn join(path: &str, field: &str) -> String {
-    if path.is_empty() { field.to_owned() } else { format!("{path}.{field}") }
-}
-
-fn violation(field: &str, description: &str) -> FieldViolation {
-    FieldViolation { field: field.to_owned(), description: description.to_owned() }
+fn violation(field: String, description: String) -> FieldViolation {
+    FieldViolation { field, description }
 }
 
 #[cfg(test)]
