@@ -5,6 +5,7 @@
 //! open) and **stop** (cut what remains). Every task is spawned here, or the end could not wait for it. This
 //! module knows nothing of what the tasks do.
 
+mod kept;
 mod signals;
 
 use std::fmt;
@@ -21,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, error, info, info_span, warn};
 
+pub use kept::Kept;
 pub use signals::{Signal, signals};
 
 /// Exit code of a process that a signal ended in order.
@@ -153,6 +155,15 @@ impl Shutdown {
         F: Future<Output: Send> + Send + 'static,
     {
         self.inner.tasks.spawn(future.in_current_span())
+    }
+
+    /// Runs the work of one request inside the request, as [`Shutdown::spawn_request`] would beside it: it goes on when
+    /// the caller hangs up, and the drain waits for it. `None` after a panic, which fails this request only.
+    pub fn keep<F>(&self, future: F) -> Kept<F::Output>
+    where
+        F: Future<Output: Send> + Send + 'static,
+    {
+        Kept::new(future, &self.inner.tasks)
     }
 
     /// Starts the end of the process in order. Calling it again changes nothing.

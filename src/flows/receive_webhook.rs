@@ -115,7 +115,7 @@ impl ReceiveWebhook {
             drop(place);
             stored
         };
-        self.inner.shutdown.spawn_request(work).await.unwrap_or(Err(Error::Interrupted))
+        self.inner.shutdown.keep(work).await.unwrap_or(Err(Error::Interrupted))
     }
 }
 

@@ -188,8 +188,10 @@ impl SendMessage {
         let Some(request) = request else {
             let flight = self.unsettled.begin(tag);
             let slot = flight.slot();
-            self.shutdown.spawn_request(self.clone().fly(flight, departure).instrument(span));
-            let (outcome, tag) = (slot.landed(None).await?, slot.tag.clone());
+            let tag = slot.tag.clone();
+            let flown = self.shutdown.keep(self.clone().fly(flight, departure).instrument(span)).await;
+            flown.ok_or_else(|| Error::Interrupted { tag: tag.clone() })?;
+            let outcome = slot.landed(None).await?;
             return result(Known { tag, used_fallback, outcome }, phone_number_id, None, false);
         };
         let (taken, is_ours) = self.claim(request.clone(), tag, departure, on_unknown, span).await?;

@@ -107,6 +107,25 @@ async fn a_panic_of_a_request_ends_only_the_request() {
     assert_eq!(shutdown.exit_code(), EXIT_OK);
 }
 
+#[tokio::test(start_paused = true)]
+async fn kept_work_outlives_its_caller_and_its_panic_is_its_own() {
+    let shutdown = silent_exit();
+    assert_eq!(shutdown.keep(async { 7 }).await, Some(7));
+    assert_eq!(shutdown.keep(async { panic!("lost") }).await, None::<()>);
+    assert!(!shutdown.is_leaving());
+
+    let (done, is_done) = tokio::sync::oneshot::channel();
+    let slow = shutdown.keep(async move {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        done.send("done").unwrap();
+    });
+    // The caller begins to wait, and leaves.
+    assert!(tokio::time::timeout(Duration::from_secs(1), slow).await.is_err());
+    shutdown.inner.tasks.close();
+    shutdown.inner.tasks.wait().await;
+    assert_eq!(is_done.await, Ok("done"));
+}
+
 #[tokio::test]
 async fn fatal_exits_soon_even_when_tasks_hang() {
     let code = Arc::new(AtomicU8::new(0));
