@@ -3,12 +3,17 @@
 //! Equal on the wire to the generated `SubscribeEventsResponse`, but an event is the bytes that the log stores: it is
 //! encoded once, when it is appended, however many streams read it, and fields that a newer gateway wrote survive.
 
-use bytes::{Buf, BufMut, Bytes};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::DecodeError;
-use prost::encoding::{DecodeContext, WireType, skip_field, string};
+use prost::encoding::{
+    DecodeContext, WireType, encode_key, encode_varint, encoded_len_varint, key_len, skip_field,
+};
 
 use super::v1;
 
+/// `EventBatch.events`, `ReceivedEvent.event`, `Event.cursor`.
+const EVENTS_TAG: u32 = 1;
+const EVENT_TAG: u32 = 1;
 const CURSOR_TAG: u32 = 2;
 
 /// One frame.
@@ -27,7 +32,7 @@ pub enum Frame {
     Opened(v1::StreamOpened),
     /// Events in the order of the log.
     #[prost(message, tag = "2")]
-    Events(EventBatch),
+    Events(EncodedBatch),
     /// All is well.
     #[prost(message, tag = "3")]
     Heartbeat(v1::Heartbeat),
@@ -45,37 +50,13 @@ pub enum Frame {
     Closing(v1::StreamClosing),
 }
 
-/// Events in the order of the log.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct EventBatch {
-    /// The events.
-    #[prost(message, repeated, tag = "1")]
-    pub events: Vec<ReceivedEvent>,
-}
-
-/// One delivery.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct ReceivedEvent {
-    /// The event.
-    #[prost(message, optional, tag = "1")]
-    pub event: Option<EncodedEvent>,
-}
-
-/// An encoded `Event`: segments that are each a valid piece of one, and the cursor, which is known only on reading.
+/// An `EventBatch`, encoded.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct EncodedEvent {
-    /// Encoded fields of an `Event`; protobuf allows them in any order.
-    pub segments: Vec<Bytes>,
-    /// The cursor after this event.
-    pub cursor: String,
-}
+pub struct EncodedBatch(pub Bytes);
 
-impl prost::Message for EncodedEvent {
+impl prost::Message for EncodedBatch {
     fn encode_raw(&self, buf: &mut impl BufMut) {
-        for segment in &self.segments {
-            buf.put_slice(segment);
-        }
-        string::encode(CURSOR_TAG, &self.cursor, buf);
+        buf.put_slice(&self.0);
     }
 
     fn merge_field(
@@ -90,12 +71,61 @@ impl prost::Message for EncodedEvent {
     }
 
     fn encoded_len(&self) -> usize {
-        self.segments.iter().map(Bytes::len).sum::<usize>() + string::encoded_len(CURSOR_TAG, &self.cursor)
+        self.0.len()
     }
 
     fn clear(&mut self) {
         *self = Self::default();
     }
+}
+
+/// Puts events into an [`EncodedBatch`], one behind the other.
+#[derive(Debug, Default)]
+pub struct BatchEncoder {
+    bytes: BytesMut,
+}
+
+impl BatchEncoder {
+    /// Adds an event: pieces that are each a valid part of one, and its cursor, which is known only on reading.
+    /// Protobuf allows the fields in any order.
+    pub fn push(&mut self, segments: [&[u8]; 3], cursor: &str) {
+        let event_bytes = segments.iter().map(|segment| segment.len()).sum::<usize>()
+            + field_bytes(CURSOR_TAG, cursor.len());
+        let received_bytes = field_bytes(EVENT_TAG, event_bytes);
+        self.bytes.reserve(field_bytes(EVENTS_TAG, received_bytes));
+        self.key(EVENTS_TAG, received_bytes);
+        self.key(EVENT_TAG, event_bytes);
+        for segment in segments {
+            self.bytes.put_slice(segment);
+        }
+        self.key(CURSOR_TAG, cursor.len());
+        self.bytes.put_slice(cursor.as_bytes());
+    }
+
+    /// Bytes of what was added.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether nothing was added.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// What was added; the encoder is empty then.
+    pub fn take(&mut self) -> Bytes {
+        self.bytes.split().freeze()
+    }
+
+    fn key(&mut self, tag: u32, length: usize) {
+        encode_key(tag, WireType::LengthDelimited, &mut self.bytes);
+        encode_varint(length as u64, &mut self.bytes);
+    }
+}
+
+/// Bytes of a field whose value has so many.
+fn field_bytes(tag: u32, length: usize) -> usize {
+    key_len(tag) + encoded_len_varint(length as u64) + length
 }
 
 #[cfg(test)]
@@ -108,21 +138,21 @@ mod tests {
     fn frames_are_equal_on_the_wire() {
         let event = v1::Event { id: "ab".to_owned(), subject: "wamid.X".to_owned(), ..Default::default() };
         let raw = v1::Event { raw_json: "{}".to_owned(), ..Default::default() };
-        let frame = SubscribeEventsResponse {
-            frame: Some(Frame::Events(EventBatch {
-                events: vec![ReceivedEvent {
-                    event: Some(EncodedEvent {
-                        segments: vec![event.encode_to_vec().into(), raw.encode_to_vec().into()],
-                        cursor: "c1.x".to_owned(),
-                    }),
-                }],
-            })),
-        };
+        let mut encoder = BatchEncoder::default();
+        let (envelope, raw) = (event.encode_to_vec(), raw.encode_to_vec());
+        encoder.push([&envelope, &[], &raw], "c1.x");
+        encoder.push([&envelope, &[], &[]], "c1.y");
+        let batch = EncodedBatch(encoder.take());
+        assert!(encoder.is_empty());
+        let frame = SubscribeEventsResponse { frame: Some(Frame::Events(batch)) };
         let decoded = v1::SubscribeEventsResponse::decode(frame.encode_to_vec().as_slice()).unwrap();
         let Some(v1::subscribe_events_response::Frame::Events(batch)) = decoded.frame else {
             panic!("expected events");
         };
         let expected = v1::Event { cursor: "c1.x".to_owned(), raw_json: "{}".to_owned(), ..event };
-        assert_eq!(batch.events[0].event, Some(expected));
+        assert_eq!(batch.events[0].event, Some(expected.clone()));
+        let second = v1::Event { cursor: "c1.y".to_owned(), raw_json: String::new(), ..expected };
+        assert_eq!(batch.events[1].event, Some(second));
+        assert_eq!(batch.events.len(), 2);
     }
 }

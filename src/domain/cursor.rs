@@ -42,17 +42,23 @@ impl Cursor {
 
     /// The opaque text.
     pub fn encode(&self) -> String {
-        let mut bytes = Vec::with_capacity(PAYLOAD_BYTES + 4);
-        bytes.push(self.engine);
-        bytes.extend_from_slice(&self.epoch);
-        bytes.extend_from_slice(&self.seq.to_be_bytes());
-        bytes.extend_from_slice(&self.id_prefix);
-        let checksum = crc32fast::hash(&bytes);
-        bytes.extend_from_slice(&checksum.to_be_bytes());
         let mut text = String::with_capacity(PREFIX.len() + 34);
-        text.push_str(PREFIX);
-        URL_SAFE_NO_PAD.encode_string(bytes, &mut text);
+        self.encode_to(&mut text);
         text
+    }
+
+    /// The opaque text, in place of what `text` holds.
+    pub fn encode_to(&self, text: &mut String) {
+        let mut bytes = [0; PAYLOAD_BYTES + 4];
+        let payload =
+            [self.engine].into_iter().chain(self.epoch).chain(self.seq.to_be_bytes()).chain(self.id_prefix);
+        bytes.iter_mut().zip(payload).for_each(|(to, from)| *to = from);
+        if let Some((payload, checksum)) = bytes.split_at_mut_checked(PAYLOAD_BYTES) {
+            checksum.copy_from_slice(&crc32fast::hash(payload).to_be_bytes());
+        }
+        text.clear();
+        text.push_str(PREFIX);
+        URL_SAFE_NO_PAD.encode_string(bytes, text);
     }
 
     /// Reads the text back.

@@ -1,9 +1,20 @@
 //! Which events a subscriber wants.
 
-use super::event::EventAttributes;
-
 /// Entries a list may hold.
 pub const FILTER_ENTRIES_MAX: usize = 256;
+
+/// What a filter looks at.
+#[derive(Debug, Clone, Copy)]
+pub struct Subject<'a> {
+    /// Dotted event type.
+    pub event_type: &'a str,
+    /// The business number.
+    pub phone_number_id: &'a str,
+    /// The WABA.
+    pub waba_id: &'a str,
+    /// The conversation.
+    pub conversation_key: &'a str,
+}
 
 /// A filter over event attributes: values are alternatives inside a list, and every list that has values must
 /// match. An empty filter matches everything.
@@ -21,11 +32,17 @@ pub struct EventFilter {
 
 impl EventFilter {
     /// Whether an event with these attributes is wanted.
-    pub fn matches(&self, attributes: &EventAttributes) -> bool {
-        allows(&self.phone_number_ids, &attributes.phone_number_id)
-            && allows(&self.waba_ids, &attributes.waba_id)
-            && allows(&self.conversation_keys, &attributes.conversation_key)
-            && (self.types.is_empty() || self.types.iter().any(|t| type_matches(t, &attributes.event_type)))
+    pub fn matches(&self, event: &Subject<'_>) -> bool {
+        allows(&self.phone_number_ids, event.phone_number_id)
+            && allows(&self.waba_ids, event.waba_id)
+            && allows(&self.conversation_keys, event.conversation_key)
+            && (self.types.is_empty() || self.types.iter().any(|t| type_matches(t, event.event_type)))
+    }
+
+    /// Whether it matches everything.
+    pub fn is_empty(&self) -> bool {
+        let Self { phone_number_ids, waba_ids, types, conversation_keys } = self;
+        [phone_number_ids, waba_ids, types, conversation_keys].iter().all(|list| list.is_empty())
     }
 }
 
@@ -52,14 +69,12 @@ fn type_matches(pattern: &str, event_type: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn attributes() -> EventAttributes {
-        EventAttributes {
-            event_type: "whatsapp.message.received".to_owned(),
-            phone_number_id: "1".to_owned(),
-            waba_id: "2".to_owned(),
-            conversation_key: "1:16505551234".to_owned(),
-        }
-    }
+    const EVENT: Subject<'_> = Subject {
+        event_type: "whatsapp.message.received",
+        phone_number_id: "1",
+        waba_id: "2",
+        conversation_key: "1:16505551234",
+    };
 
     #[test]
     fn lists_are_alternatives_and_all_must_match() {
@@ -79,7 +94,8 @@ mod tests {
                 types: words(types),
                 ..EventFilter::default()
             };
-            assert_eq!(filter.matches(&attributes()), expected, "{filter:?}");
+            assert_eq!(filter.matches(&EVENT), expected, "{filter:?}");
+            assert_eq!(filter.is_empty(), numbers.is_empty() && types.is_empty());
         }
     }
 

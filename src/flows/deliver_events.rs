@@ -3,16 +3,17 @@
 //! Each stream is a position of its own and reads the log when the tail moves; nothing is queued for it but a few frames
 //! in flight. A stream that does not read is closed with a cursor, and slows nobody else.
 
+mod batches;
 mod feed;
+mod news;
 mod start;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
 use metrics::gauge;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{Instrument, info_span};
 use uuid::Uuid;
 
@@ -25,6 +26,9 @@ use crate::storage::event_log::{EventLog, ReadError};
 pub use crate::storage::events::View;
 use crate::telemetry::names;
 
+use batches::Cuts;
+
+pub use batches::Batch;
 pub use start::StartError;
 
 /// Frames in flight to one stream.
@@ -88,15 +92,6 @@ pub struct Limits {
     pub rotation: Duration,
 }
 
-/// One event on its way to a subscriber.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Delivered {
-    /// The encoded pieces of its view.
-    pub segments: Vec<Bytes>,
-    /// Resumes after it.
-    pub cursor: String,
-}
-
 /// What a stream carries.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Frame {
@@ -114,7 +109,7 @@ pub enum Frame {
         batch_events_max: usize,
     },
     /// Events in the order of the log.
-    Events(Vec<Delivered>),
+    Events(Batch),
     /// All is well.
     Heartbeat {
         /// Everything up to here was sent.
@@ -214,12 +209,19 @@ pub struct DeliverEvents {
     clock: SharedClock,
     shutdown: Shutdown,
     open: Arc<AtomicUsize>,
+    /// The tail, as streams hear of it.
+    news: watch::Receiver<u64>,
+    cuts: Arc<Cuts>,
 }
 
 impl DeliverEvents {
-    /// Streams this log.
+    /// Streams this log. It must be called inside the runtime.
     pub fn new(log: Arc<dyn EventLog>, limits: Limits, clock: SharedClock, shutdown: Shutdown) -> Self {
-        Self { log, limits, clock, shutdown, open: Arc::new(AtomicUsize::new(0)) }
+        let open = Arc::new(AtomicUsize::new(0));
+        let tail = log.watch_tail();
+        let (heard, news) = watch::channel(*tail.borrow());
+        drop(shutdown.spawn_background("news", news::pass_on(tail, heard, Arc::clone(&open))));
+        Self { log, limits, clock, shutdown, open, news, cuts: Arc::default() }
     }
 
     /// Opens a stream. `on_stuck` is called when the subscriber takes nothing even after its stream was closed: it
@@ -247,6 +249,8 @@ impl DeliverEvents {
         let (taken_tx, taken) = oneshot::channel();
         let feed = feed::Feed {
             log: Arc::clone(&self.log),
+            news: self.news.clone(),
+            cuts: Arc::clone(&self.cuts),
             subscription,
             limits: self.limits,
             clock: Arc::clone(&self.clock),

@@ -8,11 +8,9 @@ use futures_util::{FutureExt, Stream};
 use tonic::Status;
 use uuid::Uuid;
 
-use crate::contract::frames::{
-    EncodedEvent, EventBatch, Frame as PbFrame, ReceivedEvent, SubscribeEventsResponse,
-};
+use crate::contract::frames::{EncodedBatch, Frame as PbFrame, SubscribeEventsResponse};
 use crate::contract::v1;
-use crate::flows::deliver_events::{Delivered, End, EventStream, Frame};
+use crate::flows::deliver_events::{End, EventStream, Frame};
 
 use super::status;
 
@@ -104,9 +102,7 @@ fn to_pb(frame: Frame) -> SubscribeEventsResponse {
                 max_batch_events: u32::try_from(batch_events_max).unwrap_or(u32::MAX),
             })
         }
-        Frame::Events(events) => {
-            PbFrame::Events(EventBatch { events: events.into_iter().map(received).collect() })
-        }
+        Frame::Events(batch) => PbFrame::Events(EncodedBatch(batch.encoded)),
         Frame::Heartbeat { cursor, server_time, backlog } => PbFrame::Heartbeat(v1::Heartbeat {
             cursor,
             server_time: Some(server_time.into()),
@@ -122,10 +118,6 @@ fn to_pb(frame: Frame) -> SubscribeEventsResponse {
         }),
     };
     SubscribeEventsResponse { frame: Some(frame) }
-}
-
-fn received(event: Delivered) -> ReceivedEvent {
-    ReceivedEvent { event: Some(EncodedEvent { segments: event.segments, cursor: event.cursor }) }
 }
 
 fn duration(duration: Duration) -> Option<prost_types::Duration> {

@@ -2,10 +2,10 @@
 //!
 //! Owns the encoding: an event is encoded when it is appended and never decoded again on its way to a subscriber.
 
-use bytes::Bytes;
-
 use crate::contract::encode;
+pub use crate::contract::frames::BatchEncoder;
 use crate::domain::event::{Event, EventAttributes, EventId, Fact};
+use crate::domain::filter::Subject;
 
 use super::event_log::{Attributes, Item, StoredEvent};
 
@@ -18,9 +18,9 @@ pub fn item(event: &Event, traceparent: &str) -> Item {
 }
 
 /// What subscribers filter by.
-pub fn attributes(event: &StoredEvent) -> EventAttributes {
-    let Attributes { event_type, phone_number_id, waba_id, conversation_key } = event.attributes.clone();
-    EventAttributes { event_type, phone_number_id, waba_id, conversation_key }
+pub fn attributes(event: &StoredEvent) -> Subject<'_> {
+    let Attributes { event_type, phone_number_id, waba_id, conversation_key } = &event.attributes;
+    Subject { event_type, phone_number_id, waba_id, conversation_key }
 }
 
 /// Its identity.
@@ -44,12 +44,22 @@ pub enum View {
     Raw,
 }
 
+/// Bytes of the pieces that make up a view.
+pub fn view_bytes(event: &StoredEvent, view: View) -> usize {
+    segments(event, view).iter().map(|segment| segment.len()).sum()
+}
+
+/// Adds an event to a batch, with the cursor that resumes after it.
+pub fn encode(batch: &mut BatchEncoder, event: &StoredEvent, view: View, cursor: &str) {
+    batch.push(segments(event, view), cursor);
+}
+
 /// The encoded pieces that make up a view.
-pub fn segments(event: &StoredEvent, view: View) -> Vec<Bytes> {
-    let envelope = event.envelope.clone();
+fn segments(event: &StoredEvent, view: View) -> [&[u8]; 3] {
+    let (envelope, typed, raw): (&[u8], &[u8], &[u8]) = (&event.envelope, &event.typed, &event.raw);
     match view {
-        View::Full => vec![envelope, event.typed.clone(), event.raw.clone()],
-        View::Typed => vec![envelope, event.typed.clone()],
-        View::Raw => vec![envelope, event.raw.clone()],
+        View::Full => [envelope, typed, raw],
+        View::Typed => [envelope, typed, &[]],
+        View::Raw => [envelope, &[], raw],
     }
 }

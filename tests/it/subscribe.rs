@@ -495,7 +495,8 @@ mod expired {
             view: View::Full,
             heartbeat_interval: Duration::from_secs(5),
             on_expired,
-            batch_events_max: 32,
+            // Each event alone, so that its cursor is its batch's.
+            batch_events_max: 1,
             stop_when_caught_up: true,
             client_id: String::new(),
         }
@@ -504,12 +505,8 @@ mod expired {
     async fn cursors(flow: &DeliverEvents, start: Start) -> (Vec<Frame>, Vec<String>) {
         let mut stream = open(flow, subscription(start, OnExpired::Fail)).await.unwrap();
         let frames = drain(&mut stream).await;
-        let cursors = frames.iter().flat_map(|frame| {
-            if let Frame::Events(events) = frame {
-                events.iter().map(|event| event.cursor.clone()).collect()
-            } else {
-                Vec::new()
-            }
+        let cursors = frames.iter().filter_map(|frame| {
+            if let Frame::Events(batch) = frame { Some(batch.through.encode()) } else { None }
         });
         let cursors = cursors.collect();
         (frames, cursors)

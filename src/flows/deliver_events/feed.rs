@@ -1,25 +1,26 @@
 //! The task behind one stream: reads, filters, batches, keeps time, and ends loudly.
 
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use metrics::{counter, histogram};
-use tokio::sync::mpsc::error::SendTimeoutError;
+use tokio::sync::mpsc::error::{SendTimeoutError, TrySendError};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 use uuid::Uuid;
 
 use crate::clock::SharedClock;
 use crate::domain::cursor::Cursor;
 use crate::lifecycle::Shutdown;
-use crate::storage::event_log::{EventLog, ReadError, ReadLimit, StoredEvent};
-use crate::storage::events;
+use crate::storage::event_log::{EventLog, ReadError, ReadLimit};
 use crate::telemetry::names;
 
+use super::batches::{self, Cut, Cuts};
 use super::start::Started;
-use super::{Delivered, End, FRAME_BYTES_MAX, Frame, Limits, OnExpired, Subscription};
+use super::{End, Frame, Limits, OnExpired, Subscription};
 
 /// What one read takes; a stream that catches up holds this much until its subscriber has taken it.
 const PAGE: ReadLimit = ReadLimit { events: 256, bytes: 256 * 1024 };
@@ -33,6 +34,9 @@ const STUCK_TIMEOUT_DRAINING: Duration = Duration::from_secs(10);
 /// What feeds one stream.
 pub(super) struct Feed {
     pub(super) log: Arc<dyn EventLog>,
+    /// The tail.
+    pub(super) news: watch::Receiver<u64>,
+    pub(super) cuts: Arc<Cuts>,
     pub(super) subscription: Subscription,
     pub(super) limits: Limits,
     pub(super) clock: SharedClock,
@@ -48,6 +52,15 @@ struct State {
     is_live: bool,
     next_heartbeat: Instant,
     rotate_at: Instant,
+}
+
+/// What a stream that waits is woken by, besides news. It is set up once: a stream waits after every event.
+struct Waking<'w> {
+    news: watch::Receiver<u64>,
+    /// A token of its own, so that its lock is too.
+    drain: CancellationToken,
+    /// Never later than the next heartbeat and the end of the stream's life.
+    alarm: Pin<&'w mut Sleep>,
 }
 
 /// Why the feeding stops.
@@ -113,16 +126,19 @@ impl Feed {
     }
 
     async fn feed(&self, state: &mut State) -> Stop {
-        let mut tail = self.log.watch_tail();
+        let alarm = pin!(sleep_until(state.next_heartbeat.min(state.rotate_at)));
+        let (news, drain) = (self.news.clone(), self.shutdown.drain().child_token());
+        let mut waking = Waking { news, drain, alarm };
         loop {
-            if let Err(stop) = self.check(state) {
+            if let Err(stop) = Self::check(state, &waking) {
                 return stop;
             }
-            let newest = *tail.borrow_and_update();
+            // News come late under load, and what was there at the start is no news.
+            let newest = state.opened_tail.max(*waking.news.borrow_and_update());
             let step = if state.position.seq < newest {
                 self.advance(state, newest).await
             } else {
-                self.wait(state, &mut tail).await
+                self.wait(state, &mut waking).await
             };
             if let Err(stop) = step {
                 return stop;
@@ -131,9 +147,9 @@ impl Feed {
     }
 
     /// Whether the stream may go on.
-    fn check(&self, state: &State) -> Result<(), Stop> {
+    fn check(state: &State, waking: &Waking<'_>) -> Result<(), Stop> {
         let resume_cursor = || state.position.encode();
-        if self.shutdown.drain().is_cancelled() {
+        if waking.drain.is_cancelled() {
             return Err(Stop::End(End::Draining { resume_cursor: resume_cursor() }));
         }
         if Instant::now() >= state.rotate_at {
@@ -148,51 +164,43 @@ impl Feed {
             state.is_live = false;
             self.send(state, Frame::FellBehind { cursor: state.position.encode() }).await?;
         }
-        let page = match self.log.read(state.position.seq, PAGE).await {
-            Ok(page) => page,
-            Err(ReadError::Trimmed { earliest }) => return self.pass_gap(state, earliest, newest).await,
-            Err(error @ (ReadError::Closed | ReadError::Failed(_))) => {
-                warn!(%error, "the log cannot be read");
-                let resume_cursor = state.position.encode();
-                return Err(Stop::End(End::Unreadable { resume_cursor }));
-            }
+        let after = state.position.seq;
+        let shared = if state.is_live { self.cuts.get(&self.subscription, after, newest) } else { None };
+        let cut = match shared {
+            Some(cut) => cut,
+            None => match self.log.read(after, PAGE).await {
+                Ok(page) => {
+                    let cut = Arc::new(batches::cut(&page, &self.subscription, state.position));
+                    if state.is_live {
+                        self.cuts.keep(&self.subscription, after, newest, &cut);
+                    }
+                    cut
+                }
+                Err(ReadError::Trimmed { earliest }) => return self.pass_gap(state, earliest, newest).await,
+                Err(error @ (ReadError::Closed | ReadError::Failed(_))) => {
+                    warn!(%error, "the log cannot be read");
+                    let resume_cursor = state.position.encode();
+                    return Err(Stop::End(End::Unreadable { resume_cursor }));
+                }
+            },
         };
-        self.send_page(state, &page).await?;
+        self.send_all(state, &cut).await?;
         if Instant::now() >= state.next_heartbeat {
             self.heartbeat(state, newest).await?;
         }
         Ok(())
     }
 
-    /// Sends the events of a page that match, in frames of bounded size. The position follows what was handed over.
-    async fn send_page(&self, state: &mut State, page: &[Arc<StoredEvent>]) -> Result<(), Stop> {
-        let mut batch = Vec::new();
-        let mut batch_bytes = 0;
-        let mut passed = state.position;
-        for event in page {
-            let here = Cursor { seq: event.seq, id_prefix: Cursor::id_prefix(events::id(event)), ..passed };
-            if self.subscription.filter.matches(&events::attributes(event)) {
-                let segments = events::segments(event, self.subscription.view);
-                let bytes: usize = segments.iter().map(Bytes::len).sum();
-                let is_full = batch.len() >= self.subscription.batch_events_max
-                    || batch_bytes + bytes > FRAME_BYTES_MAX;
-                if is_full && !batch.is_empty() {
-                    self.send(state, Frame::Events(std::mem::take(&mut batch))).await?;
-                    state.position = passed;
-                    batch_bytes = 0;
-                }
-                batch_bytes += bytes;
-                batch.push(Delivered { segments, cursor: here.encode() });
-            }
-            passed = here;
+    /// Sends the batches of a page. The position follows what was handed over.
+    async fn send_all(&self, state: &mut State, cut: &Cut) -> Result<(), Stop> {
+        for batch in &cut.batches {
+            self.send(state, Frame::Events(batch.clone())).await?;
+            state.position = batch.through;
         }
-        if !batch.is_empty() {
-            self.send(state, Frame::Events(batch)).await?;
-        }
-        state.position = passed;
+        state.position = cut.through;
         // What is read after a reconnect says nothing about how fast events travel.
-        if let Some(oldest) = page.first().filter(|_| state.is_live) {
-            let age = self.clock.now_ms().saturating_sub(oldest.append_ms);
+        if state.is_live {
+            let age = self.clock.now_ms().saturating_sub(cut.append_ms);
             histogram!(names::EVENT_AGE).record(Duration::from_millis(age));
         }
         Ok(())
@@ -217,7 +225,7 @@ impl Feed {
     }
 
     /// At the tail: says so once, then waits for news, the next heartbeat, or the end.
-    async fn wait(&self, state: &mut State, tail: &mut watch::Receiver<u64>) -> Result<(), Stop> {
+    async fn wait(&self, state: &mut State, waking: &mut Waking<'_>) -> Result<(), Stop> {
         if !state.is_live {
             state.is_live = true;
             self.send(state, Frame::CaughtUp { cursor: state.position.encode() }).await?;
@@ -226,15 +234,21 @@ impl Feed {
             return Err(Stop::End(End::CaughtUp));
         }
         tokio::select! {
-            changed = tail.changed() => {
+            changed = waking.news.changed() => {
                 if changed.is_err() {
                     return Err(Stop::End(End::Unreadable { resume_cursor: state.position.encode() }));
                 }
                 Ok(())
             }
-            () = sleep_until(state.next_heartbeat) => self.heartbeat(state, state.position.seq).await,
-            () = sleep_until(state.rotate_at) => Ok(()),
-            () = self.shutdown.drain().cancelled() => Ok(()),
+            () = waking.alarm.as_mut() => {
+                // It may have been set for a heartbeat that an event made needless.
+                if Instant::now() >= state.next_heartbeat {
+                    self.heartbeat(state, state.position.seq).await?;
+                }
+                waking.alarm.as_mut().reset(state.next_heartbeat.min(state.rotate_at));
+                Ok(())
+            }
+            () = waking.drain.cancelled() => Ok(()),
             () = self.frames.closed() => Err(Stop::Gone),
         }
     }
@@ -248,13 +262,17 @@ impl Feed {
     /// Hands one frame over; a subscriber that does not take it in time is slow.
     async fn send(&self, state: &mut State, frame: Frame) -> Result<(), Stop> {
         let resume_cursor = || state.position.encode();
-        let events = if let Frame::Events(events) = &frame { events.len() as u64 } else { 0 };
-        let sent = tokio::select! {
-            biased;
-            sent = self.frames.send_timeout(frame, self.limits.send_timeout) => sent,
-            () = self.shutdown.drain().cancelled() => {
-                return Err(Stop::End(End::Draining { resume_cursor: resume_cursor() }));
-            }
+        let events = if let Frame::Events(batch) = &frame { batch.events } else { 0 };
+        let sent = match self.frames.try_send(frame) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Closed(frame)) => Err(SendTimeoutError::Closed(frame)),
+            Err(TrySendError::Full(frame)) => tokio::select! {
+                biased;
+                sent = self.frames.send_timeout(frame, self.limits.send_timeout) => sent,
+                () = self.shutdown.drain().cancelled() => {
+                    return Err(Stop::End(End::Draining { resume_cursor: resume_cursor() }));
+                }
+            },
         };
         match sent {
             Ok(()) => {
