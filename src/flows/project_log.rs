@@ -3,6 +3,7 @@
 //! One task reads the log behind its stored position and applies what each event says. Every step may be repeated: the
 //! results only ever move forward, and the position is written last.
 
+mod remembered;
 mod windows;
 
 use std::collections::HashMap;
@@ -24,6 +25,7 @@ use crate::storage::projections::{Change, MessageName, MessageRecord, Projection
 use super::fallbacks::Fallbacks;
 use super::follow_message::MessageNews;
 use super::unsettled::Unsettled;
+use remembered::Remembered;
 use windows::PageWindows;
 
 /// Longer message ids than this are not followed: keys of the state are bounded. `message_life.proto` says so.
@@ -41,6 +43,7 @@ pub struct ProjectLog {
     unsettled: Unsettled,
     fallbacks: Fallbacks,
     position: watch::Sender<u64>,
+    remembered: Remembered,
 }
 
 /// Why a step failed; the next try starts at the same position.
@@ -63,7 +66,8 @@ impl ProjectLog {
         unsettled: Unsettled,
         fallbacks: Fallbacks,
     ) -> Self {
-        Self { log, projections, news, unsettled, fallbacks, position: watch::Sender::new(0) }
+        let (position, remembered) = (watch::Sender::new(0), Remembered::default());
+        Self { log, projections, news, unsettled, fallbacks, position, remembered }
     }
 
     /// Up to which event of the log everything is applied.
@@ -72,7 +76,7 @@ impl ProjectLog {
     }
 
     /// Follows the log until the process stops. While the store refuses or cannot be read, tries again now and then.
-    pub async fn run(self, shutdown: Shutdown) {
+    pub async fn run(mut self, shutdown: Shutdown) {
         let mut tail = self.log.watch_tail();
         let mut position = None;
         let mut retry_delay = RETRY_DELAY_MIN;
@@ -96,7 +100,7 @@ impl ProjectLog {
 
     /// Applies everything that is stored now, so that what is served next knows it. A store that takes no writes at this
     /// moment is no reason not to start: [`ProjectLog::run`] goes on when it does.
-    pub async fn catch_up(&self) -> Result<(), Error> {
+    pub async fn catch_up(&mut self) -> Result<(), Error> {
         let tail = *self.log.watch_tail().borrow();
         let mut position = None;
         loop {
@@ -113,7 +117,7 @@ impl ProjectLog {
     }
 
     /// One step from this position, or from the stored one.
-    async fn advance(&self, position: Option<u64>) -> Result<u64, Error> {
+    async fn advance(&mut self, position: Option<u64>) -> Result<u64, Error> {
         let at = match position {
             Some(at) => at,
             None => self.projections.position(self.log.epoch()).await?,
@@ -125,7 +129,7 @@ impl ProjectLog {
 
     /// Applies one page after `position`; returns the new position. What retention took in the meantime is passed over:
     /// it is older than anything the projections promise.
-    async fn step(&self, position: u64) -> Result<u64, Error> {
+    async fn step(&mut self, position: u64) -> Result<u64, Error> {
         let page = match self.log.read(position, ReadLimit::default()).await {
             Err(ReadError::Trimmed { earliest }) => return Ok(earliest.saturating_sub(1)),
             page => page?,
@@ -134,7 +138,8 @@ impl ProjectLog {
         let (changes, moved) = self.changes(&page).await?;
         // Before the position moves: what a status proves is not said twice.
         self.unsettled.record_behind().await?;
-        self.projections.apply(changes, self.log.epoch(), last.seq).await?;
+        self.projections.apply(&changes, self.log.epoch(), last.seq).await?;
+        self.remembered.keep(changes);
         self.news.tell(&moved);
         Ok(last.seq)
     }
@@ -142,7 +147,7 @@ impl ProjectLog {
     /// What the page changes, and the messages that it reports of: also those that are stored already, because the step
     /// that stored them may have failed before it told of them.
     async fn changes(
-        &self,
+        &mut self,
         page: &[Arc<StoredEvent>],
     ) -> Result<(Vec<Change>, Vec<MessageName>), StateError> {
         let mut aliases: HashMap<Alias, String> = HashMap::new();
@@ -181,23 +186,27 @@ impl ProjectLog {
 
     /// Merges what the page says with what is stored, so that nothing moves backwards.
     async fn against_stored(
-        &self,
+        &mut self,
         aliases: HashMap<Alias, String>,
         windows: PageWindows,
         messages: HashMap<MessageName, MessageRecord>,
     ) -> Result<Vec<Change>, StateError> {
         let mut changes = Vec::new();
-        let (names, keys): (Vec<Alias>, Vec<String>) = aliases.into_iter().unzip();
-        let known = self.projections.conversations(&names).await?;
-        let unknown = names.into_iter().zip(keys).zip(known).filter(|(_, known)| known.is_none());
+        let unread = aliases.into_iter().filter(|(name, _)| !self.remembered.has_name(name));
+        let (names, keys): (Vec<Alias>, Vec<String>) = unread.unzip();
+        let stored = self.projections.conversations(&names).await?;
         let mut renamed = Vec::new();
-        for ((name, key), _) in unknown {
+        for ((name, key), stored) in names.into_iter().zip(keys).zip(stored) {
+            if stored.is_some() {
+                self.remembered.keep_name(name);
+                continue;
+            }
             if !renamed.contains(&key) {
                 renamed.push(key.clone());
             }
             changes.push(Change::Identity(name, key));
         }
-        changes.extend(windows.changes(&self.projections, renamed).await?);
+        changes.extend(windows.changes(&self.projections, &self.remembered, renamed).await?);
         let (names, records): (Vec<MessageName>, Vec<MessageRecord>) = messages.into_iter().unzip();
         let stored = self.projections.messages(&names).await?;
         for ((name, record), stored) in names.into_iter().zip(records).zip(stored) {

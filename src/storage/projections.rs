@@ -27,6 +27,9 @@ const POSITIONS: Bucket = Bucket::named("positions");
 /// How long the state of a message is remembered after its last status; Meta tries to deliver for 30 days.
 const MESSAGE_KEPT: Duration = Duration::from_hours(35 * 24);
 
+/// Expiries are rounded up to these.
+const EXPIRY_STEP_MS: u64 = 60 * 60 * 1000;
+
 /// The projections over the keyed state.
 #[derive(Debug, Clone)]
 pub struct Projections {
@@ -80,7 +83,7 @@ impl Projections {
 
     /// Applies changes and then moves the position. An identity that is there already stays: a conversation's key never
     /// changes.
-    pub async fn apply(&self, changes: Vec<Change>, epoch: [u8; 8], position: u64) -> Result<(), StateError> {
+    pub async fn apply(&self, changes: &[Change], epoch: [u8; 8], position: u64) -> Result<(), StateError> {
         let mut puts: Vec<Put> = changes.iter().map(to_put).collect();
         puts.push(put(POSITIONS, &epoch, &position.to_string(), None));
         self.state.put_all(puts).await
@@ -94,7 +97,7 @@ fn to_put(change: &Change) -> Put {
         Change::Names(conversation_key, names) => windows::put_names(conversation_key, names),
         Change::Reception(number, reception) => windows::put_reception(number, *reception),
         Change::Message(name, record) => {
-            let expires = record.last_time().map(|time| unix_ms(time + MESSAGE_KEPT));
+            let expires = record.last_time().map(|time| expiry(time + MESSAGE_KEPT));
             let (key, value) = (message_key(name).into(), message::encode(record).into());
             Put { bucket: MESSAGES, key, value, expire_at_ms: expires }
         }
@@ -103,7 +106,13 @@ fn to_put(change: &Change) -> Put {
 
 fn put(bucket: Bucket, key: &[u8], text: &str, expires: Option<SystemTime>) -> Put {
     let value = format!("1{text}");
-    Put { bucket, key: Bytes::copy_from_slice(key), value: value.into(), expire_at_ms: expires.map(unix_ms) }
+    let expire_at_ms = expires.map(expiry);
+    Put { bucket, key: Bytes::copy_from_slice(key), value: value.into(), expire_at_ms }
+}
+
+/// Rounded up: an expiry that stays the same from one put to the next spares the engine an index.
+fn expiry(at: SystemTime) -> u64 {
+    unix_ms(at).next_multiple_of(EXPIRY_STEP_MS)
 }
 
 /// The text behind version 1; values of a version that this one does not know count as absent.

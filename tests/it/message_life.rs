@@ -370,7 +370,7 @@ mod flow {
             let record =
                 MessageRecord { life: life.clone(), conversation_key: "key".to_owned(), send_tag: None };
             let changes = vec![Change::Message(name.clone(), record)];
-            projections.apply(changes, [0; 8], position).await.unwrap();
+            projections.apply(&changes, [0; 8], position).await.unwrap();
             news.tell(std::slice::from_ref(&name));
         }
         assert_eq!(watch.next().await.unwrap().unwrap().life, life);

@@ -10,6 +10,8 @@ use crate::storage::event_log::StoredEvent;
 use crate::storage::keyed_state::StateError;
 use crate::storage::projections::{Change, Projections};
 
+use super::remembered::Remembered;
+
 /// Gathers the events of a page.
 #[derive(Debug, Default)]
 pub(super) struct PageWindows {
@@ -52,13 +54,16 @@ impl PageWindows {
     pub(super) async fn changes(
         self,
         projections: &Projections,
+        remembered: &Remembered,
         renamed: Vec<String>,
     ) -> Result<Vec<Change>, StateError> {
         let mut changes = Vec::new();
         let (keys, moments): (Vec<String>, Vec<Vec<Moment>>) = self.moments.into_iter().unzip();
-        let stored = projections.windows(&keys).await?;
-        for ((key, moments), stored) in keys.into_iter().zip(moments).zip(stored) {
-            let known = stored.unwrap_or_default();
+        let unread: Vec<String> =
+            keys.iter().filter(|key| remembered.windows(key).is_none()).cloned().collect();
+        let mut stored = projections.windows(&unread).await?.into_iter();
+        for (key, moments) in keys.into_iter().zip(moments) {
+            let known = remembered.windows(&key).or_else(|| stored.next().flatten()).unwrap_or_default();
             let moved = moments.into_iter().fold(known, ConversationWindows::after);
             if moved != known {
                 changes.push(Change::Windows(key, moved));
@@ -69,9 +74,11 @@ impl PageWindows {
             let names = self.names.get(&key).map(|names| newer(&stored, names));
             changes.extend(names.map(|names| Change::Names(key, names)));
         }
-        let (numbers, receptions): (Vec<String>, Vec<Reception>) = self.receptions.into_iter().unzip();
-        let stored = projections.receptions(&numbers).await?;
-        for ((number, reception), stored) in numbers.into_iter().zip(receptions).zip(stored) {
+        let unread: Vec<String> =
+            self.receptions.keys().filter(|number| remembered.reception(number).is_none()).cloned().collect();
+        let mut stored = projections.receptions(&unread).await?.into_iter();
+        for (number, reception) in self.receptions {
+            let stored = remembered.reception(&number).or_else(|| stored.next().flatten());
             let merged = stored.map_or(reception, |stored| stored.merge(reception));
             if stored != Some(merged) {
                 changes.push(Change::Reception(number, merged));

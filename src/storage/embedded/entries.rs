@@ -78,6 +78,16 @@ pub(super) fn put(batch: &mut Batch<'_>, put: &Put, precondition: Precondition) 
         return Ok(Err(current));
     }
     let revision = batch.next_revision();
+    // Most puts move an entry that is there and leave its expiry: then the index stays as it is.
+    let moved = batch
+        .transaction
+        .prepare_cached(
+            "UPDATE state SET value = ?3, revision = ?4 WHERE bucket = ?1 AND key = ?2 AND expire_ms IS ?5",
+        )?
+        .execute(row(put, revision))?;
+    if moved == 1 {
+        return Ok(Ok(revision));
+    }
     batch
         .transaction
         .prepare_cached(
@@ -85,14 +95,12 @@ pub(super) fn put(batch: &mut Batch<'_>, put: &Put, precondition: Precondition) 
              ON CONFLICT (bucket, key) DO UPDATE SET \
              value = excluded.value, revision = excluded.revision, expire_ms = excluded.expire_ms",
         )?
-        .execute(params![
-            put.bucket.name(),
-            &put.key[..],
-            &put.value[..],
-            sql(revision),
-            put.expire_at_ms.map(sql)
-        ])?;
+        .execute(row(put, revision))?;
     Ok(Ok(revision))
+}
+
+fn row(put: &Put, revision: u64) -> (&'static str, &[u8], &[u8], i64, Option<i64>) {
+    (put.bucket.name(), &put.key, &put.value, sql(revision), put.expire_at_ms.map(sql))
 }
 
 /// Deletes one entry if the precondition holds; false if there was none.
