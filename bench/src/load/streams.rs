@@ -1,6 +1,7 @@
 //! Subscribers.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -98,17 +99,41 @@ pub(super) async fn fan_out(
         reading.spawn(count(stream, events, Arc::clone(&delivered)));
     }
     let began = Instant::now();
-    let mut poster = Poster::connect(address).await?;
-    for posted in 0..events {
-        while delivered.count.load(Ordering::Relaxed) / u64::from(streams.count) + ahead <= posted {
-            delivered.moved.notified().await;
-        }
-        poster.post(first + posted).await?;
+    let next = Arc::new(AtomicU64::new(0));
+    // As many posters as events may be ahead, so that the time of a commit is not what is measured.
+    for _ in 0..ahead {
+        let (mut poster, next) = (Poster::connect(address).await?, Arc::clone(&next));
+        let (delivered, streams) = (Arc::clone(&delivered), u64::from(streams.count));
+        reading.spawn(async move {
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                if number >= events {
+                    return Ok(());
+                }
+                delivered.wait_for((number + 1).saturating_sub(ahead) * streams).await;
+                poster.post(first + number).await?;
+            }
+        });
     }
-    while let Some(read) = reading.join_next().await {
-        read??;
+    while let Some(done) = reading.join_next().await {
+        done??;
     }
     Ok(Report::of_all(events * u64::from(streams.count), began.elapsed()))
+}
+
+impl Delivered {
+    /// Waits until all streams together got so many.
+    async fn wait_for(&self, count: u64) {
+        loop {
+            let mut moved = pin!(self.moved.notified());
+            // From here on nothing is missed.
+            moved.as_mut().enable();
+            if self.count.load(Ordering::Relaxed) >= count {
+                return;
+            }
+            moved.await;
+        }
+    }
 }
 
 async fn count(mut stream: Streaming<Frame>, events: u64, delivered: Arc<Delivered>) -> Result<()> {
@@ -118,7 +143,7 @@ async fn count(mut stream: Streaming<Frame>, events: u64, delivered: Arc<Deliver
         let more = frame.events.map_or(0, |batch| batch.events.len() as u64);
         got += more;
         delivered.count.fetch_add(more, Ordering::Relaxed);
-        delivered.moved.notify_one();
+        delivered.moved.notify_waiters();
     }
     if got == events { Ok(()) } else { Err("a stream got too much".into()) }
 }
