@@ -159,7 +159,7 @@ impl App {
         let (fallbacks, news) = (parts.fallbacks(), MessageNews::default());
         let unsettled = parts.unsettled();
         let hearers = (unsettled.clone(), fallbacks.clone());
-        let project_log = parts.project_log(projections.clone(), news.clone(), hearers);
+        let mut project_log = parts.project_log(projections.clone(), news.clone(), hearers);
         let webhook_watch = WebhookWatch::new(projections.clone(), Arc::clone(&clock));
         let retention = parts.retention();
         // Age goes first, so that a full store can take what the projections have to write.

@@ -74,10 +74,11 @@ impl PageWindows {
             let names = self.names.get(&key).map(|names| newer(&stored, names));
             changes.extend(names.map(|names| Change::Names(key, names)));
         }
-        let unread: Vec<String> =
-            self.receptions.keys().filter(|number| remembered.reception(number).is_none()).cloned().collect();
+        let receptions: Vec<(String, Reception)> = self.receptions.into_iter().collect();
+        let unread = receptions.iter().filter(|(number, _)| remembered.reception(number).is_none());
+        let unread: Vec<String> = unread.map(|(number, _)| number.clone()).collect();
         let mut stored = projections.receptions(&unread).await?.into_iter();
-        for (number, reception) in self.receptions {
+        for (number, reception) in receptions {
             let stored = remembered.reception(&number).or_else(|| stored.next().flatten());
             let merged = stored.map_or(reception, |stored| stored.merge(reception));
             if stored != Some(merged) {
