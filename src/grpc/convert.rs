@@ -52,6 +52,9 @@ const BATCH_EVENTS_DEFAULT: usize = 32;
 const TIMESTAMP_SECONDS: RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
 const NANOS_MAX: i32 = 999_999_999;
 
+/// Bad fields that a request is told of at most. An answer holds fewer, and each is compared with those before it.
+const VIOLATIONS_MAX: usize = 200;
+
 /// Bad fields, collected.
 #[derive(Debug, Default)]
 pub(super) struct Violations(Vec<FieldViolation>);
@@ -73,7 +76,7 @@ impl Violations {
 
     pub(super) fn add(&mut self, field: &str, description: impl Into<String>) {
         // A field that a static rule found already needs no second sentence.
-        if !self.0.iter().any(|v| v.field == field) {
+        if self.0.len() < VIOLATIONS_MAX && !self.0.iter().any(|v| v.field == field) {
             self.0.push(FieldViolation { field: field.to_owned(), description: description.into() });
         }
     }

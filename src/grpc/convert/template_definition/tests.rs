@@ -75,6 +75,18 @@ fn examples_break_no_rule() {
     }
 }
 
+/// Comparing each of them with all others would keep a thread busy for minutes.
+#[test]
+fn a_flood_of_bad_entries_is_cut_off() {
+    let languages = (0..100_000).map(|n| format!("zz{n}")).collect();
+    let upsert = v1::UpsertTemplateAction { name: "a".to_owned(), languages, ..Default::default() };
+    let action = v1::manage_template_request::Action::Upsert(upsert);
+    let request = v1::ManageTemplateRequest { action: Some(action), ..Default::default() };
+    let found = read(&request).unwrap_err();
+    assert_eq!(found.len(), 200);
+    assert!(found.iter().any(|(field, _)| field == "upsert.languages[9]"), "{found:?}");
+}
+
 #[test]
 fn words_are_read_in_either_case_and_written_in_metas() {
     let mut body = examples()["named"].clone();
