@@ -14,19 +14,32 @@ const CODES: [&str; 111] = [
     "es_PA", "es_PE", "es_ES", "es_UY", "sw", "sv", "ta", "te", "th", "tr", "uk", "ur", "uz", "vi", "zu",
 ];
 
-/// Checks a language code; an absent one is the business of a static rule.
+/// Checks a language code. A misspelt one and one without the region that Meta wants are refused; a new one goes to Meta,
+/// who adds languages. An absent one is the business of a static rule.
 pub(in crate::grpc::convert) fn check(path: &str, code: &str, found: &mut Violations) {
     if code.is_empty() || CODES.contains(&code) {
         return;
     }
-    let spelt = code.replace('-', "_").to_ascii_lowercase();
-    let base = spelt.split('_').next().unwrap_or_default();
-    let find = |spelt: &str| CODES.iter().filter(|known| known.to_ascii_lowercase() == spelt).collect();
-    let of_language = || CODES.iter().filter(|known| known.split('_').next() == Some(base)).collect();
-    let candidates: [Vec<_>; 3] = [find(&spelt), find(base), of_language()];
-    let nearest: Vec<&str> =
-        candidates.into_iter().find(|c| !c.is_empty()).unwrap_or_default().into_iter().copied().collect();
-    let remedy =
-        if nearest.is_empty() { "en_US or pt_BR, for example".to_owned() } else { nearest.join(" or ") };
+    let spelt = code.replace('-', "_");
+    let known = CODES.iter().find(|known| known.eq_ignore_ascii_case(&spelt));
+    let regions: Vec<&str> = CODES
+        .iter()
+        .filter(|known| known.split_once('_').is_some_and(|(l, _)| l == spelt))
+        .copied()
+        .collect();
+    let remedy = match known {
+        Some(known) => (*known).to_owned(),
+        None if !regions.is_empty() => regions.join(" or "),
+        None if !is_code(&spelt) => "a code such as en_US or pt_BR".to_owned(),
+        None if spelt == code => return,
+        None => spelt,
+    };
     found.add(path, format!("{code:?} is no language of Meta's templates; use {remedy}"));
+}
+
+/// Whether it is a language, and a region if there is one.
+fn is_code(code: &str) -> bool {
+    let (language, region) = code.split_once('_').unwrap_or((code, "AA"));
+    let is_language = (2..=3).contains(&language.len()) && language.bytes().all(|b| b.is_ascii_lowercase());
+    is_language && (2..=4).contains(&region.len()) && region.bytes().all(|b| b.is_ascii_alphanumeric())
 }
