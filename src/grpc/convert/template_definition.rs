@@ -68,7 +68,7 @@ pub(super) fn edit(mut edit: v1::EditTemplateAction, found: &mut Violations) -> 
         found.add("edit", format!("changes nothing: set {fields}"));
     }
     let category = match edit.category.as_str() {
-        "" => None,
+        "" => Parts::speak_of_authentication(&edit.components).then_some(Category::Authentication),
         word => words::category("edit.category", word, found),
     };
     if edit.cta_url_link_tracking_opted_out.is_some() && edit.category.is_empty() {

@@ -1,4 +1,4 @@
-//! The components of a creation, section 2.4.3 of the reference: their order, their limits, what fits together.
+//! The components of a creation, section 2.4.3 of the reference: their limits, what fits together.
 
 use std::time::SystemTime;
 
@@ -10,8 +10,7 @@ use crate::simulator::graph_error::GraphError;
 use crate::simulator::node::Node;
 use crate::simulator::uploads::Handles;
 
-/// The order in which components stand.
-const ORDER: [&str; 7] =
+const KINDS: [&str; 7] =
     ["HEADER", "LIMITED_TIME_OFFER", "BODY", "FOOTER", "BUTTONS", "CAROUSEL", "CALL_PERMISSION_REQUEST"];
 const FORMATS: [&str; 7] = ["TEXT", "IMAGE", "VIDEO", "DOCUMENT", "GIF", "LOCATION", "PRODUCT"];
 
@@ -35,7 +34,7 @@ enum Place {
 
 /// Judges all components of a template.
 pub(super) fn check(components: &Node<'_>, rules: &Rules<'_>) -> Result<(), GraphError> {
-    let list = in_order(components)?;
+    let list = each_once(components)?;
     if rules.category == "AUTHENTICATION" {
         return authentication::check(&list);
     }
@@ -57,18 +56,13 @@ pub(super) fn check(components: &Node<'_>, rules: &Rules<'_>) -> Result<(), Grap
     list.iter().try_for_each(|(kind, node)| check_component(kind, node, rules, Place::Template, body_max))
 }
 
-/// The components with their types in upper case, each type once and in Meta's order.
-fn in_order<'a>(components: &Node<'a>) -> Result<Vec<(&'static str, Node<'a>)>, GraphError> {
+/// The components with their types in upper case, each type once.
+fn each_once<'a>(components: &Node<'a>) -> Result<Vec<(&'static str, Node<'a>)>, GraphError> {
     let mut list: Vec<(&'static str, Node<'a>)> = Vec::new();
     for node in components.list(1, usize::MAX)? {
-        let kind = node.required("type")?.word_in_any_case(&ORDER)?;
-        let place = |kind: &str| ORDER.iter().position(|known| *known == kind);
+        let kind = node.required("type")?.word_in_any_case(&KINDS)?;
         if list.iter().any(|(given, _)| *given == kind) {
             let message = format!("Param {} repeats the component {kind}.", node.path());
-            return Err(GraphError::parameter(message));
-        }
-        if list.last().is_some_and(|(before, _)| place(before) > place(kind)) {
-            let message = format!("Param {} must stand in this order: {}.", node.path(), ORDER.join(", "));
             return Err(GraphError::parameter(message));
         }
         list.push((kind, node));
@@ -201,7 +195,7 @@ fn check_carousel(carousel: &Node<'_>, rules: &Rules<'_>) -> Result<(), GraphErr
     let mut first = None;
     for card in carousel.required("cards")?.list(2, 10)? {
         card.known(&["components"])?;
-        let components = in_order(&card.required("components")?)?;
+        let components = each_once(&card.required("components")?)?;
         let of = |kind: &str| components.iter().find(|(given, _)| *given == kind).map(|(_, node)| node);
         if of("HEADER").is_none() || of("BUTTONS").is_none() {
             return Err(card.invalid("needs a header and one or two buttons"));
@@ -214,11 +208,6 @@ fn check_carousel(carousel: &Node<'_>, rules: &Rules<'_>) -> Result<(), GraphErr
         if *first.get_or_insert_with(|| kinds.clone()) != kinds {
             return Err(card.invalid("must have the same components and buttons as the other cards"));
         }
-    }
-    let is_product = first.is_some_and(|kinds| kinds.iter().any(|kind| kind == "PRODUCT"));
-    if is_product {
-        // Two are written down; up to ten may be sent.
-        carousel.required("cards")?.list(2, 2)?;
     }
     Ok(())
 }

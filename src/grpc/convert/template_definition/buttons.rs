@@ -36,7 +36,10 @@ pub(super) fn check(
         let is_otp = matches!(button, Button::Otp(_));
         match context.category {
             Some(Category::Authentication) if !is_otp => {
-                found.add(&path, format!("an authentication template has otp buttons, no {kind}"));
+                let remedy =
+                    if kind == "url" { "; Meta describes them as url, but takes them as otp" } else { "" };
+                let rule = format!("an authentication template has otp buttons, no {kind}{remedy}");
+                found.add(&path, rule);
             }
             Some(Category::Marketing | Category::Utility) if is_otp => {
                 found.add(&path, "otp buttons are for authentication templates");
@@ -88,9 +91,6 @@ fn check_button(path: &str, context: Context, button: &Button, found: &mut Viola
             check_url(&format!("{path}.url"), &url.url, found);
             let example = url.example.first().map(String::as_str);
             check_url_example(&format!("{path}.example"), &url.url, example, found);
-        }
-        Button::CopyCode(code) if !code.text.is_empty() => {
-            found.add(&format!("{path}.text"), "must be absent: the label is Meta's");
         }
         Button::Flow(flow) => check_flow(path, flow, found),
         Button::Otp(otp) => authentication::check_otp(path, context, otp, found),

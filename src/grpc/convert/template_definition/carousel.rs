@@ -3,7 +3,6 @@
 use super::Context;
 use super::components::Parts;
 use crate::contract::v1;
-use crate::contract::v1::template_definition_button::Button;
 use crate::grpc::convert::Violations;
 
 /// Checks the cards, which are all of one structure. `path` is that of the carousel.
@@ -23,11 +22,5 @@ pub(super) fn check(
             let (first, own) = (first.join(", "), structure.join(", "));
             found.add(&path, format!("all cards must be alike: the first has {first}, this one has {own}"));
         }
-    }
-    let is_of_products =
-        cards.first().is_some_and(|card| card.buttons().any(|b| matches!(b, Button::Spm(_))));
-    if is_of_products && cards.len() > 2 {
-        let rule = format!("must have 2 cards with products, has {}; up to 10 can be sent then", cards.len());
-        found.add(&format!("{path}.cards"), rule);
     }
 }

@@ -10,10 +10,10 @@ use crate::contract::v1::template_definition_button::Button;
 use crate::contract::v1::template_definition_component::Component;
 use crate::grpc::convert::Violations;
 
-const ORDER: [&str; 7] =
-    ["header", "limited_time_offer", "body", "footer", "buttons", "carousel", "call_permission_request"];
 const HEADER_FORMATS: [&str; 7] = ["TEXT", "IMAGE", "VIDEO", "DOCUMENT", "LOCATION", "GIF", "PRODUCT"];
 const MEDIA_FORMATS: [&str; 4] = ["IMAGE", "VIDEO", "DOCUMENT", "GIF"];
+const HANDLE_REQUIRED: &str =
+    "is required: the handle that UploadMedia gives with MEDIA_PURPOSE_TEMPLATE_SAMPLE";
 
 /// The components of a template, or of one of its cards.
 #[derive(Debug)]
@@ -30,6 +30,19 @@ impl<'c> Parts<'c> {
 
     pub(super) fn card(context: Context, components: &'c [v1::TemplateDefinitionComponent]) -> Self {
         Self { context, is_card: true, components }
+    }
+
+    /// Whether they have what only authentication templates have.
+    pub(super) fn speak_of_authentication(components: &[v1::TemplateDefinitionComponent]) -> bool {
+        components.iter().filter_map(|c| c.component.as_ref()).any(|component| match component {
+            Component::Body(body) => body.add_security_recommendation,
+            Component::Footer(footer) => footer.code_expiration_minutes.is_some(),
+            Component::Buttons(list) => list.buttons.iter().any(|b| matches!(b.button, Some(Button::Otp(_)))),
+            Component::Header(_)
+            | Component::Carousel(_)
+            | Component::LimitedTimeOffer(_)
+            | Component::CallPermissionRequest(_) => false,
+        })
     }
 
     fn each(&self) -> impl Iterator<Item = (usize, &'c Component)> {
@@ -65,6 +78,10 @@ impl<'c> Parts<'c> {
             "header" => format!("{format} header"),
             kind => kind.to_owned(),
         });
+        // Components may come in any order, buttons may not.
+        let mut kinds: Vec<_> = kinds.collect();
+        kinds.sort_unstable();
+        let kinds = kinds.into_iter();
         kinds.chain(self.buttons().map(|button| format!("{} button", buttons::kind_of(button)))).collect()
     }
 
@@ -95,17 +112,12 @@ impl<'c> Parts<'c> {
 
     fn check_kinds(&self, path: &str, found: &mut Violations) {
         let mut known = HashSet::new();
-        let mut highest = 0;
         for (position, component) in self.each() {
             let path = format!("{path}[{position}]");
             let kind = kind_of(component);
-            let rank = ORDER.iter().position(|known| *known == kind).unwrap_or_default();
             if !known.insert(kind) {
                 found.add(&path, format!("there is a {kind} already; a {} has one", self.word()));
-            } else if rank < highest {
-                found.add(&path, format!("{kind} stands too late: the order is {}", ORDER.join(", ")));
             }
-            highest = highest.max(rank);
             if self.is_card && !["header", "body", "buttons"].contains(&kind) {
                 found.add(&path, format!("a card has header, body and buttons, no {kind}"));
             } else if self.is_authentication() && !["body", "footer", "buttons"].contains(&kind) {
@@ -141,12 +153,8 @@ impl<'c> Parts<'c> {
         let is_medium = MEDIA_FORMATS.contains(&format);
         let handle = format!("{path}.example.header_handle");
         match (is_medium, example.header_handle.as_slice()) {
-            (true, []) => {
-                found.add(
-                    &handle,
-                    "is required: the handle that UploadMedia gives with MEDIA_PURPOSE_TEMPLATE_SAMPLE",
-                );
-            }
+            (true, []) => found.add(&handle, HANDLE_REQUIRED),
+            (true, [empty]) if empty.is_empty() => found.add(&format!("{handle}[0]"), HANDLE_REQUIRED),
             (true, [sample]) => {
                 let is_url = sample.starts_with("http://") || sample.starts_with("https://");
                 let is_id = sample.bytes().all(|b| b.is_ascii_digit());
@@ -168,7 +176,7 @@ impl<'c> Parts<'c> {
         if format == "GIF" && self.context.category.is_some_and(|c| c != Category::Marketing) {
             found.add(&format!("{path}.format"), "GIF is for marketing templates; use IMAGE or VIDEO");
         }
-        if format == "PRODUCT" && !self.has_spm() {
+        if format == "PRODUCT" && !self.is_card && !self.has_spm() {
             found
                 .add(&format!("{path}.format"), "PRODUCT goes with an spm button in the same place; add one");
         }

@@ -120,9 +120,9 @@ fn the_whole() {
         ("seasonal", &[("/name", json!(long))], "create.name", "at most 512"),
         ("seasonal", &[("/language", json!("en-US"))], "create.language", "use en_US"),
         ("seasonal", &[("/language", json!("EN_us"))], "create.language", "use en_US"),
-        ("seasonal", &[("/language", json!("en_FR"))], "create.language", "use en"),
+        ("seasonal", &[("/language", json!("en-FR"))], "create.language", "use en_FR"),
         ("seasonal", &[("/language", json!("pt"))], "create.language", "use pt_BR or pt_PT"),
-        ("seasonal", &[("/language", json!("tlh"))], "create.language", "no language"),
+        ("seasonal", &[("/language", json!("Klingon"))], "create.language", "such as en_US"),
         ("seasonal", &[("/language", Value::Null)], "create.language", "must not be empty"),
         ("seasonal", &[("/category", json!("TRANSACTIONAL"))], "create.category", "MARKETING or UTILITY"),
         ("seasonal", &[("/category", Value::Null)], "create.category", "must not be empty"),
@@ -170,6 +170,48 @@ fn the_whole() {
     let Some(v1::manage_template_request::Action::Create(create)) = &mut twice.action else { panic!() };
     create.creative_features[1].feature = "image_touchups".to_owned();
     assert_eq!(read(&twice).unwrap_err()[0].0, "create.creative_features[1].feature");
+}
+
+/// What cannot go back to Meta as Meta describes it says why, also where an edit does not name the category.
+#[test]
+fn a_described_authentication_template_is_refused_with_what_to_write() {
+    let code = "https://www.whatsapp.com/otp/code/?otp_type=COPY_CODE&code=otp{{1}}";
+    let body = json!({ "components": [
+        { "type": "BODY", "text": "*{{1}}* is your code.", "add_security_recommendation": true,
+          "example": { "body_text": [["123456"]] } },
+        { "type": "FOOTER", "text": "This code expires in 10 minutes.", "code_expiration_minutes": 10 },
+        { "type": "BUTTONS", "buttons": [{ "type": "URL", "text": "Copy", "url": code, "example": [code] }] },
+    ] });
+    let found = read(&request(&body)).unwrap_err();
+    let expected = [
+        ("edit.components[0].body.text", "must be absent"),
+        ("edit.components[0].body.example", "must be absent"),
+        ("edit.components[1].footer.text", "code_expiration_minutes"),
+        ("edit.components[2].buttons.buttons[0]", "Meta describes them as url, but takes them as otp"),
+    ];
+    assert_eq!(found.len(), expected.len(), "{found:?}");
+    for ((field, description), (path, words)) in found.iter().zip(expected) {
+        assert!(field == path && description.contains(words), "{field} {description}");
+    }
+}
+
+/// The label of a `copy_code` is Meta's, which describes it; the description goes back as it came.
+#[test]
+fn the_described_label_of_a_copy_code_goes_back() {
+    let mut body = examples()["seasonal"].clone();
+    let button = json!([{ "type": "COPY_CODE", "text": "Copy offer code", "example": ["25OFF"] }]);
+    set(&mut body, "/components/3/buttons", button);
+    let Ok(TemplateAction::Create { body, .. }) = read(&request(&body)) else { panic!("{body}") };
+    assert!(format!("{body:?}").contains("Copy offer code"), "{body:?}");
+}
+
+#[test]
+fn a_language_that_is_new_is_left_to_meta() {
+    for language in ["tlh", "hi_IN", "zh_Hant"] {
+        let mut body = examples()["seasonal"].clone();
+        set(&mut body, "/language", json!(language));
+        assert!(read(&request(&body)).is_ok(), "{language}");
+    }
 }
 
 #[test]

@@ -16,7 +16,6 @@ fn components() {
         ("call_permission", &[("/components/0", Value::Null)], "create.components", "must have a body"),
         ("seasonal", &[("/components", json!([]))], "create.components", "must have a body"),
         ("seasonal", &[("/components/-", body.clone())], "create.components[4]", "a body already"),
-        ("call_permission", &[("/components/-", footer.clone())], "create.components[2]", "stands too late"),
         (
             "named",
             &[("/components/0", offer.clone()), ("/components/2", Value::Null)],
@@ -106,6 +105,19 @@ fn components() {
     ]);
 }
 
+/// Meta's descriptions come in any, and go back as they came.
+#[test]
+fn components_stand_in_any_order() {
+    for name in ["seasonal", "offer", "media_carousel"] {
+        let mut body = examples()[name].clone();
+        body["components"].as_array_mut().unwrap().reverse();
+        if name == "media_carousel" {
+            body["components"][0]["cards"][1]["components"].as_array_mut().unwrap().reverse();
+        }
+        assert!(read(&request(&body)).is_ok(), "{name}");
+    }
+}
+
 #[test]
 #[expect(clippy::too_many_lines, reason = "a table")]
 fn headers() {
@@ -161,6 +173,12 @@ fn headers() {
             &[("/components/0/example/header_handle/0", json!("1234567"))],
             "create.components[0].header.example.header_handle[0]",
             "media id",
+        ),
+        (
+            "named",
+            &[("/components/0/example/header_handle/0", json!(""))],
+            "create.components[0].header.example.header_handle[0]",
+            "UploadMedia",
         ),
         (
             "named",
