@@ -91,9 +91,7 @@ fn library_query(library: &v1::ListLibraryTemplatesAction) -> LibraryQuery {
 }
 
 fn preview_query(preview: &v1::PreviewTemplateAction, found: &mut Violations) -> PreviewQuery {
-    for (position, language) in preview.languages.iter().enumerate() {
-        template_definition::check_language(&format!("preview.languages[{position}]"), language, found);
-    }
+    template_definition::check_languages("preview.languages", &preview.languages, found);
     PreviewQuery {
         languages: preview.languages.clone(),
         add_security_recommendation: preview.add_security_recommendation,

@@ -18,7 +18,6 @@ use std::collections::HashSet;
 use super::Violations;
 use crate::contract::v1;
 use components::Parts;
-pub(super) use languages::check as check_language;
 use words::{Category, ParameterFormat};
 
 /// Seconds in which Meta may try to deliver, by category: 12 hours, 30 days (reference 2.4.1).
@@ -44,7 +43,7 @@ pub(super) fn create(
     words::upper(&mut [&mut create.category, &mut create.parameter_format]);
     words::of_components(&mut create.components);
     check_name("create.name", &create.name, found);
-    check_language("create.language", &create.language, found);
+    languages::check("create.language", &create.language, found);
     let category = words::category("create.category", &create.category, found);
     let format = words::parameter_format("create.parameter_format", &create.parameter_format, found);
     let format = if create.parameter_format.is_empty() { Some(ParameterFormat::Positional) } else { format };
@@ -91,19 +90,24 @@ pub(super) fn upsert(
 ) -> v1::UpsertTemplateAction {
     words::of_components(&mut upsert.components);
     check_name("upsert.name", &upsert.name, found);
-    let mut known = HashSet::new();
-    for (position, language) in upsert.languages.iter().enumerate() {
-        let path = format!("upsert.languages[{position}]");
-        check_language(&path, language, found);
-        if !known.insert(language) {
-            found.add(&path, format!("{language} is there already; name each language once"));
-        }
-    }
+    check_languages("upsert.languages", &upsert.languages, found);
     let category = Some(Category::Authentication);
     check_ttl("upsert.message_send_ttl_seconds", upsert.message_send_ttl_seconds, category, found);
     let context = Context { category, format: Some(ParameterFormat::Positional), is_upsert: true };
     Parts::template(context, &upsert.components).check("upsert.components", found);
     upsert
+}
+
+/// Checks a list of languages.
+pub(super) fn check_languages(path: &str, languages: &[String], found: &mut Violations) {
+    let mut known = HashSet::new();
+    for (position, language) in languages.iter().enumerate() {
+        let path = format!("{path}[{position}]");
+        languages::check(&path, language, found);
+        if !known.insert(language) {
+            found.add(&path, format!("{language} is there already; name each language once"));
+        }
+    }
 }
 
 /// The static rule says what a name may be; this says which name would be.

@@ -16,7 +16,7 @@ const CODES: [&str; 111] = [
 
 /// Checks a language code. A misspelt one and one without the region that Meta wants are refused; a new one goes to Meta,
 /// who adds languages. An absent one is the business of a static rule.
-pub(in crate::grpc::convert) fn check(path: &str, code: &str, found: &mut Violations) {
+pub(super) fn check(path: &str, code: &str, found: &mut Violations) {
     if code.is_empty() || CODES.contains(&code) {
         return;
     }

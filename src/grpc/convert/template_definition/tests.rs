@@ -275,7 +275,12 @@ fn other_actions() {
         Action::Compare(v1::CompareTemplatesAction { template_id, other_template_id, window_days })
     };
     let edit = v1::EditTemplateAction { template_id: text("1"), ..Default::default() };
-    let preview = v1::PreviewTemplateAction { languages: vec![text("en-US")], ..Default::default() };
+    let preview = |languages: &[&str]| {
+        let languages = languages.iter().copied().map(text).collect();
+        Action::Preview(v1::PreviewTemplateAction { languages, ..Default::default() })
+    };
+    let new: Vec<_> = (0..201).map(|n| format!("xx_{n:03}")).collect();
+    let new: Vec<_> = new.iter().map(String::as_str).collect();
     let migrate = v1::MigrateTemplatesAction { source_waba_id: text("7"), ..Default::default() };
     for (action, path, words) in [
         (delete("", "", &[]), "delete", "template_ids"),
@@ -287,7 +292,9 @@ fn other_actions() {
         (compare("1", 7), "compare.other_template_id", "another"),
         (compare("2", 14), "compare.window_days", "7, 30, 60 or 90"),
         (Action::Edit(edit), "edit", "changes nothing"),
-        (Action::Preview(preview), "preview.languages[0]", "use en_US"),
+        (preview(&["en-US"]), "preview.languages[0]", "use en_US"),
+        (preview(&["en_US", "en_US"]), "preview.languages[1]", "already"),
+        (preview(&new), "preview.languages", "at most 200"),
         (Action::Migrate(migrate), "migrate.source_waba_id", "another WABA"),
     ] {
         let request = v1::ManageTemplateRequest {
