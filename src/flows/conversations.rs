@@ -1,5 +1,6 @@
 //! Who is known under which names, and until when they may be answered freely.
 
+mod recent;
 mod reception;
 
 use std::time::{Duration, SystemTime};
@@ -15,6 +16,7 @@ use crate::domain::window::{ConversationWindows, Known, Reception, WINDOW_DURATI
 use crate::storage::keyed_state::StateError;
 use crate::storage::projections::Projections;
 
+use recent::Recent;
 pub use reception::WebhookWatch;
 
 /// How long a question waits for the projections to reach the end of the log. Who answers an event at once must not be
@@ -29,6 +31,7 @@ pub struct Conversations {
     progress: Progress,
     clock: SharedClock,
     known_after: Duration,
+    recent: Recent,
 }
 
 /// How far the log goes, and how far the projections have followed it.
@@ -86,7 +89,8 @@ impl Conversations {
         clock: SharedClock,
         known_after: Duration,
     ) -> Self {
-        Self { projections, watch, progress, clock, known_after }
+        let recent = Recent::default();
+        Self { projections, watch, progress, clock, known_after, recent }
     }
 
     /// What is known of a conversation with this number.
@@ -131,6 +135,11 @@ impl Conversations {
         })
     }
 
+    /// Whether a window of this number may be known to be closed, as far as that can be told without reading.
+    pub(super) fn may_know_closed(&self, number: &PhoneNumberId) -> bool {
+        !self.recent.is_incomplete(number, self.clock.now())
+    }
+
     /// What is known of the window of this recipient; `None` for groups, which have none.
     pub(super) async fn window(
         &self,
@@ -141,8 +150,16 @@ impl Conversations {
             return Ok(None);
         }
         let names = named(recipient);
+        let name = Alias::of(number, &names).into_iter().next();
+        let now = self.clock.now();
+        if let Some(until) = name.as_ref().and_then(|name| self.recent.open_until(name, now)) {
+            return Ok(Some(Known::Open { until }));
+        }
         let is_current = self.progress.is_current();
         let known = self.known(&self.find(number, &names).await?);
+        if let (Some(name), Known::Open { until }) = (name, known) {
+            self.recent.keep_open(name, until);
+        }
         if is_current || !matches!(known, Known::Closed { .. }) {
             return Ok(Some(known));
         }
@@ -153,10 +170,14 @@ impl Conversations {
     }
 
     async fn find(&self, number: &PhoneNumberId, names: &UserIdentity) -> Result<Found, StateError> {
+        // Before the reading: what is received in the meantime is later.
+        let now = self.clock.now();
         let aliases = Alias::of(number, names);
-        let number = [number.to_string()];
-        let (keys, reception) =
-            tokio::try_join!(self.projections.conversations(&aliases), self.projections.receptions(&number))?;
+        let numbers = [number.to_string()];
+        let (keys, reception) = tokio::try_join!(
+            self.projections.conversations(&aliases),
+            self.projections.receptions(&numbers)
+        )?;
         let mut found = Found {
             key: keys.into_iter().flatten().next(),
             windows: ConversationWindows::default(),
@@ -166,7 +187,12 @@ impl Conversations {
             let stored = self.projections.windows(std::slice::from_ref(key)).await?;
             found.windows = stored.into_iter().flatten().next().unwrap_or_default();
         }
-        if let Some(reception) = reception.into_iter().flatten().next() {
+        let reception = reception.into_iter().flatten().next();
+        let complete_at = reception.map_or(now, |reception| reception.since) + self.known_after;
+        if now < complete_at {
+            self.recent.keep_incomplete(number, complete_at);
+        }
+        if let Some(reception) = reception {
             let hidden = match reception.last_hidden {
                 Some(hidden) if names.user_id.is_none() => {
                     let known = self.names(&found).await?;

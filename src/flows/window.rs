@@ -52,6 +52,9 @@ impl Windows {
         if !is_concerned || (policy == WindowPolicy::Ignore && fallback.is_none()) {
             return Ok(Admitted { message, used_fallback: false, fallback: None });
         }
+        if fallback.is_none() && !self.conversations.may_know_closed(&message.phone_number_id) {
+            return Ok(Admitted { message, used_fallback: false, fallback: None });
+        }
         let window = self.conversations.window(&message.phone_number_id, &message.recipient).await;
         let window = window.unwrap_or_else(|error| {
             warn!(%error, "the window cannot be read; Meta decides");
