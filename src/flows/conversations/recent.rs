@@ -53,3 +53,28 @@ fn keep<K: Eq + Hash>(entries: &mut HashMap<K, SystemTime>, key: K, until: Syste
     }
     entries.insert(key, until);
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+    use crate::domain::conversation::UserIdentity;
+    use crate::domain::ids::WaId;
+
+    #[test]
+    fn facts_end_at_their_moment() {
+        let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
+        let number = PhoneNumberId::parse("1").unwrap();
+        let user = UserIdentity { wa_id: WaId::parse("16505551234").ok(), user_id: None };
+        let name = Alias::of(&number, &user).pop().unwrap();
+        let recent = Recent::default();
+        assert_eq!((recent.open_until(&name, at(0)), recent.is_incomplete(&number, at(0))), (None, false));
+        recent.keep_open(name.clone(), at(10));
+        recent.keep_incomplete(&number, at(20));
+        assert_eq!(recent.open_until(&name, at(9)), Some(at(10)));
+        assert_eq!(recent.open_until(&name, at(10)), None);
+        assert!(recent.is_incomplete(&number, at(19)));
+        assert!(!recent.is_incomplete(&number, at(20)));
+    }
+}
