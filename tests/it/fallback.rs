@@ -53,7 +53,7 @@ async fn restarted(serve: &Serve) -> Gateway {
 
 /// Lets the simulator's webhooks come to this gateway.
 async fn hear(gateway: &Gateway) {
-    let url = format!("http://{}/webhook", gateway.address("webhook"));
+    let url = gateway.webhook_url();
     gateway.simulate("webhook_url", &json!({ "url": url })).await;
 }
 

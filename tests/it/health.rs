@@ -195,7 +195,7 @@ async fn hostile_webhooks(gateway: &Gateway) {
     );
     assert_eq!(gateway.post_webhook(body.clone()).await, 200);
     assert_eq!(gateway.post_webhook(format!("{body}canary-garbage")).await, 200);
-    let url = format!("http://{}/webhook", gateway.address("webhook"));
+    let url = gateway.webhook_url();
     let query = "hub.mode=subscribe&hub.challenge=1&hub.verify_token=";
     for token in ["dev-verify-token", "canary-verify"] {
         gateway.http.get(format!("{url}?{query}{token}")).send().await.unwrap();

@@ -21,6 +21,12 @@ pub type Client = GatewayServiceClient<Channel>;
 /// How long a process may take to start or to end.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// The environment of a gateway that does not pace.
+pub const UNPACED: [(&str, &str); 2] = [
+    ("WHATSAPP_GATEWAY__SENDING__MESSAGES_PER_SECOND", "1000000"),
+    ("WHATSAPP_GATEWAY__SENDING__PACE_RECIPIENTS", "false"),
+];
+
 /// What to start. The default is `dev` with everything on free ports.
 #[derive(Debug, Default)]
 pub struct Builder {
@@ -47,6 +53,12 @@ impl Builder {
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
         self
+    }
+
+    /// Sends without pacing, for what is to be refused, or measured, by the other side.
+    pub fn unpaced(self) -> Self {
+        let [rate, recipients] = UNPACED;
+        self.env(rate.0, rate.1).env(recipients.0, recipients.1)
     }
 
     /// Adds an argument of `dev`, or replaces the command: `serve --config …`.
@@ -128,6 +140,12 @@ impl Gateway {
         self.ready[port].as_str().unwrap_or_else(|| panic!("no port {port}"))
     }
 
+    /// Where Meta posts webhooks.
+    pub fn webhook_url(&self) -> String {
+        let path = self.ready.get("webhook_path").and_then(Value::as_str).unwrap_or("/webhook");
+        format!("http://{}{path}", self.address("webhook"))
+    }
+
     /// A client on a connection of its own.
     pub async fn client(&self) -> Client {
         GatewayServiceClient::new(self.endpoint().connect().await.unwrap())
@@ -148,7 +166,7 @@ impl Gateway {
 
     /// Posts a body with this signature header, or none.
     pub async fn post_webhook_signed(&self, body: Vec<u8>, signature: Option<&str>) -> u16 {
-        let mut request = self.http.post(format!("http://{}/webhook", self.address("webhook"))).body(body);
+        let mut request = self.http.post(self.webhook_url()).body(body);
         if let Some(signature) = signature {
             request = request.header("x-hub-signature-256", signature);
         }
@@ -219,7 +237,7 @@ impl Gateway {
 
     /// Posts signed bodies, from any task.
     pub fn sender(&self) -> webhook::Sender {
-        let url = format!("http://{}/webhook", self.address("webhook"));
+        let url = self.webhook_url();
         webhook::Sender { http: self.http.clone(), url }
     }
 

@@ -64,7 +64,7 @@ impl Serve {
     pub async fn restart(&mut self) {
         self.gateway.kill().await;
         self.gateway = served(&self.folder, &self.environment, self.simulator).await;
-        let url = format!("http://{}/webhook", self.gateway.address("webhook"));
+        let url = self.gateway.webhook_url();
         self.gateway.simulate("webhook_url", &json!({"url": url})).await;
     }
 }
@@ -104,7 +104,7 @@ impl Builder {
         let address = simulator.local_addr();
         let folder = self.prepare(address);
         let gateway = served(&folder, &self.environment, address).await;
-        simulator.set_webhook_url(format!("http://{}/webhook", gateway.address("webhook")));
+        simulator.set_webhook_url(gateway.webhook_url());
         let mut tasks = JoinSet::new();
         tasks.spawn(simulator.run(CancellationToken::new()));
         Serve { gateway, folder, environment: self.environment, simulator: address, _simulator: tasks }
@@ -178,9 +178,16 @@ fn config_file(folder: &TempDir) -> PathBuf {
     folder.path().join("config.toml")
 }
 
+/// Another one for each: the simulator outlives its gateway, whose port may then be that of another test's.
+fn webhook_path(folder: &TempDir) -> String {
+    let name = folder.path().file_name().unwrap().to_str().unwrap();
+    format!("/webhook-{}", name.trim_start_matches('.'))
+}
+
 fn process(folder: &TempDir, environment: &[(String, String)]) -> gateway::Builder {
     let config = config_file(folder);
     let builder = Gateway::builder().arguments(&["serve", "--config", config.to_str().unwrap()]);
+    let builder = builder.env("WHATSAPP_GATEWAY__WEBHOOK__PATH", &webhook_path(folder));
     environment.iter().fold(builder, |builder, (name, value)| builder.env(name, value))
 }
 
@@ -191,6 +198,7 @@ async fn served(folder: &TempDir, environment: &[(String, String)], simulator: S
         let reachable = gateway.address(port).replace("0.0.0.0", "127.0.0.1");
         gateway.ready[port] = json!(reachable);
     }
+    gateway.ready["webhook_path"] = json!(webhook_path(folder));
     gateway.ready["simulator"] = json!(simulator.to_string());
     gateway
 }
