@@ -2,50 +2,42 @@
 //!
 //! Wires the rooms in one readable pass. Decisions belong in the rooms.
 
+mod options;
+mod parts;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use crate::clock::SharedClock;
 use crate::cloud_api;
 use crate::config::{Config, Watcher};
-use crate::flows::conversations::{Conversations, Progress, WebhookWatch};
-use crate::flows::deliver_events::{DeliverEvents, Limits};
-use crate::flows::download_media::DownloadMedia;
-use crate::flows::fallbacks::Fallbacks;
-use crate::flows::follow_message::{self, FollowMessage, MessageNews};
-use crate::flows::identities::Identities;
-use crate::flows::manage_template::ManageTemplate;
-use crate::flows::mark_read::MarkRead;
+use crate::flows::conversations::WebhookWatch;
+use crate::flows::follow_message::{FollowMessage, MessageNews};
+use crate::flows::lanes::Lanes;
 use crate::flows::numbers::Numbers;
-use crate::flows::project_log::{self, ProjectLog};
-use crate::flows::receive_webhook::ReceiveWebhook;
-use crate::flows::retain_log::RetainLog;
-use crate::flows::send_message::SendMessage;
-use crate::flows::unsettled::Unsettled;
-use crate::flows::upload_media::{Transfers, UploadMedia};
+use crate::flows::project_log;
 use crate::flows::window::Windows;
 use crate::grpc::{self, Callers};
 use crate::lifecycle::{Budgets, EXIT_STORAGE, Shutdown, Signal};
-use crate::listener::{Http1Limits, Http2Limits, Listener, Options, Protocol, Tokens};
+use crate::listener::{Listener, Tokens};
 use crate::storage::event_log::Acceptance;
-use crate::storage::fallbacks::FallbackNotes;
 use crate::storage::keyed_state::StateError;
 use crate::storage::projections::Projections;
-use crate::storage::sends::Sends;
 use crate::storage::{self, Storage};
 use crate::telemetry::Metrics;
 use crate::web::admin::{self, Readiness};
 use crate::web::webhook;
 
+use options::{admin_options, grpc_options, message_limits, watch_limits, webhook_config, webhook_options};
+use parts::{Parts, flows};
+
 /// Between two looks at the secret files.
 const SECRETS_INTERVAL: Duration = Duration::from_secs(5);
-/// Connections of the admin port.
-const ADMIN_CONNECTIONS_MAX: usize = 64;
 
 /// Why the gateway could not start.
 #[derive(Debug, thiserror::Error)]
@@ -151,6 +143,7 @@ impl App {
         let parts = Parts {
             client,
             numbers: Numbers::new(config.tenants()),
+            lanes: Lanes::new(options::pace(&config), shutdown.clone()),
             storage: &storage,
             config: &config,
             clock: &clock,
@@ -213,105 +206,6 @@ impl App {
     }
 }
 
-/// What the flows are made of.
-struct Parts<'a> {
-    client: cloud_api::Client,
-    numbers: Numbers,
-    storage: &'a Storage,
-    config: &'a Config,
-    clock: &'a SharedClock,
-    shutdown: &'a Shutdown,
-}
-
-impl Parts<'_> {
-    fn retention(&self) -> RetainLog {
-        RetainLog {
-            log: Arc::clone(&self.storage.log),
-            state: Arc::clone(&self.storage.state),
-            retention: self.config.storage.retention(),
-            clock: Arc::clone(self.clock),
-        }
-    }
-
-    fn receive_webhook(&self, projections: Projections) -> ReceiveWebhook {
-        let (log, numbers) = (Arc::clone(&self.storage.log), self.numbers.clone());
-        let identities = Identities::new(projections);
-        ReceiveWebhook::new(log, identities, numbers, Arc::clone(self.clock), self.shutdown.clone())
-    }
-
-    fn project_log(
-        &self,
-        projections: Projections,
-        news: MessageNews,
-        (unsettled, fallbacks): (Unsettled, Fallbacks),
-    ) -> ProjectLog {
-        ProjectLog::new(Arc::clone(&self.storage.log), projections, news, unsettled, fallbacks)
-    }
-
-    fn unsettled(&self) -> Unsettled {
-        let sends = Sends::new(Arc::clone(&self.storage.state), self.config.sending.request_id_kept);
-        Unsettled::new(sends, Arc::clone(self.clock), self.shutdown.clone())
-    }
-
-    fn send_message(&self, windows: Windows, unsettled: Unsettled, fallbacks: Fallbacks) -> SendMessage {
-        let resend_after = self.config.sending.resend_after;
-        let (client, numbers) = (self.client.clone(), self.numbers.clone());
-        SendMessage::new(client, numbers, windows, unsettled, fallbacks, resend_after, self.shutdown.clone())
-    }
-
-    fn fallbacks(&self) -> Fallbacks {
-        Fallbacks::new(
-            FallbackNotes::new(Arc::clone(&self.storage.state)),
-            Arc::clone(&self.storage.log),
-            self.client.clone(),
-            self.numbers.clone(),
-            Arc::clone(self.clock),
-            self.shutdown.clone(),
-        )
-    }
-
-    fn conversations(
-        &self,
-        projections: Projections,
-        webhook_watch: WebhookWatch,
-        applied: watch::Receiver<u64>,
-    ) -> Conversations {
-        let progress = Progress { tail: self.storage.log.watch_tail(), applied };
-        let known_after = self.config.sending.window_known_after;
-        Conversations::new(projections, webhook_watch, progress, Arc::clone(self.clock), known_after)
-    }
-}
-
-/// What the calls of the gRPC port need.
-fn flows(
-    parts: Parts<'_>,
-    follow_message: FollowMessage,
-    conversations: Conversations,
-    send_message: SendMessage,
-) -> grpc::server::Flows {
-    let Parts { client, numbers, storage, config, clock, shutdown } = parts;
-    let transfers = Transfers::new(config.media.stall_timeout, config.media.transfers_max);
-    let upload_media =
-        UploadMedia::new(client.clone(), numbers.clone(), transfers.clone(), Arc::clone(clock));
-    grpc::server::Flows {
-        send_message,
-        follow_message,
-        windows: Windows::new(conversations.clone()),
-        conversations,
-        mark_read: MarkRead::new(client.clone(), numbers.clone()),
-        manage_template: ManageTemplate::new(client.clone(), numbers.clone(), shutdown.clone()),
-        upload_media,
-        download_media: DownloadMedia::new(client, numbers.clone(), transfers, shutdown.clone()),
-        deliver_events: DeliverEvents::new(
-            Arc::clone(&storage.log),
-            stream_limits(config),
-            Arc::clone(clock),
-            shutdown.clone(),
-        ),
-        numbers,
-    }
-}
-
 /// Keeps health and probes honest: while the store refuses, and at the end.
 async fn report(health: grpc::server::Health, readiness: Readiness, storage: Storage, shutdown: Shutdown) {
     let mut acceptance = storage.log.watch_acceptance();
@@ -333,68 +227,4 @@ async fn say_ready(health: &grpc::server::Health, readiness: &Readiness, is_acce
     readiness.set_accepting(is_accepting);
     readiness.set_ready();
     health.set_serving(is_accepting).await;
-}
-
-fn stream_limits(config: &Config) -> Limits {
-    let events = &config.events;
-    Limits { streams_max: events.streams_max, send_timeout: events.send_timeout, rotation: events.rotation }
-}
-
-fn watch_limits(config: &Config) -> follow_message::Limits {
-    let events = &config.events;
-    follow_message::Limits { watches_max: events.streams_max, rotation: events.rotation }
-}
-
-fn message_limits(config: &Config) -> grpc::server::MessageLimits {
-    grpc::server::MessageLimits {
-        request_bytes_max: config.grpc.message_bytes_max,
-        is_reflecting: config.grpc.reflection,
-    }
-}
-
-fn webhook_config(config: &Config) -> webhook::Config {
-    let webhook = &config.webhook;
-    webhook::Config {
-        path: webhook.path.clone(),
-        body_bytes_max: webhook.body_bytes_max,
-        bodies_bytes_max: webhook.bodies_bytes_max,
-        body_timeout: webhook.body_timeout,
-    }
-}
-
-fn grpc_options(config: &Config) -> Options {
-    let limits = Http2Limits {
-        max_concurrent_streams: config.grpc.streams_per_connection_max,
-        ..Http2Limits::default()
-    };
-    Options {
-        name: "grpc",
-        protocol: Protocol::Http2(limits),
-        connections_max: config.grpc.connections_max,
-        connections_per_peer_max: None,
-    }
-}
-
-fn webhook_options(config: &Config) -> Options {
-    let webhook = &config.webhook;
-    let limits = Http1Limits {
-        header_timeout: webhook.header_timeout,
-        idle_timeout: webhook.idle_timeout,
-        ..Http1Limits::default()
-    };
-    Options {
-        name: "webhook",
-        protocol: Protocol::Http1(limits),
-        connections_max: webhook.connections_max,
-        connections_per_peer_max: webhook.connections_per_peer_max,
-    }
-}
-
-fn admin_options() -> Options {
-    Options {
-        name: "admin",
-        protocol: Protocol::Http1(Http1Limits::default()),
-        connections_max: ADMIN_CONNECTIONS_MAX,
-        connections_per_peer_max: None,
-    }
 }

@@ -10,6 +10,7 @@ pub mod failed_call;
 pub mod fallbacks;
 pub mod follow_message;
 pub mod identities;
+pub mod lanes;
 pub mod manage_template;
 pub mod mark_read;
 pub mod numbers;

@@ -147,6 +147,8 @@ fn sending(Config { sending, .. }: &Config) -> Section {
     section
         .duration("request_id_kept", sending.request_id_kept)
         .duration("resend_after", sending.resend_after)
+        .raw("messages_per_second", sending.messages_per_second.unwrap_or(0))
+        .raw("pace_recipients", sending.pace_recipients)
         .duration("window_known_after", sending.window_known_after);
     section
 }

@@ -164,6 +164,10 @@ pub struct Sending {
     pub request_id_kept: Duration,
     /// How long nothing is heard of a message until it is sent again.
     pub resend_after: Duration,
+    /// Messages per second of every number; `None` asks Meta.
+    pub messages_per_second: Option<u32>,
+    /// Whether messages to one recipient are paced.
+    pub pace_recipients: bool,
     /// How long webhooks of a number must have come before a window counts as closed.
     pub window_known_after: Duration,
 }
@@ -173,6 +177,11 @@ impl Sending {
         let read = Self {
             request_id_kept: table.duration("request_id_kept", seconds(3600)..=seconds(7 * 86_400)),
             resend_after: table.duration("resend_after", seconds(1)..=seconds(3600)),
+            messages_per_second: match table.count("messages_per_second", 0..=1_000_000) {
+                0 => None,
+                rate => Some(rate),
+            },
+            pace_recipients: table.boolean("pace_recipients"),
             window_known_after: table.duration("window_known_after", seconds(0)..=seconds(7 * 86_400)),
         };
         table.finish();

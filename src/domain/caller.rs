@@ -19,6 +19,11 @@ impl Caller {
         Self { name: "anonymous".to_owned() }
     }
 
+    /// The gateway itself, for what it sends on its own.
+    pub fn gateway() -> Self {
+        Self { name: "gateway".to_owned() }
+    }
+
     /// A caller that the configuration names.
     pub fn named(name: &str) -> Self {
         Self { name: name.to_owned() }

@@ -162,6 +162,8 @@ reasons! {
     UpstreamPairRate = "UPSTREAM_PAIR_RATE",
     /// The calls of the app or the WABA are used up.
     UpstreamAccountRate = "UPSTREAM_ACCOUNT_RATE",
+    /// The message would not have its turn before the deadline; nothing was sent.
+    LocalRateLimit = "LOCAL_RATE_LIMIT",
     /// Meta limits the number or the user because of quality.
     UpstreamQualityLimit = "UPSTREAM_QUALITY_LIMIT",
     /// The customer service window is closed; a template is needed.

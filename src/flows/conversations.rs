@@ -257,7 +257,7 @@ impl Progress {
 }
 
 /// The name by which a recipient is addressed.
-fn named(recipient: &Recipient) -> UserIdentity {
+pub(super) fn named(recipient: &Recipient) -> UserIdentity {
     match recipient {
         Recipient::PhoneNumber(number) => {
             UserIdentity { wa_id: WaId::parse(number.digits()).ok(), user_id: None }

@@ -16,12 +16,14 @@ use tracing::{info, warn};
 use crate::clock::SharedClock;
 use crate::cloud_api::Client;
 use crate::cloud_api::messages::prepare;
+use crate::domain::caller::Caller;
 use crate::domain::conversation::UserIdentity;
 use crate::domain::event::{
     Event, EventAttributes, EventId, FALLBACK, FallbackOutcome, FallbackReport, Origin, Payload, StatusReport,
 };
 use crate::domain::failure::Reason;
 use crate::domain::message::{OutboundMessage, SendTag};
+use crate::domain::schedule::Class;
 use crate::lifecycle::Shutdown;
 use crate::storage::event_log::{AppendError, EventLog};
 use crate::storage::events;
@@ -31,8 +33,9 @@ use crate::storage::fallbacks::{
 use crate::storage::keyed_state::StateError;
 use crate::storage::sends::Outcome;
 
+use super::lanes::{self, Lanes, Wish};
 use super::numbers::Numbers;
-use super::send_message::{attempt, report};
+use super::send_message::{attempt, feedback, report};
 
 /// Between two tries of what was certainly not sent; doubles up to the second.
 const RETRY_DELAY_MIN: Duration = Duration::from_secs(1);
@@ -50,6 +53,7 @@ struct Inner {
     log: Arc<dyn EventLog>,
     client: Client,
     numbers: Numbers,
+    lanes: Lanes,
     clock: SharedClock,
     shutdown: Shutdown,
     waiting: Mutex<Waiting>,
@@ -78,11 +82,12 @@ impl Fallbacks {
         log: Arc<dyn EventLog>,
         client: Client,
         numbers: Numbers,
+        lanes: Lanes,
         clock: SharedClock,
         shutdown: Shutdown,
     ) -> Self {
         let waiting = Mutex::default();
-        Self { inner: Arc::new(Inner { notes, log, client, numbers, clock, shutdown, waiting }) }
+        Self { inner: Arc::new(Inner { notes, log, client, numbers, lanes, clock, shutdown, waiting }) }
     }
 
     /// Takes up what an earlier process has left. Call it before statuses are read.
@@ -180,9 +185,14 @@ impl Inner {
                 let description = "its message failed a day ago".to_owned();
                 return self.report(turn, FallbackOutcome::Failed(Reason::WindowClosed, description)).await;
             }
+            let wish = Wish::of(&turn.note.message, Caller::gateway(), Class::Normal, None);
+            let slot = tokio::select! {
+                slot = self.lanes.turn(wish) => slot,
+                () = self.shutdown.drain().cancelled() => return,
+            };
             let sending = FallbackProgress::Sending(turn.failed.clone());
             let wait = match self.advance(&mut turn, sending).await {
-                Ok(()) => match self.attempt(&turn).await {
+                Ok(()) => match self.attempt(&turn, slot.ok()).await {
                     Ok(outcome) => return self.report(turn, outcome).await,
                     Err(wait) => {
                         // Should this fail, the next process takes it for sent: at most once comes first.
@@ -216,7 +226,7 @@ impl Inner {
     }
 
     /// What became of one try, or how long to wait before the next.
-    async fn attempt(&self, turn: &Turn) -> Result<FallbackOutcome, Duration> {
+    async fn attempt(&self, turn: &Turn, slot: Option<lanes::Turn>) -> Result<FallbackOutcome, Duration> {
         let message = &turn.note.message;
         let access_token = match self.numbers.access_token(&message.phone_number_id) {
             Ok(access_token) => access_token,
@@ -225,6 +235,9 @@ impl Inner {
             }
         };
         let outcome = attempt(&self.client, &access_token, message).await;
+        if let Some(slot) = slot {
+            slot.done(feedback(&outcome));
+        }
         report("template", &outcome);
         let failure = match outcome {
             Outcome::Accepted(receipt) => {

@@ -9,6 +9,8 @@ use tracing::{debug, error, warn};
 
 use crate::clock::SharedClock;
 use crate::cloud_api::{normalize, signature};
+use crate::domain::event::{Event, MESSAGE_RECEIVED};
+use crate::domain::ids::PhoneNumberId;
 use crate::lifecycle::Shutdown;
 use crate::storage::event_log::{AppendError, Appended, EventLog, Item};
 use crate::storage::events;
@@ -16,6 +18,7 @@ use crate::storage::keyed_state::StateError;
 use crate::telemetry::{self, Seldom};
 
 use super::identities::Identities;
+use super::lanes::Lanes;
 use super::numbers::Numbers;
 
 /// Bytes of a body from which on reading it is work for a thread of its own.
@@ -32,6 +35,7 @@ struct Inner {
     log: Arc<dyn EventLog>,
     identities: Identities,
     numbers: Numbers,
+    lanes: Lanes,
     clock: SharedClock,
     shutdown: Shutdown,
     forgeries: Seldom,
@@ -69,6 +73,7 @@ impl ReceiveWebhook {
         log: Arc<dyn EventLog>,
         identities: Identities,
         numbers: Numbers,
+        lanes: Lanes,
         clock: SharedClock,
         shutdown: Shutdown,
     ) -> Self {
@@ -77,6 +82,7 @@ impl ReceiveWebhook {
                 log,
                 identities,
                 numbers,
+                lanes,
                 clock,
                 shutdown,
                 forgeries: Seldom::default(),
@@ -119,6 +125,11 @@ impl ReceiveWebhook {
     }
 }
 
+/// The number whose throughput a user's message uses up.
+fn received_by(event: &Event) -> Option<PhoneNumberId> {
+    event.phone_number_id().filter(|_| event.attributes.event_type == MESSAGE_RECEIVED)
+}
+
 /// Does work at once, or on a thread for it when it would hold up everybody else.
 async fn aside<T: Send + 'static>(
     is_large: bool,
@@ -135,6 +146,7 @@ impl Inner {
         let (is_large, received) = (body.len() > LARGE_BODY_BYTES, self.clock.now());
         let mut events = aside(is_large, move || normalize::normalize(&body, received)).await?;
         self.identities.assign(&mut events).await?;
+        let received: Vec<_> = events.iter().map(received_by).collect();
         let traceparent = telemetry::current_traceparent(None).unwrap_or_default();
         let encode = move || events.iter().map(|event| events::item(event, &traceparent)).collect();
         let items: Vec<Item> = aside(is_large, encode).await?;
@@ -144,7 +156,13 @@ impl Inner {
                 warn!(error = %cause, "a webhook was not stored; Meta sends it again");
             }
         })?;
-        let new = appended.iter().filter(|a| matches!(a, Appended::New(_))).count();
+        let is_new = |appended: &Appended| matches!(appended, Appended::New(_));
+        for (number, _) in received.into_iter().zip(&appended).filter(|(_, appended)| is_new(appended)) {
+            if let Some(number) = number {
+                self.lanes.received(&number, 1);
+            }
+        }
+        let new = appended.iter().filter(|appended| is_new(appended)).count();
         debug!(events = appended.len(), new, "a webhook was stored");
         Ok(Accepted { new, duplicates: appended.len() - new })
     }

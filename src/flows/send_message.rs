@@ -5,6 +5,7 @@
 //! it right after.
 
 mod attempt;
+mod no_turn;
 mod resend;
 
 use std::time::Duration;
@@ -24,15 +25,17 @@ use crate::domain::caller::Caller;
 use crate::domain::failure::{Actor, Class, Failure, Reason, Retry, Verdict};
 use crate::domain::ids::PhoneNumberId;
 use crate::domain::message::{OnUnknown, OutboundMessage, PreparedMessage, Receipt, SendTag};
+use crate::domain::schedule::Class as Priority;
 use crate::domain::window::IfClosed;
 use crate::lifecycle::Shutdown;
 use crate::storage::keyed_state::StateError;
 use crate::storage::sends::{Outcome, RequestKey, Resend};
 use crate::telemetry::names;
 
-pub(super) use attempt::attempt;
+pub(super) use attempt::{attempt, feedback};
 
 use super::fallbacks::Fallbacks;
+use super::lanes::{Lanes, Wish};
 use super::numbers::{self, Numbers};
 use super::unsettled::{self, Claim, Flight, Known, Request, Taken, Unsettled};
 use super::window::{self, Admitted, Windows};
@@ -64,22 +67,33 @@ const KINDS: [&str; 12] = [
 /// Sends messages.
 #[derive(Debug, Clone)]
 pub struct SendMessage {
-    client: Client,
-    numbers: Numbers,
-    windows: Windows,
-    unsettled: Unsettled,
-    fallbacks: Fallbacks,
-    resend_after: Duration,
-    shutdown: Shutdown,
+    /// The way to Meta.
+    pub client: Client,
+    /// Whose tokens it uses.
+    pub numbers: Numbers,
+    /// Where messages wait for their turn.
+    pub lanes: Lanes,
+    /// Whether content needs another way.
+    pub windows: Windows,
+    /// What runs or is in doubt.
+    pub unsettled: Unsettled,
+    /// What goes out if the window was closed after all.
+    pub fallbacks: Fallbacks,
+    /// The silence after which a send that may be sent again is.
+    pub resend_after: Duration,
+    /// What the work outlives its caller on.
+    pub shutdown: Shutdown,
 }
 
 /// What a caller asks for besides the message.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Terms {
     /// Makes it safe to ask again: the id that the caller chose, and what tells this request from others.
     pub request_id: Option<(String, [u8; 32])>,
     /// What to do when nothing proves the outcome. For anything but a report it needs a request id.
     pub on_unknown: OnUnknown,
+    /// How pressing it is.
+    pub priority: Priority,
     /// Until when the caller waits.
     pub deadline: Option<Instant>,
 }
@@ -130,19 +144,6 @@ pub enum Error {
 }
 
 impl SendMessage {
-    /// Sends through this client, for these numbers. A send that may be sent again is, after this long a silence.
-    pub fn new(
-        client: Client,
-        numbers: Numbers,
-        windows: Windows,
-        unsettled: Unsettled,
-        fallbacks: Fallbacks,
-        resend_after: Duration,
-        shutdown: Shutdown,
-    ) -> Self {
-        Self { client, numbers, windows, unsettled, fallbacks, resend_after, shutdown }
-    }
-
     /// The JSON of a message as it goes to Meta, without the tag that a send gets.
     pub fn preview(message: &OutboundMessage) -> String {
         request_json(message, None)
@@ -157,7 +158,7 @@ impl SendMessage {
         if_closed: IfClosed,
         terms: Terms,
     ) -> Result<Sent, Error> {
-        let Terms { request_id, on_unknown, deadline } = terms;
+        let Terms { request_id, on_unknown, priority, deadline } = terms;
         let deadline = deadline.unwrap_or_else(|| Instant::now() + TIME_MAX);
         let phone_number_id = message.phone_number_id.clone();
         let access_token = self.numbers.access_token(&phone_number_id)?;
@@ -184,7 +185,8 @@ impl SendMessage {
             send.tag = tag.as_str(),
         );
         let (kind, message) = (kind_label(&message.content.kind), prepare(&message, &tag));
-        let departure = Departure { access_token, message, kind, deadline, used_fallback, fallback };
+        let wish = Wish::of(&message, caller.clone(), priority, Some(deadline));
+        let departure = Departure { access_token, message, kind, wish, used_fallback, fallback };
         let Some(request) = request else {
             let flight = self.unsettled.begin(tag);
             let slot = flight.slot();
@@ -229,7 +231,7 @@ impl SendMessage {
 
     /// The work behind a send, from the claim to the record.
     async fn fly(self, flight: Flight, departure: Departure) {
-        let Departure { access_token, message, kind, deadline, fallback, .. } = departure;
+        let Departure { access_token, message, kind, wish, fallback, .. } = departure;
         let tag = flight.slot().tag.clone();
         let noted = match &fallback {
             Some(fallback) => self.fallbacks.note(&tag, fallback).await,
@@ -238,7 +240,8 @@ impl SendMessage {
         let outcome = match noted {
             Ok(()) => {
                 let drain = self.shutdown.drain();
-                attempt::deliver(&self.client, &access_token, &message, deadline, drain).await
+                let turn = (&self.lanes, wish);
+                attempt::deliver(&self.client, &access_token, &message, turn, drain).await
             }
             Err(error) => Outcome::Refused(not_stored(&error)),
         };
@@ -255,7 +258,8 @@ struct Departure {
     access_token: SecretString,
     message: PreparedMessage,
     kind: &'static str,
-    deadline: Instant,
+    /// Whose turn it needs.
+    wish: Wish,
     /// Whether the message is the fallback template of its request.
     used_fallback: bool,
     /// What goes out if Meta finds the window closed.

@@ -26,6 +26,7 @@ use crate::domain::failure::FieldViolation;
 use crate::domain::filter::{EventFilter, is_type_pattern};
 use crate::domain::ids::{BusinessScopedUserId, GroupId, InvalidId, MessageId};
 use crate::domain::message::{Content, Endpoint, OnUnknown, PhoneNumber, Recipient};
+use crate::domain::schedule::Class as Priority;
 use crate::domain::value::Value;
 use crate::flows::send_message::Terms;
 
@@ -151,7 +152,15 @@ pub(super) fn terms(request: &v1::SendMessageRequest, deadline: Option<Instant>)
         v1::OnUnknown::Resend => OnUnknown::Resend,
         v1::OnUnknown::Unspecified | v1::OnUnknown::Report => OnUnknown::Report,
     };
-    Terms { request_id, on_unknown, deadline }
+    Terms { request_id, on_unknown, priority: priority(request.priority()), deadline }
+}
+
+fn priority(priority: v1::Priority) -> Priority {
+    match priority {
+        v1::Priority::Urgent => Priority::Urgent,
+        v1::Priority::Unspecified | v1::Priority::Normal => Priority::Normal,
+        v1::Priority::Bulk => Priority::Bulk,
+    }
 }
 
 /// The fields that Meta has beside the content.

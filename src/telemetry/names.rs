@@ -33,6 +33,10 @@ pub const WEBHOOK_ITEMS: &str = "whatsapp_gateway_webhook_items_total";
 pub const SENDS: &str = "whatsapp_gateway_sends_total";
 /// Gauge: sends under a request id of which nobody knows whether they went out.
 pub const SENDS_UNKNOWN: &str = "whatsapp_gateway_sends_unknown";
+/// Gauge: messages that wait for their turn to be sent. Label: [`PHONE_NUMBER`].
+pub const LANE_WAITING: &str = "whatsapp_gateway_lane_waiting";
+/// Histogram, seconds: how long messages that had to wait waited for their turn to be sent.
+pub const LANE_WAIT_DURATION: &str = "whatsapp_gateway_lane_wait_seconds";
 /// Counter: errors that Meta answered with. Label: [`ERROR_CLASS`].
 pub const META_ERRORS: &str = "whatsapp_gateway_meta_errors_total";
 /// Counter: decisions about who calls. Label: [`OUTCOME`] (`allowed`, `unauthenticated`).
@@ -65,6 +69,8 @@ pub const PROCESS_RESIDENT: &str = "process_resident_memory_bytes";
 /// Gauge: open files and sockets of the process.
 pub const PROCESS_OPEN_FILES: &str = "process_open_fds";
 
+/// Label: Meta's id of a configured business number.
+pub const PHONE_NUMBER: &str = "phone_number_id";
 /// Label: `package.Service/Method`; `_OTHER` for a method that does not exist.
 pub const RPC_METHOD: &str = "rpc_method";
 /// Label: the gRPC status as a word, such as `NOT_FOUND`.
@@ -106,9 +112,10 @@ pub const AGE_BUCKETS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.
 pub const BATCH_EVENTS_BUCKETS: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
 
 /// The histograms and their buckets; any other histogram gets [`DURATION_BUCKETS`].
-pub(super) const HISTOGRAMS: [(&str, &[f64]); 3] = [
+pub(super) const HISTOGRAMS: [(&str, &[f64]); 4] = [
     (LOG_COMMIT_DURATION, &COMMIT_BUCKETS),
     (EVENT_AGE, &AGE_BUCKETS),
+    (LANE_WAIT_DURATION, &AGE_BUCKETS),
     (LOG_BATCH_EVENTS, &BATCH_EVENTS_BUCKETS),
 ];
 
@@ -171,6 +178,8 @@ fn describe_work() {
     describe_gauge!(SENDS_UNKNOWN, Unit::Count, "Sends whose outcome is unknown.");
     describe_counter!(META_ERRORS, "Errors answered by the Cloud API.");
     describe_gauge!(EVENT_STREAMS, Unit::Count, "Open event streams.");
+    describe_gauge!(LANE_WAITING, Unit::Count, "Messages that wait for their turn.");
+    describe_histogram!(LANE_WAIT_DURATION, Unit::Seconds, "How long messages waited for their turn.");
     describe_histogram!(EVENT_AGE, Unit::Seconds, "Age of events when handed to a stream.");
     describe_counter!(EVENTS_DELIVERED, "Events handed to streams.");
     describe_counter!(EVENT_STREAMS_CLOSED, "Event streams that ended.");

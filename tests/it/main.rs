@@ -28,6 +28,7 @@ mod gate;
 mod grpcurl;
 mod health;
 mod kill;
+mod lanes;
 mod mark_read;
 mod media;
 mod message_life;

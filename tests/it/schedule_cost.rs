@@ -16,7 +16,7 @@ fn ticket(n: u64) -> Ticket {
 
 fn measure(rounds: u64, backlog: u64) {
     // So fast that the machine is what limits it, behind a backlog that stays.
-    let mut lane = Lane::new(1_000_000, PairRule::META);
+    let mut lane = Lane::new(1_000_000, PairRule::LITERAL);
     lane.suspend(Moment::ZERO, Duration::from_millis(1));
     for n in 0..backlog {
         lane.offer(Moment::ZERO, ticket(n));

@@ -33,7 +33,14 @@ pub enum Repayment {
 impl PairRule {
     /// Meta's numbers, read by the letter: one message per 6 s, 45 at once, and "after a burst of n wait as long as n
     /// messages would normally take" (reference 6.1).
-    pub const META: Self = Self { interval: Duration::from_secs(6), burst: 45, repayment: Repayment::Whole };
+    pub const LITERAL: Self =
+        Self { interval: Duration::from_secs(6), burst: 45, repayment: Repayment::Whole };
+
+    /// As [`PairRule::LITERAL`], but every 6 s one message is free again: what the gateway keeps.
+    pub const STEADY: Self = Self { repayment: Repayment::Steady, ..Self::LITERAL };
+
+    /// No limit.
+    pub const NONE: Self = Self { interval: Duration::ZERO, ..Self::STEADY };
 
     /// How long after its beginning a burst takes further messages.
     fn joinable(&self) -> Duration {

@@ -45,7 +45,7 @@ struct World {
 
 impl World {
     fn new(rate: u32) -> Self {
-        Self::with(rate, PairRule::META)
+        Self::with(rate, PairRule::LITERAL)
     }
 
     fn with(rate: u32, rule: PairRule) -> Self {

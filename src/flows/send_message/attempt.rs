@@ -1,48 +1,86 @@
-//! Attempts: each one call to Meta, and another one only where nothing can have gone out.
+//! Attempts: each one call to Meta in its turn, and another one only where nothing can have gone out.
 
 use std::time::Duration;
 
 use metrics::counter;
 use secrecy::SecretString;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{debug, info};
 use uuid::Uuid;
 
 use crate::cloud_api::{self, Client};
 use crate::domain::failure::{Reason, Retry, Verdict};
 use crate::domain::message::PreparedMessage;
+use crate::domain::schedule::Feedback;
 use crate::flows::failed_call::failure;
+use crate::flows::lanes::{Lanes, Wish};
 use crate::flows::unsettled::PROOF;
 use crate::storage::sends::Outcome;
 use crate::telemetry::names;
 
+use super::no_turn::{draining, refused};
+
 /// Retries of one send. Whoever wants more asks again: it is told when.
 const RETRIES_MAX: u32 = 3;
 
-/// Sends a message, and again as long as it certainly did not go out, waiting may help, and there is time until the
-/// deadline. A drain ends the waiting.
-pub(super) async fn deliver(
+/// Sends a message when it has its turn, and again as long as it certainly did not go out, waiting may help, and there is
+/// time until the deadline. A drain ends the waiting.
+pub(in crate::flows) async fn deliver(
     client: &Client,
     access_token: &SecretString,
     message: &PreparedMessage,
-    deadline: Instant,
+    (lanes, wish): (&Lanes, Wish),
     drain: &CancellationToken,
 ) -> Outcome {
+    let deadline = wish.deadline;
+    let turn = tokio::select! {
+        biased;
+        turn = lanes.turn(wish) => turn.map_err(|refusal| refused(&refusal)),
+        () = drain.cancelled() => Err(draining()),
+    };
+    let mut turn = match turn {
+        Ok(turn) => turn,
+        Err(failure) => return Outcome::Refused(failure),
+    };
+    debug!(late_ms = u64::try_from(turn.age().as_millis()).unwrap_or(u64::MAX), "it has its turn");
     let mut retries = 0;
     loop {
         let outcome = attempt(client, access_token, message).await;
-        let Outcome::Refused(failure) = &outcome else { return outcome };
-        let Some(pause) = pause(&failure.verdict, retries) else { return outcome };
-        if Instant::now() + pause.most > deadline {
+        let again = match &outcome {
+            Outcome::Refused(failure) => pause(&failure.verdict, retries),
+            Outcome::Sending | Outcome::Accepted(_) | Outcome::Unknown(_) | Outcome::Answered(_) => None,
+        };
+        let in_time = |pause: &Pause| deadline.is_none_or(|deadline| Instant::now() + pause.most <= deadline);
+        let Some(pause) = again.filter(in_time) else {
+            turn.done(feedback(&outcome));
             return outcome;
-        }
+        };
         let pause = pause.drawn();
-        info!(reason = failure.verdict.reason.as_str(), ?pause, "nothing went out; trying again");
-        if drain.run_until_cancelled(sleep(pause)).await.is_none() {
-            return outcome;
-        }
+        info!(?pause, "nothing went out; trying again");
+        turn = match drain.run_until_cancelled(turn.again(feedback(&outcome), pause)).await {
+            Some(Ok(turn)) => turn,
+            // What Meta said tells more than that there is no time left.
+            Some(Err(_)) | None => return outcome,
+        };
         retries += 1;
+    }
+}
+
+/// What the lane learns from the end of an attempt.
+pub(in crate::flows) fn feedback(outcome: &Outcome) -> Feedback {
+    match outcome {
+        Outcome::Accepted(_) => Feedback::Accepted,
+        Outcome::Refused(failure) => match (failure.verdict.reason, failure.verdict.retry) {
+            (Reason::UpstreamThroughput, Retry::Wait(pause)) => {
+                Feedback::Throttled { retry_after: Some(pause) }
+            }
+            (Reason::UpstreamThroughput, _) => Feedback::Throttled { retry_after: None },
+            (Reason::UpstreamPairRate, _) => Feedback::PairLimited,
+            (Reason::UpstreamUnreachable, _) => Feedback::NotSent,
+            _ => Feedback::Other,
+        },
+        Outcome::Sending | Outcome::Unknown(_) | Outcome::Answered(_) => Feedback::Other,
     }
 }
 

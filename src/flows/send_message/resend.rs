@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tracing::{Instrument, info, info_span, warn};
 
-use super::SendMessage;
-use super::attempt::attempt;
+use super::attempt::{attempt, feedback};
+use super::{SendMessage, TIME_MAX};
+use crate::domain::caller::Caller;
+use crate::domain::schedule::Class;
+use crate::flows::lanes::Wish;
 use crate::flows::unsettled::Flight;
 use crate::storage::sends::Outcome;
 
@@ -27,8 +30,16 @@ impl SendMessage {
         }
     }
 
-    /// One more attempt. A flight that is dropped here leaves the send as unknown as it was.
+    /// One more attempt, when it has its turn. A flight that is dropped here leaves the send as unknown as it was.
     async fn resend(self, flight: Flight) {
+        let Some(message) = flight.message_to_resend() else { return };
+        let wish = Wish::of(&message, Caller::gateway(), Class::Normal, Some(Instant::now() + TIME_MAX));
+        let turn = tokio::select! {
+            biased;
+            turn = self.lanes.turn(wish) => turn,
+            () = self.shutdown.drain().cancelled() => return,
+        };
+        let Ok(turn) = turn else { return };
         let message = match flight.count_resend().await {
             Ok(Some(message)) => message,
             Ok(None) => return,
@@ -39,6 +50,7 @@ impl SendMessage {
             Err(error) => return warn!(%error, "not sent again"),
         };
         let outcome = attempt(&self.client, &access_token, &message).await;
+        turn.done(feedback(&outcome));
         match &outcome {
             Outcome::Accepted(_) => info!("sent again and accepted"),
             Outcome::Refused(failure) if failure.verdict.retry.delay().is_some() => flight.uncount_resend(),

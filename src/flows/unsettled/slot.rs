@@ -188,6 +188,12 @@ impl Flight {
         inner.record_in_time(&self.slot).await;
     }
 
+    /// What goes out again, if anything may.
+    pub(in crate::flows) fn message_to_resend(&self) -> Option<PreparedMessage> {
+        let resend = self.slot.resend.lock().unwrap_or_else(PoisonError::into_inner);
+        resend.as_ref().map(|resend| resend.message.clone())
+    }
+
     /// Counts another attempt, durably; returns what to send, or nothing if a status came in the meantime.
     pub(in crate::flows) async fn count_resend(&self) -> Result<Option<PreparedMessage>, StateError> {
         let resend = self.slot.resend.lock().unwrap_or_else(PoisonError::into_inner).clone();

@@ -118,7 +118,7 @@ fn too_many_received_messages_leave_one_per_second_and_are_soon_forgotten() {
 
 #[test]
 fn throttling_halves_the_rate_once_a_second_and_it_comes_back() {
-    let mut lane = Lane::new(80, PairRule::META);
+    let mut lane = Lane::new(80, PairRule::LITERAL);
     let second = Duration::from_secs;
     for n in 0..10 {
         lane.throttled(second(10) + ms(n * 50), None);

@@ -172,7 +172,7 @@ fn a_parked_lane_keeps_only_those_who_wait_as_long_as_it_takes() {
 
 #[test]
 fn a_lane_is_full_at_some_point() {
-    let mut lane = Lane::new(80, PairRule::META);
+    let mut lane = Lane::new(80, PairRule::LITERAL);
     lane.suspend(Moment::ZERO, SECOND);
     for to in 0..WAITING_MAX as u64 {
         assert!(matches!(lane.offer(Moment::ZERO, ticket("a", Class::Bulk, to)), Offer::Wait { .. }));

@@ -195,7 +195,7 @@ proptest! {
         events in vec((prop_oneof![Just(0_u64), 0_u64..50, 0_u64..3_000], event()), 1..400),
         fates in vec(fate(), 1..50),
     ) {
-        let mut play = Play::new(rate, PairRule { repayment, ..PairRule::META }, fates);
+        let mut play = Play::new(rate, PairRule { repayment, ..PairRule::LITERAL }, fates);
         for (gap, event) in events {
             play.run_until(play.world.now + ms(gap));
             play.happen(&event);

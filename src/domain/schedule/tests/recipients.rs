@@ -2,8 +2,6 @@
 
 use super::*;
 
-const STEADY: PairRule = PairRule { repayment: Repayment::Steady, ..PairRule::META };
-
 /// When messages to one recipient go out, if all are offered at the beginning.
 fn departures(rule: PairRule, count: usize, way: Duration, end: Duration) -> Vec<Moment> {
     let mut world = World::with(1_000, rule);
@@ -17,7 +15,7 @@ fn departures(rule: PairRule, count: usize, way: Duration, end: Duration) -> Vec
 
 #[test]
 fn a_burst_is_paid_back_as_a_whole() {
-    let at = departures(PairRule::META, 100, ms(1), Duration::from_mins(10));
+    let at = departures(PairRule::LITERAL, 100, ms(1), Duration::from_mins(10));
     assert_eq!(at.len(), 100);
     assert!(at[44] < SECOND);
     let second = Duration::from_secs(270);
@@ -27,7 +25,7 @@ fn a_burst_is_paid_back_as_a_whole() {
 
 #[test]
 fn or_one_by_one() {
-    let at = departures(STEADY, 60, ms(1), Duration::from_mins(10));
+    let at = departures(PairRule::STEADY, 60, ms(1), Duration::from_mins(10));
     assert_eq!(at.len(), 60);
     assert!(at[43] < SECOND && at[44] == SECOND + ms(2), "the 45th may have been a second longer on its way");
     assert!(

@@ -1,0 +1,81 @@
+//! What each part takes of the configuration.
+
+use crate::config::Config;
+use crate::flows::deliver_events::Limits;
+use crate::flows::follow_message;
+use crate::flows::lanes::Pace;
+use crate::grpc;
+use crate::listener::{Http1Limits, Http2Limits, Options, Protocol};
+use crate::web::webhook;
+
+/// Connections of the admin port.
+const ADMIN_CONNECTIONS_MAX: usize = 64;
+
+pub(super) fn pace(config: &Config) -> Pace {
+    let sending = &config.sending;
+    Pace { fixed_rate: sending.messages_per_second, by_recipient: sending.pace_recipients }
+}
+
+pub(super) fn stream_limits(config: &Config) -> Limits {
+    let events = &config.events;
+    Limits { streams_max: events.streams_max, send_timeout: events.send_timeout, rotation: events.rotation }
+}
+
+pub(super) fn watch_limits(config: &Config) -> follow_message::Limits {
+    let events = &config.events;
+    follow_message::Limits { watches_max: events.streams_max, rotation: events.rotation }
+}
+
+pub(super) fn message_limits(config: &Config) -> grpc::server::MessageLimits {
+    grpc::server::MessageLimits {
+        request_bytes_max: config.grpc.message_bytes_max,
+        is_reflecting: config.grpc.reflection,
+    }
+}
+
+pub(super) fn webhook_config(config: &Config) -> webhook::Config {
+    let webhook = &config.webhook;
+    webhook::Config {
+        path: webhook.path.clone(),
+        body_bytes_max: webhook.body_bytes_max,
+        bodies_bytes_max: webhook.bodies_bytes_max,
+        body_timeout: webhook.body_timeout,
+    }
+}
+
+pub(super) fn grpc_options(config: &Config) -> Options {
+    let limits = Http2Limits {
+        max_concurrent_streams: config.grpc.streams_per_connection_max,
+        ..Http2Limits::default()
+    };
+    Options {
+        name: "grpc",
+        protocol: Protocol::Http2(limits),
+        connections_max: config.grpc.connections_max,
+        connections_per_peer_max: None,
+    }
+}
+
+pub(super) fn webhook_options(config: &Config) -> Options {
+    let webhook = &config.webhook;
+    let limits = Http1Limits {
+        header_timeout: webhook.header_timeout,
+        idle_timeout: webhook.idle_timeout,
+        ..Http1Limits::default()
+    };
+    Options {
+        name: "webhook",
+        protocol: Protocol::Http1(limits),
+        connections_max: webhook.connections_max,
+        connections_per_peer_max: webhook.connections_per_peer_max,
+    }
+}
+
+pub(super) fn admin_options() -> Options {
+    Options {
+        name: "admin",
+        protocol: Protocol::Http1(Http1Limits::default()),
+        connections_max: ADMIN_CONNECTIONS_MAX,
+        connections_per_peer_max: None,
+    }
+}

@@ -1,0 +1,147 @@
+//! How each flow is built from what they share.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::clock::SharedClock;
+use crate::cloud_api;
+use crate::config::Config;
+use crate::flows::conversations::{Conversations, Progress, WebhookWatch};
+use crate::flows::deliver_events::DeliverEvents;
+use crate::flows::download_media::DownloadMedia;
+use crate::flows::fallbacks::Fallbacks;
+use crate::flows::follow_message::{FollowMessage, MessageNews};
+use crate::flows::identities::Identities;
+use crate::flows::lanes::Lanes;
+use crate::flows::manage_template::ManageTemplate;
+use crate::flows::mark_read::MarkRead;
+use crate::flows::numbers::Numbers;
+use crate::flows::project_log::ProjectLog;
+use crate::flows::receive_webhook::ReceiveWebhook;
+use crate::flows::retain_log::RetainLog;
+use crate::flows::send_message::SendMessage;
+use crate::flows::unsettled::Unsettled;
+use crate::flows::upload_media::{Transfers, UploadMedia};
+use crate::flows::window::Windows;
+use crate::grpc;
+use crate::lifecycle::Shutdown;
+use crate::storage::Storage;
+use crate::storage::fallbacks::FallbackNotes;
+use crate::storage::projections::Projections;
+use crate::storage::sends::Sends;
+
+use super::options::stream_limits;
+
+/// What the flows are made of.
+pub(super) struct Parts<'a> {
+    pub(super) client: cloud_api::Client,
+    pub(super) numbers: Numbers,
+    pub(super) lanes: Lanes,
+    pub(super) storage: &'a Storage,
+    pub(super) config: &'a Config,
+    pub(super) clock: &'a SharedClock,
+    pub(super) shutdown: &'a Shutdown,
+}
+
+impl Parts<'_> {
+    pub(super) fn retention(&self) -> RetainLog {
+        RetainLog {
+            log: Arc::clone(&self.storage.log),
+            state: Arc::clone(&self.storage.state),
+            retention: self.config.storage.retention(),
+            clock: Arc::clone(self.clock),
+        }
+    }
+
+    pub(super) fn receive_webhook(&self, projections: Projections) -> ReceiveWebhook {
+        let (log, numbers, lanes) = (Arc::clone(&self.storage.log), self.numbers.clone(), self.lanes.clone());
+        let identities = Identities::new(projections);
+        ReceiveWebhook::new(log, identities, numbers, lanes, Arc::clone(self.clock), self.shutdown.clone())
+    }
+
+    pub(super) fn project_log(
+        &self,
+        projections: Projections,
+        news: MessageNews,
+        (unsettled, fallbacks): (Unsettled, Fallbacks),
+    ) -> ProjectLog {
+        ProjectLog::new(Arc::clone(&self.storage.log), projections, news, unsettled, fallbacks)
+    }
+
+    pub(super) fn unsettled(&self) -> Unsettled {
+        let sends = Sends::new(Arc::clone(&self.storage.state), self.config.sending.request_id_kept);
+        Unsettled::new(sends, Arc::clone(self.clock), self.shutdown.clone())
+    }
+
+    pub(super) fn send_message(
+        &self,
+        windows: Windows,
+        unsettled: Unsettled,
+        fallbacks: Fallbacks,
+    ) -> SendMessage {
+        SendMessage {
+            client: self.client.clone(),
+            numbers: self.numbers.clone(),
+            lanes: self.lanes.clone(),
+            windows,
+            unsettled,
+            fallbacks,
+            resend_after: self.config.sending.resend_after,
+            shutdown: self.shutdown.clone(),
+        }
+    }
+
+    pub(super) fn fallbacks(&self) -> Fallbacks {
+        Fallbacks::new(
+            FallbackNotes::new(Arc::clone(&self.storage.state)),
+            Arc::clone(&self.storage.log),
+            self.client.clone(),
+            self.numbers.clone(),
+            self.lanes.clone(),
+            Arc::clone(self.clock),
+            self.shutdown.clone(),
+        )
+    }
+
+    pub(super) fn conversations(
+        &self,
+        projections: Projections,
+        webhook_watch: WebhookWatch,
+        applied: watch::Receiver<u64>,
+    ) -> Conversations {
+        let progress = Progress { tail: self.storage.log.watch_tail(), applied };
+        let known_after = self.config.sending.window_known_after;
+        Conversations::new(projections, webhook_watch, progress, Arc::clone(self.clock), known_after)
+    }
+}
+
+/// What the calls of the gRPC port need.
+pub(super) fn flows(
+    parts: Parts<'_>,
+    follow_message: FollowMessage,
+    conversations: Conversations,
+    send_message: SendMessage,
+) -> grpc::server::Flows {
+    let Parts { client, numbers, storage, config, clock, shutdown, .. } = parts;
+    let transfers = Transfers::new(config.media.stall_timeout, config.media.transfers_max);
+    let upload_media =
+        UploadMedia::new(client.clone(), numbers.clone(), transfers.clone(), Arc::clone(clock));
+    grpc::server::Flows {
+        send_message,
+        follow_message,
+        windows: Windows::new(conversations.clone()),
+        conversations,
+        mark_read: MarkRead::new(client.clone(), numbers.clone()),
+        manage_template: ManageTemplate::new(client.clone(), numbers.clone(), shutdown.clone()),
+        upload_media,
+        download_media: DownloadMedia::new(client, numbers.clone(), transfers, shutdown.clone()),
+        deliver_events: DeliverEvents::new(
+            Arc::clone(&storage.log),
+            stream_limits(config),
+            Arc::clone(clock),
+            shutdown.clone(),
+        ),
+        numbers,
+    }
+}
