@@ -1,6 +1,7 @@
 //! The bare programs: the least that does the same work with the same libraries, and the upstream that all share.
 
 mod append;
+mod claims;
 mod grpc;
 mod media;
 mod upstream;
@@ -24,6 +25,8 @@ pub(crate) enum Kind {
         graph: SocketAddr,
         /// As for `rows`: what subscribers get.
         like: PathBuf,
+        /// A new database goes there, for what sends with a `request_id` make durable.
+        folder: PathBuf,
     },
     /// Webhooks into SQLite, in groups
     Rows {
@@ -45,7 +48,7 @@ pub(crate) fn run(kind: Kind) -> Result<()> {
     match kind {
         // One thread is enough to answer with constants, and leaves more to those that are measured.
         Kind::Upstream => Builder::new_current_thread().enable_all().build()?.block_on(upstream::serve()),
-        Kind::Grpc { graph, like } => Runtime::new()?.block_on(grpc::serve(graph, &like)),
+        Kind::Grpc { graph, like, folder } => Runtime::new()?.block_on(grpc::serve(graph, &like, &folder)),
         Kind::Rows { folder, like } => Runtime::new()?.block_on(append::rows(&folder, &like)),
         Kind::Segment { folder, like } => Runtime::new()?.block_on(append::segment(&folder, &like)),
     }

@@ -34,6 +34,14 @@ pub(crate) enum Kind {
         address: SocketAddr,
         #[command(flatten)]
         amount: Amount,
+        /// Whether each has a `request_id`.
+        #[arg(long)]
+        request_ids: bool,
+    },
+    /// Ask the upstream when messages arrived since the last time
+    Arrivals {
+        /// The upstream.
+        address: SocketAddr,
     },
     /// Post webhooks, each poster as fast as it is answered
     Post {
@@ -200,7 +208,10 @@ impl Report {
 
 pub(crate) fn run(kind: Kind) -> Result<()> {
     let report = match kind {
-        Kind::Send { address, amount } => on_one_thread(send::run(address, &amount)),
+        Kind::Arrivals { address } => return on_one_thread(send::arrivals(address)),
+        Kind::Send { address, amount, request_ids } => {
+            on_one_thread(send::run(address, &amount, request_ids))
+        }
         Kind::Post { address, amount, first } => on_one_thread(post::run(address, &amount, first)),
         Kind::Pace { address, subscribe, rate, seconds, first } => {
             on_one_thread(post::pace(address, subscribe, rate, seconds, first))

@@ -8,6 +8,7 @@ mod idle;
 mod media;
 mod replay;
 mod sends;
+mod turns;
 mod webhooks;
 
 use std::fs;
@@ -34,7 +35,7 @@ pub(crate) struct Arguments {
     /// Where to write the page; without it, only the table is printed
     #[arg(long)]
     page: Option<PathBuf>,
-    /// Measure these rows only: send, webhook, pace, fan-out, replay, media, idle
+    /// Measure these rows only: send, turn, webhook, pace, fan-out, replay, media, idle
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Rounds of each row
@@ -59,8 +60,9 @@ pub(crate) struct Bench {
 type Measure = fn(&Bench, &mut Vec<Row>) -> Result<()>;
 
 /// The sections in the order of the table.
-const SECTIONS: [(&str, Measure); 7] = [
+const SECTIONS: [(&str, Measure); 8] = [
     ("send", sends::measure),
+    ("turn", turns::measure),
     ("webhook", webhooks::measure),
     ("pace", events::pace),
     ("fan-out", events::fan_out),
@@ -118,7 +120,8 @@ impl Bench {
 
     /// The floor of everything that is gRPC.
     fn grpc_floor(&self) -> Result<Process> {
-        Self::floor(&["grpc", self.upstream.address("http")?, &self.model.display().to_string()])
+        let claims = self.folder.join("claims").display().to_string();
+        Self::floor(&["grpc", self.upstream.address("http")?, &self.model.display().to_string(), &claims])
     }
 }
 

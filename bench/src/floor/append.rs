@@ -52,17 +52,27 @@ impl Row {
 /// Writes the rows of the gateway into its tables, with its settings.
 pub(super) async fn rows(folder: &Path, like: &Path) -> Result<()> {
     let (tables, row) = model(like)?;
+    let connection = open(folder, "rows.db", &tables)?;
+    let (jobs, queue) = channel();
+    thread::spawn(move || write_rows(connection, &row, &queue));
+    serve(jobs).await
+}
+
+/// A new database with these tables and the gateway's settings.
+pub(super) fn open(folder: &Path, name: &str, tables: &str) -> Result<Connection> {
     std::fs::create_dir_all(folder)?;
-    let connection = Connection::open(folder.join("rows.db"))?;
+    // Each floor that is started begins anew.
+    for suffix in ["", "-wal", "-shm"] {
+        drop(std::fs::remove_file(folder.join(format!("{name}{suffix}"))));
+    }
+    let connection = Connection::open(folder.join(name))?;
     for (name, value) in [("journal_mode", "WAL"), ("synchronous", "FULL")] {
         connection.pragma_update(None, name, value)?;
     }
     connection.pragma_update(None, "wal_autocheckpoint", 4_000)?;
     connection.pragma_update(None, "cache_size", -32_768)?;
-    connection.execute_batch(&tables)?;
-    let (jobs, queue) = channel();
-    thread::spawn(move || write_rows(connection, &row, &queue));
-    serve(jobs).await
+    connection.execute_batch(tables)?;
+    Ok(connection)
 }
 
 /// Writes the bytes of the same rows behind each other.
@@ -82,12 +92,8 @@ pub(super) async fn segment(folder: &Path, like: &Path) -> Result<()> {
 
 /// The tables of the gateway's log, and its newest event.
 pub(super) fn model(like: &Path) -> Result<(String, Row)> {
+    let tables = [table(like, "events")?, table(like, "dedupe")?];
     let connection = Connection::open_with_flags(like, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    let mut select = connection.prepare(
-        "SELECT sql FROM sqlite_schema WHERE tbl_name IN ('events', 'dedupe') AND sql IS NOT NULL",
-    )?;
-    let tables =
-        select.query_map([], |row| row.get::<_, String>(0))?.collect::<rusqlite::Result<Vec<_>>>()?;
     let row = connection.query_row(
         "SELECT event_type, phone_number_id, waba_id, conversation_key, envelope, typed, raw, append_ms, crc \
          FROM events ORDER BY seq DESC LIMIT 1",
@@ -102,6 +108,15 @@ pub(super) fn model(like: &Path) -> Result<(String, Row)> {
         },
     )?;
     Ok((tables.join(";\n"), row))
+}
+
+/// A table of the gateway, with its indexes.
+pub(super) fn table(like: &Path, name: &str) -> Result<String> {
+    let connection = Connection::open_with_flags(like, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    let mut select =
+        connection.prepare("SELECT sql FROM sqlite_schema WHERE tbl_name = ?1 AND sql IS NOT NULL")?;
+    let parts = select.query_map([name], |row| row.get::<_, String>(0))?;
+    Ok(parts.collect::<rusqlite::Result<Vec<_>>>()?.join(";\n"))
 }
 
 async fn serve(jobs: Sender<Job>) -> Result<()> {
@@ -128,7 +143,7 @@ async fn receive(State(port): State<Port>, headers: HeaderMap, body: Bytes) -> S
 }
 
 /// What waits, up to the limit of a group; empty at the end.
-fn gather(queue: &Receiver<Job>) -> Vec<Job> {
+pub(super) fn gather<T>(queue: &Receiver<T>) -> Vec<T> {
     queue.recv().into_iter().chain(queue.try_iter().take(GROUP_MAX - 1)).collect()
 }
 

@@ -24,6 +24,7 @@ use tonic_prost::ProstCodec;
 use tower::{Service, service_fn};
 use whatsapp_gateway::contract::v1;
 
+use super::claims::{Claims, Write};
 use super::{append, media};
 use crate::Result;
 use crate::webhook::PHONE_NUMBER_ID;
@@ -36,6 +37,7 @@ pub(super) struct Floor {
     pub(super) http: reqwest::Client,
     pub(super) graph: String,
     events: Arc<Events>,
+    claims: Claims,
 }
 
 /// Everything that was posted, encoded, and how much that is.
@@ -46,12 +48,13 @@ struct Events {
     tail: watch::Sender<usize>,
 }
 
-pub(super) async fn serve(graph: SocketAddr, like: &Path) -> Result<()> {
+pub(super) async fn serve(graph: SocketAddr, like: &Path, folder: &Path) -> Result<()> {
     let http = reqwest::Client::builder().http1_only().tcp_nodelay(true).build()?;
     // `EventBatch.events` around `ReceivedEvent.event`.
     let model = field(1, &field(1, &append::model(like)?.1.encoded()));
     let events = Arc::new(Events { model, encoded: RwLock::default(), tail: watch::Sender::new(0) });
-    let floor = Floor { http, graph: format!("http://{graph}/v25.0"), events: Arc::clone(&events) };
+    let claims = Claims::open(folder, like)?;
+    let floor = Floor { http, graph: format!("http://{graph}/v25.0"), events: Arc::clone(&events), claims };
     let (grpc, source) = (TcpListener::bind("127.0.0.1:0").await?, TcpListener::bind("127.0.0.1:0").await?);
     super::say_ready(
         &json!({"grpc": grpc.local_addr()?.to_string(), "webhook": source.local_addr()?.to_string()}),
@@ -79,7 +82,26 @@ fn field(number: u32, bytes: &[u8]) -> Bytes {
 }
 
 impl Floor {
+    /// With a request id, what must be durable before the call is, and what came of it right after the answer.
     async fn send(
+        &self,
+        request: v1::SendMessageRequest,
+    ) -> std::result::Result<Response<v1::SendMessageResponse>, Status> {
+        if request.request_id.is_empty() {
+            return self.post(request).await;
+        }
+        let id = Bytes::from(request.request_id.clone());
+        self.claims.write(Write::Claim(id.clone())).await?;
+        let answer = self.post(request).await;
+        let claims = self.claims.clone();
+        tokio::spawn(async move {
+            claims.write(Write::Settle(id.clone())).await?;
+            claims.write(Write::Forget(id)).await
+        });
+        answer
+    }
+
+    async fn post(
         &self,
         request: v1::SendMessageRequest,
     ) -> std::result::Result<Response<v1::SendMessageResponse>, Status> {

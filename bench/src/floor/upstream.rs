@@ -1,5 +1,9 @@
 //! The Cloud API as cheap as it can be: each answer is a constant, a file is read and forgotten.
 
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -14,12 +18,17 @@ const UPLOADED: &str = r#"{"id":"1037543291543636"}"#;
 /// Bytes that one write of a file has.
 const PIECE_BYTES: usize = 256 * 1024;
 
+/// Arrivals that are remembered.
+const ARRIVALS_MAX: usize = 100_000;
+const SECOND: Duration = Duration::from_secs(1);
+
 struct Answers {
     sent: Vec<u8>,
     uploaded: Vec<u8>,
     /// Describes the one file.
     located: Vec<u8>,
     piece: Vec<u8>,
+    arrivals: Mutex<VecDeque<Instant>>,
 }
 
 pub(super) async fn serve() -> Result<()> {
@@ -39,6 +48,7 @@ pub(super) async fn serve() -> Result<()> {
         uploaded: answer(UPLOADED),
         located: answer(&located.to_string()),
         piece,
+        arrivals: Mutex::default(),
     };
     // For as long as the process lives.
     let answers: &'static Answers = Box::leak(Box::new(answers));
@@ -49,6 +59,33 @@ pub(super) async fn serve() -> Result<()> {
             // A connection that ends in the middle of something is its peer's decision.
             drop(converse(stream, answers).await);
         });
+    }
+}
+
+impl Answers {
+    fn note_arrival(&self) {
+        let mut arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
+        if arrivals.len() >= ARRIVALS_MAX {
+            arrivals.pop_front();
+        }
+        arrivals.push_back(Instant::now());
+    }
+
+    /// How many messages came since the last time, in how many seconds, and the most of them in any sliding second.
+    fn take_arrivals(&self) -> serde_json::Value {
+        let arrivals = std::mem::take(&mut *self.arrivals.lock().unwrap_or_else(PoisonError::into_inner));
+        let (mut oldest, mut fullest) = (arrivals.iter().peekable(), 0);
+        let mut inside = 0;
+        for arrival in &arrivals {
+            inside += 1;
+            while oldest.next_if(|first| arrival.duration_since(**first) >= SECOND).is_some() {
+                inside -= 1;
+            }
+            fullest = fullest.max(inside);
+        }
+        let (first, last) = (arrivals.front(), arrivals.back());
+        let took = first.zip(last).map(|(first, last)| last.duration_since(*first)).unwrap_or_default();
+        json!({"count": arrivals.len(), "seconds": took.as_secs_f64(), "fullest": fullest})
     }
 }
 
@@ -86,7 +123,11 @@ async fn converse(mut stream: TcpStream, answers: &Answers) -> Result<()> {
         }
         filled = 0;
         match kind {
-            Asked::Send => stream.write_all(&answers.sent).await?,
+            Asked::Send => {
+                answers.note_arrival();
+                stream.write_all(&answers.sent).await?;
+            }
+            Asked::Arrivals => stream.write_all(&answer(&answers.take_arrivals().to_string())).await?,
             Asked::Upload => stream.write_all(&answers.uploaded).await?,
             Asked::Describe => stream.write_all(&answers.located).await?,
             Asked::File => pour(&mut stream, &answers.piece).await?,
@@ -99,11 +140,14 @@ enum Asked {
     Upload,
     Describe,
     File,
+    Arrivals,
 }
 
 fn kind(path: &str) -> Asked {
     if path == "/file" {
         Asked::File
+    } else if path == "/arrivals" {
+        Asked::Arrivals
     } else if path.ends_with(&format!("{PHONE_NUMBER_ID}/messages")) {
         Asked::Send
     } else if path.ends_with(&format!("{PHONE_NUMBER_ID}/media")) {

@@ -14,7 +14,10 @@ use crate::webhook::{APP_SECRET, PHONE_NUMBER_ID, WABA_ID};
 /// How long the start may take.
 const START_MAX: Duration = Duration::from_secs(30);
 
-/// A gateway with its default settings, as a process.
+/// Messages per second of a number that is not paced: more than any machine sends.
+const UNPACED: u32 = 1_000_000;
+
+/// A gateway with its default settings, but for the pace of its number, as a process.
 pub(super) struct Gateway {
     pub(super) process: Process,
     data: PathBuf,
@@ -23,7 +26,12 @@ pub(super) struct Gateway {
 impl Gateway {
     /// Starts it over a data folder of that name, which may exist.
     pub(super) fn start(bench: &Bench, name: &str) -> Result<Self> {
-        let (config, data) = configure(bench, name, "127.0.0.1:0")?;
+        Self::paced(bench, name, UNPACED)
+    }
+
+    /// As [`Gateway::start`], with a number of so many messages per second.
+    pub(super) fn paced(bench: &Bench, name: &str, rate: u32) -> Result<Self> {
+        let (config, data) = configure(bench, name, "127.0.0.1:0", rate)?;
         let log = bench.folder.join(format!("{name}.log"));
         let process = Process::other(&bench.binary, &["serve", "--config", &config], &log)?.wait_ready()?;
         Ok(Self { process, data })
@@ -39,7 +47,7 @@ impl Gateway {
 }
 
 /// Writes a configuration; returns its path and the data folder.
-fn configure(bench: &Bench, name: &str, admin: &str) -> Result<(String, PathBuf)> {
+fn configure(bench: &Bench, name: &str, admin: &str, rate: u32) -> Result<(String, PathBuf)> {
     let folder = &bench.folder;
     let secret = |file: &str, text: &str| -> Result<String> {
         let path = folder.join(file);
@@ -61,6 +69,8 @@ listen = "{admin}"
 [cloud_api]
 graph_url = "http://{graph}"
 media_hosts = ["{graph}"]
+[sending]
+messages_per_second = {rate}
 [storage]
 data_dir = "{data}"
 [shutdown]
@@ -96,7 +106,7 @@ pub(super) fn model(bench: &Bench) -> Result<PathBuf> {
 pub(super) fn time_start(bench: &Bench, name: &str) -> Result<Duration> {
     // Free a moment ago, and nothing else here asks for ports.
     let admin = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-    let (config, _) = configure(bench, name, &admin.to_string())?;
+    let (config, _) = configure(bench, name, &admin.to_string(), UNPACED)?;
     let log = bench.folder.join(format!("{name}.log"));
     let began = Instant::now();
     let process = Process::other(&bench.binary, &["serve", "--config", &config], &log)?;

@@ -11,24 +11,30 @@ pub(super) fn measure(bench: &Bench, rows: &mut Vec<Row>) -> Result<()> {
     let (gateway, floor) = (Gateway::start(bench, "send")?, bench.grpc_floor()?);
     let addresses = [gateway.grpc()?, floor.address("grpc")?];
     let servers = [&gateway.process, &floor];
-    let runs = |at_once: &str, seconds: &str| {
+    let runs = |at_once: &str, more: &[&str]| {
         interleaved::<2>(bench.rounds, |which, _| {
             let (server, address) = (servers[which], addresses[which]);
-            load(server, &["send", address, "--at-once", at_once, "--seconds", seconds])
+            load(server, &[&["send", address, "--at-once", at_once, "--seconds", "1.5"], more].concat())
         })
     };
-    let [ours, floor] = runs("64", "1.5")?;
     let rate = |runs: &[Run]| format!("{}/s", whole(median_of(runs, Run::per_second)));
-    rows.push(Row {
-        name: "SendMessage, 64 in flight".to_owned(),
-        ours: rate(&ours),
-        floor: rate(&floor),
-        figure: ratio(&ours, &floor, Run::per_second),
-        unit: "",
-        target: Target::AtLeast(0.90),
-        note: processor_note(&ours, &floor),
-    });
-    let [ours, floor] = runs("1", "1.5")?;
+    let kinds: [(&str, f64, &[&str]); 2] = [
+        ("SendMessage, 64 in flight", 0.90, &[]),
+        ("SendMessage with a request_id, 64 in flight", 0.85, &["--request-ids"]),
+    ];
+    for (name, least, more) in kinds {
+        let [ours, floor] = runs("64", more)?;
+        rows.push(Row {
+            name: name.to_owned(),
+            ours: rate(&ours),
+            floor: rate(&floor),
+            figure: ratio(&ours, &floor, Run::per_second),
+            unit: "",
+            target: Target::AtLeast(least),
+            note: processor_note(&ours, &floor),
+        });
+    }
+    let [ours, floor] = runs("1", &[])?;
     let columns: [(&str, f64, Column); 2] =
         [("p50", 1.15, |run| run.report.p50), ("p90", 1.25, |run| run.report.p90)];
     for (name, most, what) in columns {
