@@ -34,7 +34,7 @@ use crate::web::admin::{self, Readiness};
 use crate::web::webhook;
 
 use options::{admin_options, grpc_options, message_limits, watch_limits, webhook_config, webhook_options};
-use parts::{Parts, flows};
+use parts::{Parts, flows, templates};
 
 /// Between two looks at the secret files.
 const SECRETS_INTERVAL: Duration = Duration::from_secs(5);
@@ -140,9 +140,11 @@ impl App {
         shutdown.spawn_background("upkeep", metrics.run_upkeep());
 
         let projections = Projections::new(Arc::clone(&storage.state));
+        let numbers = Numbers::new(config.tenants());
         let parts = Parts {
+            templates: templates(&client, &numbers, &config, &shutdown),
             client,
-            numbers: Numbers::new(config.tenants()),
+            numbers,
             lanes: Lanes::new(options::pace(&config), shutdown.clone()),
             storage: &storage,
             config: &config,
@@ -166,7 +168,7 @@ impl App {
             FollowMessage::new(projections.clone(), news, watch_limits(&config), shutdown.clone());
         let applied = project_log.watch_position();
         let conversations = parts.conversations(projections, webhook_watch.clone(), applied);
-        let windows = Windows::new(conversations.clone());
+        let windows = Windows::new(conversations.clone(), parts.templates.clone());
         let send_message = parts.send_message(windows, unsettled, fallbacks);
         shutdown.spawn_background("sends", send_message.clone().run());
         let flows = flows(parts, follow_message, conversations, send_message);

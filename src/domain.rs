@@ -15,5 +15,6 @@ pub mod message;
 pub mod message_state;
 pub mod schedule;
 pub mod template;
+pub mod template_shape;
 pub mod value;
 pub mod window;

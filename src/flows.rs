@@ -18,6 +18,7 @@ pub mod project_log;
 pub mod receive_webhook;
 pub mod retain_log;
 pub mod send_message;
+pub mod template_catalog;
 pub mod unsettled;
 pub mod upload_media;
 pub mod window;

@@ -21,6 +21,7 @@ use crate::flows::project_log::ProjectLog;
 use crate::flows::receive_webhook::ReceiveWebhook;
 use crate::flows::retain_log::RetainLog;
 use crate::flows::send_message::SendMessage;
+use crate::flows::template_catalog::TemplateCatalog;
 use crate::flows::unsettled::Unsettled;
 use crate::flows::upload_media::{Transfers, UploadMedia};
 use crate::flows::window::Windows;
@@ -38,6 +39,7 @@ pub(super) struct Parts<'a> {
     pub(super) client: cloud_api::Client,
     pub(super) numbers: Numbers,
     pub(super) lanes: Lanes,
+    pub(super) templates: TemplateCatalog,
     pub(super) storage: &'a Storage,
     pub(super) config: &'a Config,
     pub(super) clock: &'a SharedClock,
@@ -66,7 +68,8 @@ impl Parts<'_> {
         news: MessageNews,
         (unsettled, fallbacks): (Unsettled, Fallbacks),
     ) -> ProjectLog {
-        ProjectLog::new(Arc::clone(&self.storage.log), projections, news, unsettled, fallbacks)
+        let (log, templates) = (Arc::clone(&self.storage.log), self.templates.clone());
+        ProjectLog::new(log, projections, news, unsettled, fallbacks, templates)
     }
 
     pub(super) fn unsettled(&self) -> Unsettled {
@@ -116,6 +119,16 @@ impl Parts<'_> {
     }
 }
 
+pub(super) fn templates(
+    client: &cloud_api::Client,
+    numbers: &Numbers,
+    config: &Config,
+    shutdown: &Shutdown,
+) -> TemplateCatalog {
+    let is_on = config.sending.template_preflight;
+    TemplateCatalog::new(client.clone(), numbers.clone(), shutdown.clone(), is_on)
+}
+
 /// What the calls of the gRPC port need.
 pub(super) fn flows(
     parts: Parts<'_>,
@@ -123,17 +136,17 @@ pub(super) fn flows(
     conversations: Conversations,
     send_message: SendMessage,
 ) -> grpc::server::Flows {
-    let Parts { client, numbers, storage, config, clock, shutdown, .. } = parts;
+    let Parts { client, numbers, templates, storage, config, clock, shutdown, .. } = parts;
     let transfers = Transfers::new(config.media.stall_timeout, config.media.transfers_max);
     let upload_media =
         UploadMedia::new(client.clone(), numbers.clone(), transfers.clone(), Arc::clone(clock));
     grpc::server::Flows {
         send_message,
         follow_message,
-        windows: Windows::new(conversations.clone()),
+        windows: Windows::new(conversations.clone(), templates.clone()),
         conversations,
         mark_read: MarkRead::new(client.clone(), numbers.clone()),
-        manage_template: ManageTemplate::new(client.clone(), numbers.clone(), shutdown.clone()),
+        manage_template: ManageTemplate::new(client.clone(), numbers.clone(), templates, shutdown.clone()),
         upload_media,
         download_media: DownloadMedia::new(client, numbers.clone(), transfers, shutdown.clone()),
         deliver_events: DeliverEvents::new(

@@ -4,6 +4,7 @@ mod answer;
 mod blame;
 mod likeness;
 mod query;
+mod shape;
 
 use bytes::Bytes;
 use http::Method;
@@ -23,6 +24,7 @@ use crate::domain::value::Value;
 pub use answer::{Facts, facts};
 pub use blame::blamed_field;
 pub use likeness::{Likeness, likeness};
+pub use shape::{no_such_template, parameters_misfit, shape, unsendable};
 
 /// The default fields and those that come on request only. Naming one replaces the defaults, so all are named;
 /// what the reference marks as uncertain is not, because an unknown field fails the whole call.

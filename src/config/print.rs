@@ -149,7 +149,8 @@ fn sending(Config { sending, .. }: &Config) -> Section {
         .duration("resend_after", sending.resend_after)
         .raw("messages_per_second", sending.messages_per_second.unwrap_or(0))
         .raw("pace_recipients", sending.pace_recipients)
-        .duration("window_known_after", sending.window_known_after);
+        .duration("window_known_after", sending.window_known_after)
+        .raw("template_preflight", sending.template_preflight);
     section
 }
 

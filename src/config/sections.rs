@@ -170,6 +170,8 @@ pub struct Sending {
     pub pace_recipients: bool,
     /// How long webhooks of a number must have come before a window counts as closed.
     pub window_known_after: Duration,
+    /// Whether templates are checked before a message goes to Meta.
+    pub template_preflight: bool,
 }
 
 impl Sending {
@@ -183,6 +185,7 @@ impl Sending {
             },
             pace_recipients: table.boolean("pace_recipients"),
             window_known_after: table.duration("window_known_after", seconds(0)..=seconds(7 * 86_400)),
+            template_preflight: table.boolean("template_preflight"),
         };
         table.finish();
         read

@@ -15,7 +15,7 @@ use super::{from_json, v1};
 use crate::domain::conversation::UserIdentity;
 use crate::domain::event::{
     CALLS, Event, Fact, FallbackOutcome, FallbackReport, MESSAGE_RECEIVED, MESSAGE_STATUS, MessageError,
-    Moved, Payload, STANDBY, StatusReport,
+    Moved, Payload, STANDBY, StatusReport, TEMPLATES,
 };
 use crate::domain::failure::Verdict;
 use crate::domain::ids::{BusinessScopedUserId, PhoneNumberId, WaId};
@@ -97,6 +97,10 @@ pub fn fact(envelope: &[u8], typed: &[u8]) -> Fact {
         wa_id: WaId::parse(&named.wa_id).ok(),
         user_id: BusinessScopedUserId::parse(&named.user_id).ok(),
     };
+    if TEMPLATES.iter().any(|of_templates| event.r#type.starts_with(of_templates)) {
+        let payload = v1::Event::decode(typed).ok().and_then(|event| event.payload);
+        return Fact::Template { waba_id: event.waba_id, name: template_name(payload) };
+    }
     let Ok(phone_number_id) = PhoneNumberId::parse(&event.phone_number_id) else { return Fact::Other };
     if user.is_empty() && event.r#type != MESSAGE_STATUS {
         return Fact::Other;
@@ -115,6 +119,19 @@ pub fn fact(envelope: &[u8], typed: &[u8]) -> Fact {
         (_, _) => None,
     };
     Fact::Concerns { phone_number_id, conversation_key, user, moved: moved.unwrap_or(Moved::Nothing) }
+}
+
+/// The template that something happened to (reference 4.7); empty if it could not be typed.
+fn template_name(payload: Option<v1::event::Payload>) -> String {
+    use v1::event::Payload as P;
+    match payload {
+        Some(P::MessageTemplateStatusUpdate(value)) => value.message_template_name,
+        Some(P::MessageTemplateQualityUpdate(value)) => value.message_template_name,
+        Some(P::MessageTemplateComponentsUpdate(value)) => value.message_template_name,
+        Some(P::TemplateCategoryUpdate(value)) => value.message_template_name,
+        Some(P::TemplateCorrectCategoryDetection(value)) => value.message_template_name,
+        Some(_) | None => String::new(),
+    }
 }
 
 /// A message of the user's; `None` for one that Meta wrote about them. What could not be typed is the user's.

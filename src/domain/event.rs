@@ -129,6 +129,8 @@ pub const MESSAGE_RECEIVED: &str = "whatsapp.message.received";
 pub const MESSAGE_STATUS: &str = "whatsapp.message.status";
 /// The type of calls.
 pub const CALLS: &str = "whatsapp.calls";
+/// The beginning of the types of what happens to templates.
+pub const TEMPLATES: [&str; 2] = ["whatsapp.message_template_", "whatsapp.template_"];
 /// The type of what happens in a conversation that another application owns.
 pub const STANDBY: &str = "whatsapp.standby";
 /// The type of what became of a fallback template; the gateway's own.
@@ -169,6 +171,13 @@ pub enum Fact {
         user: UserIdentity,
         /// What else it changes.
         moved: Moved,
+    },
+    /// Something happened to a template.
+    Template {
+        /// The WABA.
+        waba_id: String,
+        /// The name of the template; empty if the event does not say.
+        name: String,
     },
     /// Nothing that a projection follows.
     Other,

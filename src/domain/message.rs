@@ -65,6 +65,8 @@ pub struct Content {
     pub body: Value,
     /// Further top-level fields beside the sibling, such as those of Direct Send.
     pub extra: Vec<(String, Value)>,
+    /// Whether the caller wrote it as Meta's JSON, so that its fields have Meta's paths.
+    pub is_raw: bool,
 }
 
 impl Content {

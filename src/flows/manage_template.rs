@@ -20,19 +20,21 @@ use crate::telemetry::names;
 
 use super::failed_call::{Error, failure};
 use super::numbers::Numbers;
+use super::template_catalog::TemplateCatalog;
 
 /// Manages templates.
 #[derive(Debug, Clone)]
 pub struct ManageTemplate {
     client: Client,
     numbers: Numbers,
+    catalog: TemplateCatalog,
     shutdown: Shutdown,
 }
 
 impl ManageTemplate {
-    /// Calls through this client, for these WABAs.
-    pub fn new(client: Client, numbers: Numbers, shutdown: Shutdown) -> Self {
-        Self { client, numbers, shutdown }
+    /// Calls through this client, for these WABAs. The catalog forgets what a write changes.
+    pub fn new(client: Client, numbers: Numbers, catalog: TemplateCatalog, shutdown: Shutdown) -> Self {
+        Self { client, numbers, catalog, shutdown }
     }
 
     /// The JSON of an action as it goes to Meta; `None` if it has no body.
@@ -59,7 +61,8 @@ impl ManageTemplate {
         );
         let proof = settle::proof(&action);
         let work = Work { client: self.client.clone(), access_token, waba_id: waba_id.clone(), action };
-        match self.shutdown.spawn_request(work.run().instrument(span)).await {
+        let run = work.run(self.catalog.clone());
+        match self.shutdown.spawn_request(run.instrument(span)).await {
             Ok(result) => result,
             Err(_cut_off) => Err(cut_off(&proof)),
         }
@@ -76,7 +79,14 @@ struct Work {
 }
 
 impl Work {
-    async fn run(self) -> Result<TemplateOutcome, Error> {
+    async fn run(self, catalog: TemplateCatalog) -> Result<TemplateOutcome, Error> {
+        let result = self.carry_out().await;
+        // Whatever came of it: a write that failed may have been done in part.
+        catalog.forget_after(&self.waba_id, &self.action);
+        result
+    }
+
+    async fn carry_out(&self) -> Result<TemplateOutcome, Error> {
         let result = self.client.manage_template(&self.access_token, &self.waba_id, &self.action).await;
         record(&result);
         let cause = match result {

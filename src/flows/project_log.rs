@@ -24,6 +24,7 @@ use crate::storage::projections::{Change, MessageName, MessageRecord, Projection
 
 use super::fallbacks::Fallbacks;
 use super::follow_message::MessageNews;
+use super::template_catalog::TemplateCatalog;
 use super::unsettled::Unsettled;
 use remembered::Remembered;
 use windows::PageWindows;
@@ -42,6 +43,7 @@ pub struct ProjectLog {
     news: MessageNews,
     unsettled: Unsettled,
     fallbacks: Fallbacks,
+    templates: TemplateCatalog,
     position: watch::Sender<u64>,
     remembered: Remembered,
 }
@@ -58,16 +60,18 @@ pub enum Error {
 }
 
 impl ProjectLog {
-    /// Applies this log to these projections, tells of messages that got a status, and lets sends and fallbacks hear it.
+    /// Applies this log to these projections, tells of messages that got a status, and lets sends and fallbacks hear it,
+    /// and the catalog of templates what happened to those.
     pub fn new(
         log: Arc<dyn EventLog>,
         projections: Projections,
         news: MessageNews,
         unsettled: Unsettled,
         fallbacks: Fallbacks,
+        templates: TemplateCatalog,
     ) -> Self {
         let (position, remembered) = (watch::Sender::new(0), Remembered::default());
-        Self { log, projections, news, unsettled, fallbacks, position, remembered }
+        Self { log, projections, news, unsettled, fallbacks, templates, position, remembered }
     }
 
     /// Up to which event of the log everything is applied.
@@ -156,6 +160,9 @@ impl ProjectLog {
         for event in page {
             let fact = events::fact(event);
             windows.take(event, &fact);
+            if let Fact::Template { waba_id, name } = &fact {
+                self.templates.forget(waba_id, name);
+            }
             let Fact::Concerns { phone_number_id, conversation_key, user, moved } = fact else { continue };
             for alias in Alias::of(&phone_number_id, &user) {
                 aliases.entry(alias).or_insert_with(|| conversation_key.clone());

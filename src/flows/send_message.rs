@@ -1,4 +1,4 @@
-//! window → claim → attempts → answer → record.
+//! window and template → claim → attempts → answer → record.
 //!
 //! From the claim on, the work runs to its end even if the caller hangs up: a message may go out at any moment after,
 //! and somebody must be there to hear what became of it. Whoever waits hears it as soon as it is known; the store gets
@@ -37,6 +37,7 @@ pub(super) use attempt::{attempt, feedback};
 use super::fallbacks::Fallbacks;
 use super::lanes::{Lanes, Wish};
 use super::numbers::{self, Numbers};
+use super::template_catalog::SentTemplate;
 use super::unsettled::{self, Claim, Flight, Known, Request, Taken, Unsettled};
 use super::window::{self, Admitted, Windows};
 
@@ -119,9 +120,9 @@ pub enum Error {
     /// The number cannot send.
     #[error(transparent)]
     Number(#[from] numbers::Error),
-    /// The window is closed.
+    /// The window is closed, or the template does not allow it.
     #[error(transparent)]
-    Closed(#[from] window::Closed),
+    NotAdmitted(#[from] window::Refusal),
     /// The request cannot be taken up under its id.
     #[error(transparent)]
     Request(#[from] unsettled::Error),
@@ -166,16 +167,16 @@ impl SendMessage {
             let key = RequestKey::of(caller, RPC, &id);
             Request { key, id, fingerprint }
         });
-        let admitted = match (self.windows.admit(message, if_closed).await, &request) {
+        let admitted = match (self.windows.admit(message, if_closed, Some(deadline)).await, &request) {
             (Ok(admitted), _) => admitted,
-            (Err(closed), None) => return Err(closed.into()),
-            // What was sent before the window closed stays sent.
-            (Err(closed), Some(request)) => {
-                let taken = self.unsettled.find(request).await?.ok_or(closed)?;
+            (Err(refusal), None) => return Err(refusal.into()),
+            // What was sent before the window closed, or before the template changed, stays sent.
+            (Err(refusal), Some(request)) => {
+                let taken = self.unsettled.find(request).await?.ok_or(refusal)?;
                 return hear(taken, true, phone_number_id, request, deadline).await;
             }
         };
-        let Admitted { message, used_fallback, fallback } = admitted;
+        let Admitted { message, used_fallback, fallback, template } = admitted;
         let tag = new_tag();
         let span = info_span!(
             "send_message",
@@ -186,7 +187,7 @@ impl SendMessage {
         );
         let (kind, message) = (kind_label(&message.content.kind), prepare(&message, &tag));
         let wish = Wish::of(&message, caller.clone(), priority, Some(deadline));
-        let departure = Departure { access_token, message, kind, wish, used_fallback, fallback };
+        let departure = Departure { access_token, message, kind, wish, used_fallback, fallback, template };
         let Some(request) = request else {
             let flight = self.unsettled.begin(tag);
             let slot = flight.slot();
@@ -231,7 +232,7 @@ impl SendMessage {
 
     /// The work behind a send, from the claim to the record.
     async fn fly(self, flight: Flight, departure: Departure) {
-        let Departure { access_token, message, kind, wish, fallback, .. } = departure;
+        let Departure { access_token, message, kind, wish, fallback, template, .. } = departure;
         let tag = flight.slot().tag.clone();
         let noted = match &fallback {
             Some(fallback) => self.fallbacks.note(&tag, fallback).await,
@@ -248,6 +249,7 @@ impl SendMessage {
         if matches!(outcome, Outcome::Refused(_)) {
             self.fallbacks.forget(&tag);
         }
+        template.inspect(|template| template.hear(&outcome));
         report(kind, &outcome);
         flight.land(outcome).await;
     }
@@ -264,6 +266,8 @@ struct Departure {
     used_fallback: bool,
     /// What goes out if Meta finds the window closed.
     fallback: Option<OutboundMessage>,
+    /// The template of the message.
+    template: Option<SentTemplate>,
 }
 
 /// The failure of a send whose fallback cannot be noted.

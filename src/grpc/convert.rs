@@ -122,7 +122,7 @@ pub(super) fn outbound(request: &v1::SendMessageRequest, found: &mut Violations)
         Some(v1::send_message_request::Content::Raw(raw)) => raw_content(raw, found),
         Some(_) => {
             let content = contract::content_of(&encoded);
-            content.map(|(kind, body)| Content { kind, body, extra: Vec::new() })
+            content.map(|(kind, body)| Content { kind, body, extra: Vec::new(), is_raw: false })
         }
         None => None,
     };
@@ -213,7 +213,7 @@ fn raw_content(raw: &prost_types::Struct, found: &mut Violations) -> Option<Cont
         found.add(&format!("raw.{kind}"), format!("is required, since raw.type is \"{kind}\""));
         return None;
     };
-    Some(Content { kind, body, extra })
+    Some(Content { kind, body, extra, is_raw: true })
 }
 
 /// Reads a filter.

@@ -103,7 +103,7 @@ impl Service {
         };
         if request.validate_only {
             let Admitted { message, used_fallback, .. } =
-                self.flows.windows.admit(message, if_closed).await?;
+                self.flows.windows.admit(message, if_closed, deadline).await?;
             return Ok(v1::SendMessageResponse {
                 state: v1::SendState::Validated.into(),
                 phone_number_id: message.phone_number_id.to_string(),

@@ -72,8 +72,13 @@ impl Draft {
     }
 }
 
-/// One or more fields break a rule. Lists as many as fit, and says how many more there are.
+/// One or more fields break a rule.
 pub(super) fn invalid(violations: Vec<FieldViolation>) -> Status {
+    violated(Reason::ValidationFailed, violations).actor(Actor::Caller).build()
+}
+
+/// Lists as many violations as fit, and says how many more there are.
+fn violated(reason: Reason, violations: Vec<FieldViolation>) -> Draft {
     let (count, mut bytes, mut listed) = (violations.len(), 0, Vec::new());
     for FieldViolation { field, description } in violations {
         let field = bounded(field, VIOLATION_TEXT_BYTES_MAX);
@@ -85,14 +90,14 @@ pub(super) fn invalid(violations: Vec<FieldViolation>) -> Status {
         listed.push((field, description));
     }
     let rules: Vec<String> = listed.iter().map(|(field, rule)| format!("{field} {rule}")).collect();
-    let mut draft = Draft::new(Code::InvalidArgument, Reason::ValidationFailed, rules.join("; "));
+    let mut draft = Draft::new(Code::InvalidArgument, reason, rules.join("; "));
     if let more @ 1.. = count - listed.len() {
         draft.message = format!("{}; and {more} more violations", draft.message);
     }
     for (field, description) in listed {
         draft.details.add_bad_request_violation(field, description);
     }
-    draft.actor(Actor::Caller).build()
+    draft
 }
 
 /// The text, cut where it is longer than `bytes_max`.

@@ -37,6 +37,12 @@ pub const SENDS_UNKNOWN: &str = "whatsapp_gateway_sends_unknown";
 pub const LANE_WAITING: &str = "whatsapp_gateway_lane_waiting";
 /// Histogram, seconds: how long messages that had to wait waited for their turn to be sent.
 pub const LANE_WAIT_DURATION: &str = "whatsapp_gateway_lane_wait_seconds";
+/// Counter: messages refused because their template does not allow them. Label: [`REASON`] (`TEMPLATE_NOT_FOUND`,
+/// `TEMPLATE_NOT_SENDABLE`, `TEMPLATE_PARAMETERS`).
+pub const TEMPLATE_REFUSALS: &str = "whatsapp_gateway_template_refusals_total";
+/// Counter: looks at the copy of a message's template. Label: [`OUTCOME`] (`cached`, `read`, and without a copy `late`,
+/// `failed`, `busy`).
+pub const TEMPLATE_LOOKUPS: &str = "whatsapp_gateway_template_lookups_total";
 /// Counter: errors that Meta answered with. Label: [`ERROR_CLASS`].
 pub const META_ERRORS: &str = "whatsapp_gateway_meta_errors_total";
 /// Counter: decisions about who calls. Label: [`OUTCOME`] (`allowed`, `unauthenticated`).
@@ -141,6 +147,12 @@ pub(super) fn begin() {
             counter!(SENDS, MESSAGE_TYPE => kind, OUTCOME => outcome).absolute(0);
         }
     }
+    for reason in ["TEMPLATE_NOT_FOUND", "TEMPLATE_NOT_SENDABLE", "TEMPLATE_PARAMETERS"] {
+        counter!(TEMPLATE_REFUSALS, REASON => reason).absolute(0);
+    }
+    for outcome in ["cached", "read", "late", "failed", "busy"] {
+        counter!(TEMPLATE_LOOKUPS, OUTCOME => outcome).absolute(0);
+    }
     for outcome in ["allowed", "unauthenticated"] {
         counter!(AUTH_DECISIONS, OUTCOME => outcome).absolute(0);
     }
@@ -176,6 +188,8 @@ fn describe_work() {
     describe_counter!(WEBHOOK_ITEMS, "Items of accepted webhooks.");
     describe_counter!(SENDS, "Sends answered.");
     describe_gauge!(SENDS_UNKNOWN, Unit::Count, "Sends whose outcome is unknown.");
+    describe_counter!(TEMPLATE_REFUSALS, "Messages refused because of their template.");
+    describe_counter!(TEMPLATE_LOOKUPS, "Looks at the copies of templates.");
     describe_counter!(META_ERRORS, "Errors answered by the Cloud API.");
     describe_gauge!(EVENT_STREAMS, Unit::Count, "Open event streams.");
     describe_gauge!(LANE_WAITING, Unit::Count, "Messages that wait for their turn.");

@@ -104,7 +104,8 @@ async fn it_stays_where_it_is_when_the_message_arrives_or_fails_for_another_reas
 #[tokio::test]
 async fn a_template_that_meta_refuses_is_reported_with_the_reason() {
     let gateway = Gateway::dev().await;
-    let sent = gateway.send(with_fallback("no_such_template")).await;
+    fault_on_templates(&gateway, json!({"error": {"code": 132_001}})).await;
+    let sent = gateway.send(with_fallback("hello_world")).await;
     eventually!(!reports(&gateway).await.is_empty());
     let (_, report) = reports(&gateway).await.remove(0);
     assert_eq!((report.outcome(), report.reason.as_str()), (FallbackOutcome::Failed, "TEMPLATE_NOT_FOUND"));

@@ -17,7 +17,7 @@ fn message(recipient: Recipient) -> OutboundMessage {
         recipient,
         reply_to: None,
         callback_data: String::new(),
-        content: Content { kind: "text".to_owned(), body, extra: Vec::new() },
+        content: Content { kind: "text".to_owned(), body, extra: Vec::new(), is_raw: false },
         endpoint: Endpoint::Messages,
     }
 }

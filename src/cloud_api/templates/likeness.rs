@@ -90,12 +90,12 @@ fn kind(value: &Value) -> &str {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use serde_json::json;
 
     use super::*;
 
-    fn value(json: &Described) -> Value {
+    pub(in crate::cloud_api::templates) fn value(json: &Described) -> Value {
         match json {
             Described::Null => Value::Null,
             Described::Bool(truth) => Value::Bool(*truth),

@@ -151,8 +151,32 @@ fn moved_by(event: &Event) -> Option<Moved> {
     let segments = encode(event, "");
     match fact(&segments.envelope, &segments.typed) {
         Fact::Concerns { moved, .. } => Some(moved),
-        Fact::Other => None,
+        Fact::Template { .. } | Fact::Other => None,
     }
+}
+
+#[test]
+fn what_happens_to_a_template_names_it() {
+    let named = |name: &str, raw: &serde_json::Value| {
+        let segments = encode(&field(name, raw), "");
+        match fact(&segments.envelope, &segments.typed) {
+            Fact::Template { waba_id, name } => Some((waba_id, name)),
+            Fact::Concerns { .. } | Fact::Other => None,
+        }
+    };
+    let template = |name: &str| Some(("102290129340398".to_owned(), name.to_owned()));
+    let value = json!({"message_template_name": "offer", "message_template_language": "en_US"});
+    for field in [
+        "message_template_status_update",
+        "message_template_quality_update",
+        "message_template_components_update",
+        "template_category_update",
+        "template_correct_category_detection",
+    ] {
+        assert_eq!(named(field, &value), template("offer"), "{field}");
+    }
+    assert_eq!(named("message_template_of_tomorrow", &value), template(""), "it may be any");
+    assert_eq!(named("account_update", &value), None);
 }
 
 fn written(seconds: u64, is_referral: bool) -> Moved {

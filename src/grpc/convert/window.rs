@@ -45,7 +45,7 @@ pub(super) fn fallback(request: &v1::SendMessageRequest) -> Option<Content> {
     let alone = v1::SendMessageRequest { content: Some(content?), ..Default::default() };
     let (kind, body) = contract::content_of(&alone.encode_to_vec())?;
     let extra = super::beside(request).into_iter().filter(|(name, _)| name == IDENTITY_CHECK).collect();
-    Some(Content { kind, body, extra })
+    Some(Content { kind, body, extra, is_raw: false })
 }
 
 /// The template as a message to the same recipient, about the same matter. It quotes nothing: a template shows no quote

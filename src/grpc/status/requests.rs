@@ -2,15 +2,16 @@
 
 use tonic::{Code, Status};
 
-use super::{Draft, RETRY_DELAY, failed};
+use super::{Draft, RETRY_DELAY, code, failed, violated};
 use crate::domain::failure::{Actor, Reason};
-use crate::flows::{send_message, unsettled};
+use crate::flows::template_catalog::Misfit;
+use crate::flows::{send_message, unsettled, window};
 
 impl From<send_message::Error> for Status {
     fn from(error: send_message::Error) -> Self {
         match error {
             send_message::Error::Number(error) => error.into(),
-            send_message::Error::Closed(closed) => closed.into(),
+            send_message::Error::NotAdmitted(refusal) => refusal.into(),
             send_message::Error::Request(error) => of_request(&error, "request_id"),
             send_message::Error::Failed { failure, tag, request_id } => {
                 let draft = failed(*failure);
@@ -26,6 +27,30 @@ impl From<send_message::Error> for Status {
                 unproven(draft.actor(Actor::Caller), tag.as_str(), None).build()
             }
         }
+    }
+}
+
+impl From<window::Refusal> for Status {
+    fn from(refusal: window::Refusal) -> Self {
+        match refusal {
+            window::Refusal::Closed(closed) => closed.into(),
+            window::Refusal::Misfit(misfit) => unfit(*misfit).build(),
+        }
+    }
+}
+
+/// As if Meta had refused it, with the fields that are wrong whatever the code.
+fn unfit(misfit: Misfit) -> Draft {
+    let Misfit { verdict, violations, template_status } = misfit;
+    let mut draft = violated(verdict.reason, violations).actor(verdict.actor);
+    draft.code = code(verdict.class);
+    if draft.code == Code::FailedPrecondition {
+        let reason = verdict.reason.as_str();
+        draft.details.add_precondition_failure_violation(reason, "template", draft.message.clone());
+    }
+    match template_status {
+        Some(status) => draft.with("template_status", status),
+        None => draft,
     }
 }
 
