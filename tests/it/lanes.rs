@@ -1,6 +1,5 @@
 //! Sends take turns: as fast as Meta lets the number, fairly, and never so that Meta has to refuse.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -14,23 +13,32 @@ use crate::support::rpc::{OPEN, send, text_to};
 use crate::support::serve::{Serve, token_hash};
 use crate::support::{Gateway, Refusal, webhook};
 
-/// The throughput of a number unless Meta says otherwise, and what of it the scheduler may use.
-const RATE: f64 = 80.0;
+/// 105 % of the throughput of a number (reference 6.1).
 const FULLEST_SECOND_MAX: usize = 84;
 
-/// When each message had its turn, in milliseconds, in order, by the gateway's log: how late a busy machine goes on from
-/// there is not what is tested.
-fn turns(gateway: &Gateway) -> Vec<u64> {
+/// When each message had its turn, in milliseconds, and whose it was, in order, by the gateway's log: how late a busy
+/// machine goes on from there is not what is tested.
+fn turns(gateway: &Gateway) -> Vec<(u64, String)> {
     let log = gateway.log();
     let turns = log.lines().filter(|line| line.contains("it has its turn"));
-    let mut times: Vec<u64> = turns
+    let mut turns: Vec<_> = turns
         .map(|line| {
             let line: serde_json::Value = serde_json::from_str(line).unwrap();
-            millis(line["timestamp"].as_str().unwrap()) - line["late_ms"].as_u64().unwrap()
+            let time = millis(line["timestamp"].as_str().unwrap()) - line["late_ms"].as_u64().unwrap();
+            (
+                time,
+                line["spans"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .find_map(|span| span["caller"].as_str())
+                    .unwrap()
+                    .to_owned(),
+            )
         })
         .collect();
-    times.sort_unstable();
-    times
+    turns.sort_unstable();
+    turns
 }
 
 fn millis(time: &str) -> u64 {
@@ -75,7 +83,6 @@ async fn a_skewed_load_is_sent_at_the_rate_of_the_number_and_never_above() {
     let log_level = "WHATSAPP_GATEWAY__TELEMETRY__LOG_LEVEL";
     let serve = Serve::builder().more(&callers.concat()).env(log_level, "debug").start().await;
     let gateway = &serve.gateway;
-    let began = Instant::now();
     let mut calls = FuturesUnordered::new();
     let mut to = 16_505_550_000_u64;
     for (name, count) in LOAD {
@@ -89,15 +96,12 @@ async fn a_skewed_load_is_sent_at_the_rate_of_the_number_and_never_above() {
             request.set_timeout(Duration::from_secs(20));
             calls.push(async move {
                 client.send_message(request).await.unwrap();
-                (name, began.elapsed())
             });
         }
     }
-    let mut ended: BTreeMap<&str, Duration> = BTreeMap::new();
-    while let Some((name, at)) = calls.next().await {
-        ended.insert(name, at);
-    }
-    let (times, arrived) = (turns(gateway), arrivals(gateway).await);
+    while calls.next().await.is_some() {}
+    let (turns, arrived) = (turns(gateway), arrivals(gateway).await);
+    let times: Vec<u64> = turns.iter().map(|(time, _)| *time).collect();
     let count = usize::try_from(total).unwrap();
     assert_eq!((times.len(), arrived.len()), (count, count));
     let took = Duration::from_millis(times[count - 1] - times[0]);
@@ -107,14 +111,14 @@ async fn a_skewed_load_is_sent_at_the_rate_of_the_number_and_never_above() {
         fullest_second(&times)
     );
     println!("of those that arrived at Meta at most {} in a second", fullest_second(&arrived));
-    println!("the last of each caller: {ended:?}");
     assert!(fullest_second(&times) <= FULLEST_SECOND_MAX);
     // Where the machine had time for it: a scheduler that wakes too late has lost turns for good.
     assert!(fullest(&times, 2000) >= 2 * 76, "{per_second}");
-    // Who wants less than an equal part has it without waiting for the backlog of others.
+    // Who wants less than an equal part has it without waiting for the backlog of others, once all have come.
     for (name, count) in &LOAD[1..] {
-        let fair = Duration::from_secs_f64(4.0 * f64::from(*count) / (0.95 * RATE) + 1.0);
-        assert!(ended[name] <= fair, "{name}: {:?} of {fair:?}", ended[name]);
+        let last = turns.iter().rposition(|(_, caller)| caller == name).unwrap();
+        println!("the last of {name} had turn {last}");
+        assert!(last <= usize::try_from(4 * count + 100).unwrap(), "{name}: {last}");
     }
     assert!(refused_by_meta(gateway).await.is_empty(), "the simulator keeps Meta's limits");
 }
