@@ -13,6 +13,7 @@ pub mod identities;
 pub mod lanes;
 pub mod manage_template;
 pub mod mark_read;
+pub mod news;
 pub mod numbers;
 pub mod project_log;
 pub mod receive_webhook;

@@ -1,7 +1,5 @@
 //! What became of a message: asked once, or watched until it is where the caller wants it.
 
-mod news;
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +19,9 @@ use crate::storage::keyed_state::StateError;
 use crate::storage::projections::{MessageName, Projections};
 use crate::telemetry::names;
 
-pub use news::MessageNews;
+use super::news::Subscription;
+
+pub use super::news::MessageNews;
 
 /// What is known of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -172,7 +172,7 @@ pub struct Watch {
     number: PhoneNumberId,
     message: MessageId,
     until: MessageState,
-    news: news::Subscription,
+    news: Subscription<MessageName>,
     rotate_at: Instant,
     said: Option<KnownMessage>,
     /// Why it is over, in a word.

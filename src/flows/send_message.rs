@@ -42,7 +42,7 @@ use super::unsettled::{self, Claim, Flight, Known, Request, Taken, Unsettled};
 use super::window::{self, Admitted, Windows};
 
 /// The RPC whose request ids these are.
-const RPC: &str = "SendMessage";
+pub(super) const RPC: &str = "SendMessage";
 /// How long a send may take that came without a deadline, until nothing is tried again and nobody waits any more.
 const TIME_MAX: Duration = Duration::from_secs(30);
 
@@ -165,7 +165,7 @@ impl SendMessage {
         let access_token = self.numbers.access_token(&phone_number_id)?;
         let request = request_id.map(|(id, fingerprint)| {
             let key = RequestKey::of(caller, RPC, &id);
-            Request { key, id, fingerprint }
+            Request { key, id, fingerprint, phone_number_id: Some(phone_number_id.clone()) }
         });
         let admitted = match (self.windows.admit(message, if_closed, Some(deadline)).await, &request) {
             (Ok(admitted), _) => admitted,
@@ -189,7 +189,7 @@ impl SendMessage {
         let wish = Wish::of(&message, caller.clone(), priority, Some(deadline));
         let departure = Departure { access_token, message, kind, wish, used_fallback, fallback, template };
         let Some(request) = request else {
-            let flight = self.unsettled.begin(tag);
+            let flight = self.unsettled.begin(tag, phone_number_id.clone());
             let slot = flight.slot();
             let tag = slot.tag.clone();
             let flown = self.shutdown.keep(self.clone().fly(flight, departure).instrument(span)).await;
@@ -346,7 +346,7 @@ fn kind_label(kind: &str) -> &'static str {
     KINDS.iter().find(|known| **known == kind).copied().unwrap_or("other")
 }
 
-fn new_tag() -> SendTag {
+pub(super) fn new_tag() -> SendTag {
     loop {
         // 16 bytes are 22 characters of base64; the loop is for the type's sake and never turns.
         if let Ok(tag) = SendTag::parse(&URL_SAFE_NO_PAD.encode(Uuid::now_v7())) {

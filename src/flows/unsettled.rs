@@ -1,38 +1,49 @@
 //! Calls that must not happen twice, while they run and while nothing proves what became of them.
 //!
 //! Each has a slot under the tag of its attempt. A slot of a request leaves only after the store says the outcome, so a
-//! request that the store calls running, and that has no slot here, sent nothing and may be claimed again. A status
+//! request that the store calls running, and that has no slot here, did nothing and may be claimed again. A status
 //! with the tag proves that a send was accepted, whether it comes before the answer, after it was lost, or after a restart.
+//!
+//! Slots in doubt are bounded: beyond [`SLOTS_MAX`] the store alone knows them, and a status looks there.
 
+mod claim;
+mod inquiry;
+mod parked;
+mod recent;
+mod record;
 mod slot;
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use metrics::gauge;
-use tracing::{error, info, warn};
+use tracing::info;
 
 use crate::clock::SharedClock;
-use crate::domain::event::StatusReport;
 use crate::domain::failure::{Actor, Class, Failure, Reason, Retry, Verdict};
-use crate::domain::ids::MessageId;
-use crate::domain::message::{MessageAcceptance, Receipt, SendTag};
+use crate::domain::ids::PhoneNumberId;
+use crate::domain::message::{Receipt, SendTag};
 use crate::lifecycle::Shutdown;
-use crate::storage::keyed_state::{Precondition, StateError};
-use crate::storage::sends::{
-    Claimed, Outcome, PendingSend, RequestKey, RequestRecord, Resend, Sends, Stored,
-};
-use crate::telemetry::names;
+use crate::storage::keyed_state::StateError;
+use crate::storage::sends::{Outcome, PendingSend, RequestKey, Sends, Stored};
 
+use super::news::RequestNews;
+use parked::Parked;
+use recent::Recent;
+use slot::Standing;
+
+pub(super) use inquiry::Became;
 pub(super) use slot::{Flight, Slot};
-use slot::{Held, Standing};
 
 /// What shows the outcome of a send whose answer is lost.
 pub(super) const PROOF: &str = "the message may have gone out: a status event with the send tag proves it";
 
-/// How often a claim is tried: it is only lost again when somebody else moved on in between.
-const CLAIMS_MAX: usize = 8;
+/// Slots beyond which one in doubt is left to the store. About 2 KB each.
+const SLOTS_MAX: usize = 20_000;
+/// Sends in doubt that are to go out again: these keep their slots, so no more are taken. With 20 going out again each
+/// second, they are work for 40 minutes.
+const RESENDS_WAITING_MAX: usize = 50_000;
 
 /// The calls that run or are in doubt. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -44,8 +55,18 @@ pub struct Unsettled {
 struct Inner {
     store: Sends,
     slots: Mutex<HashMap<SendTag, Arc<Slot>>>,
+    slots_max: usize,
     /// Those whose outcome the store does not have yet.
     behind: Mutex<Vec<Arc<Slot>>>,
+    /// Held while they are written.
+    writing: tokio::sync::Mutex<()>,
+    parked: Mutex<Parked>,
+    /// What statuses say of sends that have no slot.
+    strays: Mutex<HashMap<SendTag, Receipt>>,
+    /// How many are to go out again, by the last round.
+    resends: AtomicUsize,
+    recent: Mutex<Recent>,
+    news: RequestNews,
     clock: SharedClock,
     shutdown: Shutdown,
 }
@@ -59,6 +80,17 @@ pub struct Request {
     pub id: String,
     /// Tells it from another request under the same id.
     pub fingerprint: [u8; 32],
+    /// The number that sends; `None` for a call that is no send.
+    pub phone_number_id: Option<PhoneNumberId>,
+}
+
+/// What a call that was cut off leaves behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum IfLost {
+    /// Perhaps what it was to do: it is in doubt, after a crash too.
+    InDoubt,
+    /// Nothing that matters: it may be claimed again.
+    Nothing,
 }
 
 /// What stands under a request id.
@@ -102,158 +134,71 @@ pub enum Error {
     /// The store does not take the claim.
     #[error("the claim of the request_id cannot be stored at this moment; nothing was done, call again")]
     Store(#[source] StateError),
+    /// Too many sends wait to go out again.
+    #[error(
+        "{RESENDS_WAITING_MAX} sends with ON_UNKNOWN_RESEND are in doubt and wait to go out again; nothing was done, call \
+         again later or without it"
+    )]
+    TooManyInDoubt,
 }
 
 impl Unsettled {
     /// Over this store.
     pub fn new(store: Sends, clock: SharedClock, shutdown: Shutdown) -> Self {
-        let (slots, behind) = (Mutex::default(), Mutex::default());
-        Self { inner: Arc::new(Inner { store, slots, behind, clock, shutdown }) }
+        Self::with_slots(SLOTS_MAX, store, clock, shutdown)
+    }
+
+    fn with_slots(slots_max: usize, store: Sends, clock: SharedClock, shutdown: Shutdown) -> Self {
+        let inner = Inner {
+            store,
+            slots: Mutex::default(),
+            slots_max,
+            behind: Mutex::default(),
+            writing: tokio::sync::Mutex::default(),
+            parked: Mutex::default(),
+            strays: Mutex::default(),
+            resends: AtomicUsize::default(),
+            recent: Mutex::default(),
+            news: RequestNews::default(),
+            clock,
+            shutdown,
+        };
+        Self { inner: Arc::new(inner) }
     }
 
     /// Takes up what an earlier process left open. Before anything else, or statuses and claims would miss it.
     pub async fn load(&self) -> Result<(), StateError> {
-        let open = self.inner.store.open_sends().await?;
-        if !open.is_empty() {
-            info!(sends = open.len(), "sends of an earlier process are in doubt until a status proves them");
-        }
-        let mut slots = self.inner.slots();
-        for (PendingSend { request, created, resend }, stored) in open {
-            let Stored { record, revision } = stored;
-            let RequestRecord { fingerprint, used_fallback, .. } = record;
-            let held = Held { key: request, fingerprint, created, used_fallback };
-            let failure = match &record.outcome {
-                Outcome::Unknown(failure) => failure.clone(),
-                Outcome::Sending | Outcome::Accepted(_) | Outcome::Refused(_) | Outcome::Answered(_) => {
-                    in_doubt()
-                }
-            };
-            let standing = Standing::landed(Outcome::Unknown(failure), self.inner.clock.now());
-            let slot = Slot::new(record.tag.clone(), Some(held), standing, resend);
-            let slot = slot.stored_as(revision, record.outcome);
-            slots.insert(record.tag, Arc::new(slot));
+        let (now, mut count) = (self.inner.clock.now(), 0_usize);
+        let take = |pending: PendingSend, stored: Stored| {
+            count += 1;
+            let is_unknown = matches!(stored.record.outcome, Outcome::Unknown(_));
+            let created = pending.created;
+            let slot = Slot::of_stored(pending.request, stored, now);
+            let slot = slot.with_resends(pending.resend.map(|resend| resend.count));
+            let mut slots = self.inner.slots();
+            if is_unknown && !slot.may_resend() && slots.len() >= self.inner.slots_max {
+                self.inner.parked().add(created);
+            } else {
+                slots.insert(slot.tag.clone(), Arc::new(slot));
+            }
+        };
+        self.inner.store.open_sends(take).await?;
+        if count > 0 {
+            info!(count, "calls of an earlier process are in doubt until something proves them");
         }
         Ok(())
     }
 
-    /// A call without a request id.
-    pub(super) fn begin(&self, tag: SendTag) -> Flight {
-        self.take_off(
-            Slot::new(tag, None, Standing::flying(self.inner.clock.now()), None),
-            in_doubt_outcome(),
-        )
-    }
-
-    /// Claims a request for an attempt with this tag, or says what stands under its id. `resend` is what to send again, if
-    /// it may be. Must run to its end: what it has claimed is in doubt otherwise.
-    pub(super) async fn claim(
-        &self,
-        request: &Request,
-        tag: SendTag,
-        used_fallback: bool,
-        resend: Option<Resend>,
-    ) -> Result<Claim, Error> {
-        let (key, fingerprint, created) = (request.key, request.fingerprint, self.inner.clock.now());
-        let outcome = Outcome::Sending;
-        let record = RequestRecord { fingerprint, tag: tag.clone(), created, used_fallback, outcome };
-        let pending = PendingSend { request: key, created, resend: resend.clone() };
-        let held = Held { key, fingerprint, created, used_fallback };
-        let slot = Slot::new(tag, Some(held), Standing::flying(created), resend);
-        // Before the claim can be seen, so that whoever sees it finds the slot.
-        let flight = self.take_off(slot, in_doubt_outcome());
-        let mut precondition = Precondition::Absent;
-        for _ in 0..CLAIMS_MAX {
-            let claimed = self.inner.store.claim(&key, &record, Some(&pending), precondition).await;
-            precondition = match claimed.map_err(Error::Store)? {
-                Claimed::Won(revision) => {
-                    flight.claimed(revision).await;
-                    return Ok(Claim::Mine(flight));
-                }
-                Claimed::Lost(None) => Precondition::Absent,
-                Claimed::Lost(Some(stored)) if stored.record.fingerprint != fingerprint => {
-                    return Err(Error::Reused);
-                }
-                Claimed::Lost(Some(stored)) => match self.standing_of(&stored) {
-                    Some(taken) => return Ok(Claim::Taken(taken)),
-                    None => Precondition::Revision(stored.revision),
-                },
-            };
-        }
-        Err(Error::InProgress)
-    }
-
-    /// What stands under the id of a request, without claiming it.
-    pub(super) async fn find(&self, request: &Request) -> Result<Option<Taken>, Error> {
-        match self.inner.store.request(&request.key).await.map_err(Error::Store)? {
-            Some(stored) if stored.record.fingerprint != request.fingerprint => Err(Error::Reused),
-            stored => Ok(stored.and_then(|stored| self.standing_of(&stored))),
-        }
-    }
-
-    /// What is known of a request that somebody else claimed; nothing if it may be claimed again.
-    fn standing_of(&self, stored: &Stored) -> Option<Taken> {
-        let tag = stored.record.tag.clone();
-        let outcome = match self.inner.slot(&tag) {
-            Some(slot) => match slot.outcome() {
-                None => return Some(Taken::Running(slot)),
-                Some(outcome) => outcome,
-            },
-            None => stored.record.outcome.clone(),
-        };
-        match outcome {
-            Outcome::Sending | Outcome::Refused(_) => None,
-            known @ (Outcome::Accepted(_) | Outcome::Unknown(_) | Outcome::Answered(_)) => {
-                let used_fallback = stored.record.used_fallback;
-                Some(Taken::Known(Known { tag, used_fallback, outcome: known }))
-            }
-        }
+    /// A send of this number without a request id.
+    pub(super) fn begin(&self, tag: SendTag, phone_number_id: PhoneNumberId) -> Flight {
+        let standing = Standing::flying(self.inner.clock.now());
+        self.take_off(Slot::new(tag, Some(phone_number_id), None, standing), in_doubt_outcome())
     }
 
     fn take_off(&self, slot: Slot, if_lost: Outcome) -> Flight {
         let slot = Arc::new(slot);
         self.inner.slots().insert(slot.tag.clone(), Arc::clone(&slot));
         Flight::new(self.clone(), slot, if_lost)
-    }
-
-    /// Takes note of a status. What it proves is durable after [`Unsettled::record_behind`], not before.
-    pub fn note(&self, report: &StatusReport) {
-        let Some(slot) = report.send_tag.as_ref().and_then(|tag| self.inner.slot(tag)) else { return };
-        let Ok(message_id) = MessageId::parse(&report.message_id) else { return };
-        let acceptance = MessageAcceptance::Accepted;
-        let receipt = Receipt { message_id, acceptance, recipient: None, accept_time: report.time };
-        if slot.prove(receipt) {
-            self.inner.behind().push(slot);
-        }
-    }
-
-    /// Writes every outcome that the store does not have yet.
-    pub async fn record_behind(&self) -> Result<(), StateError> {
-        let mut behind = std::mem::take(&mut *self.inner.behind()).into_iter();
-        while let Some(slot) = behind.next() {
-            if let Err(error) = self.inner.record(&slot).await {
-                self.inner.behind().extend(std::iter::once(slot).chain(behind));
-                return Err(error);
-            }
-        }
-        Ok(())
-    }
-
-    /// What has to be done now and then: writes what could not be written, and gives up what is too old to be asked for.
-    pub async fn round(&self) {
-        if let Err(error) = self.record_behind().await {
-            warn!(%error, "outcomes of sends cannot be stored");
-        }
-        let now = self.inner.clock.now();
-        let mut slots = self.inner.slots();
-        slots.retain(|_, slot| {
-            let is_old = slot.held.as_ref().is_some_and(|held| {
-                slot.outcome().is_some() && now >= self.inner.store.forgotten_at(held.created)
-            });
-            !is_old
-        });
-        let unknown = slots.values().filter(|slot| slot.is_unknown()).count();
-        #[expect(clippy::cast_precision_loss, reason = "a count for people")]
-        gauge!(names::SENDS_UNKNOWN).set(unknown as f64);
     }
 
     /// Some of the sends that are to go out again, since nothing was heard of them for so long.
@@ -278,48 +223,8 @@ impl Inner {
         self.behind.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes the store say what the slot says. A settled slot leaves.
-    async fn record(&self, slot: &Arc<Slot>) -> Result<(), StateError> {
-        let mut written = slot.written.lock().await;
-        let (Some(held), Some((revision, stored))) = (&slot.held, written.as_mut()) else {
-            self.remove(slot);
-            return Ok(());
-        };
-        let (outcome, is_flying) = slot.durable();
-        if *stored != outcome {
-            let Held { key, fingerprint, created, used_fallback } = held;
-            let record = RequestRecord {
-                fingerprint: *fingerprint,
-                tag: slot.tag.clone(),
-                created: *created,
-                used_fallback: *used_fallback,
-                outcome: outcome.clone(),
-            };
-            match self.store.settle(key, &record, *revision).await {
-                Ok(next) => (*revision, *stored) = (next, outcome.clone()),
-                // Its time is over, or, as it had certainly sent nothing, somebody claimed it again.
-                Err(StateError::Conflict { .. }) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        if is_flying || !outcome.is_settled() {
-            return Ok(());
-        }
-        self.store.forget(&slot.tag).await?;
-        self.remove(slot);
-        Ok(())
-    }
-
-    fn remove(&self, slot: &Arc<Slot>) {
-        self.slots().remove(&slot.tag);
-    }
-
-    /// As [`Inner::record`]; what cannot be written now is written later.
-    async fn record_in_time(&self, slot: &Arc<Slot>) {
-        if let Err(error) = self.record(slot).await {
-            error!(%error, "the outcome of a send cannot be stored yet");
-            self.behind().push(Arc::clone(slot));
-        }
+    fn recent(&self) -> MutexGuard<'_, Recent> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -341,3 +246,18 @@ fn in_doubt() -> Failure {
 fn in_doubt_outcome() -> Outcome {
     Outcome::Unknown(in_doubt())
 }
+
+/// A call that was cut off and left nothing that matters.
+pub(super) fn undone_outcome() -> Outcome {
+    let verdict = Verdict {
+        class: Class::Aborted,
+        reason: Reason::RequestIncomplete,
+        actor: Actor::Caller,
+        retry: Retry::AfterChange,
+    };
+    let message = "the call did not come to its end; nothing was done".to_owned();
+    Outcome::Refused(Failure { verdict, message, meta: None, field: None })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,13 +1,16 @@
-//! What must not happen twice: requests under their ids, and the sends whose outcome is not settled.
+//! What must not happen twice: requests under their ids, and those whose outcome is not settled.
 //!
-//! Two buckets. `requests` says what became of a request id; `pending` holds a row for each send from its claim until its
-//! outcome is settled, so that a start finds the open ones without reading all requests. The order of writes makes
-//! every crash harmless:
+//! Two buckets. `requests` says what became of a request id; `pending` holds a row for each send, and each change of
+//! templates, from its claim until its outcome is settled, so that a start finds the open ones without reading all
+//! requests. The order of writes makes every crash harmless:
 //!
 //! * A claim writes both rows before Meta is called. A row alone proves that nothing was sent: one of `pending` is dropped at
 //!   the start, one of `requests` may be claimed again.
 //! * An outcome is written first, then the row of `pending` goes. In between the outcome stands already.
 //! * Between claim and outcome a crash leaves both rows: the send is in doubt.
+//!
+//! A call that may be repeated without harm, such as an upload, has no row of `pending`: after a crash it may be claimed
+//! again.
 
 mod values;
 
@@ -23,6 +26,7 @@ use super::keyed_state::{Bucket, Entry, KeyedState, Precondition, Put, StateErro
 use crate::clock::unix_ms;
 use crate::domain::caller::Caller;
 use crate::domain::failure::Failure;
+use crate::domain::ids::PhoneNumberId;
 use crate::domain::message::{PreparedMessage, Receipt, SendTag};
 
 const REQUESTS: Bucket = Bucket::named("requests");
@@ -55,10 +59,14 @@ pub struct RequestRecord {
     pub tag: SendTag,
     /// When it was claimed.
     pub created: SystemTime,
+    /// The number that sends; `None` for what no number sends.
+    pub phone_number_id: Option<PhoneNumberId>,
     /// Whether the fallback template goes out in place of the message.
     pub used_fallback: bool,
     /// What became of it.
     pub outcome: Outcome,
+    /// When the outcome was found.
+    pub since: SystemTime,
 }
 
 /// What became of a request.
@@ -86,7 +94,7 @@ impl Outcome {
     }
 }
 
-/// A send that is not settled.
+/// A send, or a change of templates, that is not settled.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PendingSend {
     /// Its request.
@@ -214,33 +222,57 @@ impl Sends {
         self.state.get(REQUESTS, &key.0).await?.map(|entry| read(&entry)).transpose()
     }
 
-    /// The sends that an earlier process left open, the oldest first, each with its request. Drops the rows that a crash left
-    /// behind.
-    pub async fn open_sends(&self) -> Result<Vec<(PendingSend, Stored)>, StateError> {
-        let mut open = Vec::new();
+    /// Gives every open send that an earlier process left to `take`, the oldest first, each with its request. Drops the rows
+    /// that a crash left behind.
+    pub async fn open_sends(&self, mut take: impl FnMut(PendingSend, Stored)) -> Result<(), StateError> {
         let mut after: Option<Bytes> = None;
         loop {
             let page = self.state.scan(PENDING, after.as_deref(), PAGE).await?;
-            let Some((last, _)) = page.last() else { return Ok(open) };
+            let Some((last, _)) = page.last() else { return Ok(()) };
             after = Some(last.clone());
-            let mut rows = Vec::new();
-            for (key, entry) in page {
-                rows.push((key, values::pending_of_bytes(&entry.value).ok_or_else(unreadable)?));
-            }
-            let keys: Vec<Bytes> =
-                rows.iter().map(|(_, pending)| Bytes::copy_from_slice(&pending.request.0)).collect();
-            let requests = self.state.get_many(REQUESTS, &keys).await?;
-            for ((key, pending), request) in rows.into_iter().zip(requests) {
-                match request.map(|entry| read(&entry)).transpose()? {
-                    Some(stored)
-                        if !stored.record.outcome.is_settled() && pending_key(&stored.record.tag) == key =>
-                    {
-                        open.push((pending, stored));
-                    }
-                    Some(_) | None => drop(self.state.delete(PENDING, &key, Precondition::None).await?),
+            for (key, pending, stored) in self.with_requests(page).await? {
+                match stored {
+                    Some(stored) => take(pending, stored),
+                    None => drop(self.state.delete(PENDING, &key, Precondition::None).await?),
                 }
             }
         }
+    }
+
+    /// Those of these sends that are open, each with its request.
+    pub async fn open_among(&self, tags: &[SendTag]) -> Result<Vec<(PendingSend, Stored)>, StateError> {
+        let keys: Vec<Bytes> = tags.iter().map(pending_key).collect();
+        let entries = self.state.get_many(PENDING, &keys).await?;
+        let rows = keys.into_iter().zip(entries).filter_map(|(key, entry)| Some((key, entry?)));
+        let rows = self.with_requests(rows.collect()).await?;
+        Ok(rows.into_iter().filter_map(|(_, pending, stored)| Some((pending, stored?))).collect())
+    }
+
+    /// What is pending of a send.
+    pub async fn pending(&self, tag: &SendTag) -> Result<Option<PendingSend>, StateError> {
+        let entry = self.state.get(PENDING, &pending_key(tag)).await?;
+        entry.map(|entry| values::pending_of_bytes(&entry.value).ok_or_else(unreadable)).transpose()
+    }
+
+    /// Rows of `pending`, each with its request if that is open.
+    async fn with_requests(
+        &self,
+        rows: Vec<(Bytes, Entry)>,
+    ) -> Result<Vec<(Bytes, PendingSend, Option<Stored>)>, StateError> {
+        let pending = rows.iter().map(|(_, entry)| values::pending_of_bytes(&entry.value));
+        let pending: Vec<PendingSend> = pending.collect::<Option<_>>().ok_or_else(unreadable)?;
+        let keys: Vec<Bytes> = pending.iter().map(|p| Bytes::copy_from_slice(&p.request.0)).collect();
+        let requests = self.state.get_many(REQUESTS, &keys).await?;
+        let rows = rows.into_iter().zip(pending).zip(requests);
+        let joined = rows.map(|(((key, _), pending), request)| {
+            let stored = request.map(|entry| read(&entry)).transpose()?;
+            let is_open = |stored: &Stored| {
+                !stored.record.outcome.is_settled() && pending_key(&stored.record.tag) == key
+            };
+            let stored = stored.filter(is_open);
+            Ok((key, pending, stored))
+        });
+        joined.collect()
     }
 
     async fn put(

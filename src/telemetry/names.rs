@@ -31,7 +31,7 @@ pub const WEBHOOKS: &str = "whatsapp_gateway_webhooks_total";
 pub const WEBHOOK_ITEMS: &str = "whatsapp_gateway_webhook_items_total";
 /// Counter: sends that were answered. Labels: [`MESSAGE_TYPE`], [`OUTCOME`] (`accepted`, `refused`, `not_sent`, `unknown`).
 pub const SENDS: &str = "whatsapp_gateway_sends_total";
-/// Gauge: sends under a request id of which nobody knows whether they went out.
+/// Gauge: sends and changes of templates under a request id of which nobody knows whether they were done.
 pub const SENDS_UNKNOWN: &str = "whatsapp_gateway_sends_unknown";
 /// Gauge: messages that wait for their turn to be sent. Label: [`PHONE_NUMBER`].
 pub const LANE_WAITING: &str = "whatsapp_gateway_lane_waiting";
@@ -187,7 +187,7 @@ fn describe_work() {
     describe_counter!(WEBHOOKS, "Webhook POSTs received.");
     describe_counter!(WEBHOOK_ITEMS, "Items of accepted webhooks.");
     describe_counter!(SENDS, "Sends answered.");
-    describe_gauge!(SENDS_UNKNOWN, Unit::Count, "Sends whose outcome is unknown.");
+    describe_gauge!(SENDS_UNKNOWN, Unit::Count, "Sends and changes of templates whose outcome is unknown.");
     describe_counter!(TEMPLATE_REFUSALS, "Messages refused because of their template.");
     describe_counter!(TEMPLATE_LOOKUPS, "Looks at the copies of templates.");
     describe_counter!(META_ERRORS, "Errors answered by the Cloud API.");

@@ -32,7 +32,11 @@ impl SendMessage {
 
     /// One more attempt, when it has its turn. A flight that is dropped here leaves the send as unknown as it was.
     async fn resend(self, flight: Flight) {
-        let Some(message) = flight.message_to_resend() else { return };
+        let message = match flight.message_to_resend().await {
+            Ok(Some(message)) => message,
+            Ok(None) => return,
+            Err(error) => return warn!(%error, "not sent again, since the message cannot be read"),
+        };
         let wish = Wish::of(&message, Caller::gateway(), Class::Normal, Some(Instant::now() + TIME_MAX));
         let turn = tokio::select! {
             biased;

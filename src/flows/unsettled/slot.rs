@@ -1,15 +1,17 @@
 //! One call: how it stands, who waits for it, and the flight that must land.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Error, Unsettled};
+use super::{Error, Unsettled, in_doubt_outcome};
+use crate::domain::ids::PhoneNumberId;
 use crate::domain::message::{PreparedMessage, Receipt, SendTag};
 use crate::storage::keyed_state::StateError;
-use crate::storage::sends::{Outcome, PendingSend, RequestKey, Resend};
+use crate::storage::sends::{Outcome, RequestKey, RequestRecord, Resend, Stored};
 
 /// How often a send goes out again at most.
 const RESENDS_MAX: u32 = 3;
@@ -19,12 +21,17 @@ const RESENDS_MAX: u32 = 3;
 pub(in crate::flows) struct Slot {
     /// Names its attempt.
     pub(in crate::flows) tag: SendTag,
+    /// The number that sends; `None` for a call that is no send.
+    phone_number_id: Option<PhoneNumberId>,
     /// The request that it belongs to, if it has an id.
     pub(super) held: Option<Held>,
     standing: watch::Sender<Standing>,
     /// Revision and outcome as the store has them; nothing before the claim.
     pub(super) written: tokio::sync::Mutex<Option<(u64, Outcome)>>,
-    resend: Mutex<Option<Resend>>,
+    /// How often it was sent again, if it may be. The message is in the store.
+    resends: Mutex<Option<u32>>,
+    /// Whether it is counted among those without a slot.
+    pub(super) is_parked: AtomicBool,
 }
 
 /// A claimed request.
@@ -34,6 +41,8 @@ pub(super) struct Held {
     pub(super) fingerprint: [u8; 32],
     pub(super) created: SystemTime,
     pub(super) used_fallback: bool,
+    /// Whether a row of `pending` says that it is in doubt after a crash.
+    pub(super) is_pending: bool,
 }
 
 /// How a call stands.
@@ -43,17 +52,19 @@ pub(super) struct Standing {
     outcome: Outcome,
     /// What a status said while the call was flying.
     proof: Option<Receipt>,
-    /// Since when.
+    /// When the last attempt began or ended.
     since: SystemTime,
+    /// When the outcome was found.
+    found: SystemTime,
 }
 
 impl Standing {
     pub(super) fn flying(since: SystemTime) -> Self {
-        Self { is_flying: true, outcome: Outcome::Sending, proof: None, since }
+        Self { is_flying: true, outcome: Outcome::Sending, proof: None, since, found: since }
     }
 
-    pub(super) fn landed(outcome: Outcome, since: SystemTime) -> Self {
-        Self { is_flying: false, outcome, proof: None, since }
+    pub(super) fn landed(outcome: Outcome, found: SystemTime, since: SystemTime) -> Self {
+        Self { is_flying: false, outcome, proof: None, since, found }
     }
 
     fn is_unknown(&self) -> bool {
@@ -73,18 +84,60 @@ impl Standing {
 }
 
 impl Slot {
-    pub(super) fn new(tag: SendTag, held: Option<Held>, standing: Standing, resend: Option<Resend>) -> Self {
+    pub(super) fn new(
+        tag: SendTag,
+        phone_number_id: Option<PhoneNumberId>,
+        held: Option<Held>,
+        standing: Standing,
+    ) -> Self {
         let (standing, written) = (watch::Sender::new(standing), tokio::sync::Mutex::new(None));
-        Self { tag, held, standing, written, resend: Mutex::new(resend) }
+        let (resends, is_parked) = (Mutex::new(None), AtomicBool::new(false));
+        Self { tag, phone_number_id, held, standing, written, resends, is_parked }
+    }
+
+    /// That of a request as the store has it, which is in doubt.
+    pub(super) fn of_stored(key: RequestKey, stored: Stored, now: SystemTime) -> Self {
+        let Stored { record, revision } = stored;
+        let RequestRecord { fingerprint, tag, created, phone_number_id, used_fallback, outcome, since } =
+            record;
+        let held = Held { key, fingerprint, created, used_fallback, is_pending: true };
+        let standing = match &outcome {
+            Outcome::Unknown(failure) => Standing::landed(Outcome::Unknown(failure.clone()), since, now),
+            Outcome::Sending | Outcome::Accepted(_) | Outcome::Refused(_) | Outcome::Answered(_) => {
+                Standing::landed(in_doubt_outcome(), now, now)
+            }
+        };
+        let written = tokio::sync::Mutex::new(Some((revision, outcome)));
+        Self { written, ..Self::new(tag, phone_number_id, Some(held), standing) }
+    }
+
+    /// As [`Slot::of_stored`], for one that is counted among those without a slot.
+    pub(super) fn parked(key: RequestKey, stored: Stored) -> Self {
+        let since = stored.record.since;
+        Self { is_parked: AtomicBool::new(true), ..Self::of_stored(key, stored, since) }
+    }
+
+    /// It may be sent again, and was so often.
+    pub(super) fn with_resends(self, count: Option<u32>) -> Self {
+        Self { resends: Mutex::new(count), ..self }
+    }
+
+    /// What the store is to say of it.
+    pub(super) fn record(&self, held: &Held, outcome: Outcome) -> RequestRecord {
+        RequestRecord {
+            fingerprint: held.fingerprint,
+            tag: self.tag.clone(),
+            created: held.created,
+            phone_number_id: self.phone_number_id.clone(),
+            used_fallback: held.used_fallback,
+            outcome,
+            since: self.standing.borrow().found,
+        }
     }
 
     /// Whether it sends the fallback template of its request.
     pub(in crate::flows) fn used_fallback(&self) -> bool {
         self.held.as_ref().is_some_and(|held| held.used_fallback)
-    }
-
-    pub(super) fn stored_as(self, revision: u64, outcome: Outcome) -> Self {
-        Self { written: tokio::sync::Mutex::new(Some((revision, outcome))), ..self }
     }
 
     /// The outcome as far as it is known; nothing while the call is running.
@@ -101,13 +154,17 @@ impl Slot {
         (outcome, standing.is_flying)
     }
 
+    /// What is known of it now, and since when.
+    pub(super) fn said(&self) -> (Outcome, SystemTime) {
+        (self.durable().0, self.standing.borrow().found)
+    }
+
     pub(super) fn is_unknown(&self) -> bool {
         self.standing.borrow().is_unknown()
     }
 
     pub(super) fn may_resend(&self) -> bool {
-        let resend = self.resend.lock().unwrap_or_else(PoisonError::into_inner);
-        resend.as_ref().is_some_and(|resend| resend.count < RESENDS_MAX)
+        self.resends.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|count| count < RESENDS_MAX)
     }
 
     /// Waits until the call has ended.
@@ -122,8 +179,8 @@ impl Slot {
         landed.map(|standing| standing.outcome.clone()).map_err(|_| Error::InProgress)
     }
 
-    /// A status proves that Meta accepted the message; true if that was not known.
-    pub(super) fn prove(&self, receipt: Receipt) -> bool {
+    /// A status proves that Meta accepted the message.
+    pub(super) fn prove(&self, receipt: Receipt) {
         self.standing.send_if_modified(|standing| {
             if standing.proof.is_some() || matches!(standing.outcome, Outcome::Accepted(_)) {
                 return false;
@@ -133,7 +190,7 @@ impl Slot {
             }
             standing.proof = Some(receipt);
             true
-        })
+        });
     }
 
     /// Starts another attempt if nothing was heard for that long.
@@ -147,7 +204,10 @@ impl Slot {
 
     fn land(&self, outcome: Outcome, now: SystemTime) {
         self.standing.send_modify(|standing| {
-            standing.outcome = standing.after(outcome);
+            let outcome = standing.after(outcome);
+            if standing.outcome != outcome {
+                (standing.outcome, standing.found) = (outcome, now);
+            }
             standing.is_flying = false;
             standing.since = now;
         });
@@ -184,33 +244,57 @@ impl Flight {
     pub(in crate::flows) async fn land(mut self, outcome: Outcome) {
         self.if_lost = None;
         let inner = &self.unsettled.inner;
+        // Before anybody can know the message id.
+        if let (Outcome::Accepted(receipt), Some(number)) = (&outcome, &self.slot.phone_number_id) {
+            let name = (number.as_str().to_owned(), receipt.message_id.as_str().to_owned());
+            inner.recent().put(name, self.slot.tag.clone(), receipt.clone());
+        }
         self.slot.land(outcome, inner.clock.now());
+        self.tell();
         inner.record_in_time(&self.slot).await;
     }
 
+    /// As [`Flight::land`], also if its caller leaves in the meantime.
+    pub(in crate::flows) async fn land_for_good(self, outcome: Outcome) {
+        let shutdown = self.unsettled.inner.shutdown.clone();
+        let _landed = shutdown.keep(self.land(outcome)).await;
+    }
+
+    /// Whoever watches the request hears that it is another one now.
+    pub(super) fn tell(&self) {
+        if let Some(held) = &self.slot.held {
+            self.unsettled.inner.news.tell(&[held.key]);
+        }
+    }
+
     /// What goes out again, if anything may.
-    pub(in crate::flows) fn message_to_resend(&self) -> Option<PreparedMessage> {
-        let resend = self.slot.resend.lock().unwrap_or_else(PoisonError::into_inner);
-        resend.as_ref().map(|resend| resend.message.clone())
+    pub(in crate::flows) async fn message_to_resend(&self) -> Result<Option<PreparedMessage>, StateError> {
+        let pending = self.unsettled.inner.store.pending(&self.slot.tag).await?;
+        Ok(pending.and_then(|pending| pending.resend).map(|resend| resend.message))
     }
 
     /// Counts another attempt, durably; returns what to send, or nothing if a status came in the meantime.
     pub(in crate::flows) async fn count_resend(&self) -> Result<Option<PreparedMessage>, StateError> {
-        let resend = self.slot.resend.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let (Some(held), Some(mut resend)) = (&self.slot.held, resend) else { return Ok(None) };
-        resend.count += 1;
-        let message = resend.message.clone();
-        let pending = PendingSend { request: held.key, created: held.created, resend: Some(resend) };
-        self.unsettled.inner.store.note(&self.slot.tag, &pending).await?;
-        *self.slot.resend.lock().unwrap_or_else(PoisonError::into_inner) = pending.resend;
+        let store = &self.unsettled.inner.store;
+        let Some(mut pending) = store.pending(&self.slot.tag).await? else { return Ok(None) };
+        let Some(resend) = pending.resend.as_mut() else { return Ok(None) };
+        let Some(count) = *self.resends() else { return Ok(None) };
+        resend.count = count + 1;
+        let Resend { message, count } = resend.clone();
+        store.note(&self.slot.tag, &pending).await?;
+        *self.resends() = Some(count);
         Ok((!self.slot.is_proven()).then_some(message))
     }
 
     /// The attempt that was counted certainly did not go out.
     pub(in crate::flows) fn uncount_resend(&self) {
-        if let Some(resend) = &mut *self.slot.resend.lock().unwrap_or_else(PoisonError::into_inner) {
-            resend.count = resend.count.saturating_sub(1);
+        if let Some(count) = &mut *self.resends() {
+            *count = count.saturating_sub(1);
         }
+    }
+
+    fn resends(&self) -> MutexGuard<'_, Option<u32>> {
+        self.slot.resends.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -219,6 +303,7 @@ impl Drop for Flight {
         let Some(outcome) = self.if_lost.take() else { return };
         let inner = Arc::clone(&self.unsettled.inner);
         self.slot.land(outcome, inner.clock.now());
+        self.tell();
         // Without a claim there is nothing to write.
         if self.slot.written.try_lock().is_ok_and(|written| written.is_none()) {
             return inner.remove(&self.slot);

@@ -75,6 +75,11 @@ pub(in crate::grpc) fn of_request(error: &unsettled::Error, field: &str) -> Stat
         unsettled::Error::InProgress => Draft::new(Code::Aborted, Reason::RequestInProgress, message)
             .actor(Actor::Caller)
             .retry_after(Some(RETRY_DELAY)),
+        unsettled::Error::TooManyInDoubt => {
+            Draft::new(Code::Unavailable, Reason::UpstreamUnavailable, message)
+                .actor(Actor::Meta)
+                .retry_after(Some(RETRY_DELAY))
+        }
         unsettled::Error::Store(_) => Draft::new(Code::Unavailable, Reason::EventStoreUnavailable, message)
             .actor(Actor::Operator)
             .retry_after(Some(RETRY_DELAY)),

@@ -37,7 +37,10 @@ fn tag(number: u8) -> SendTag {
 
 fn record(subject: &Subject, number: u8, outcome: Outcome) -> RequestRecord {
     let (created, used_fallback) = (subject.clock.now(), number % 2 == 1);
-    RequestRecord { fingerprint: [number; 32], tag: tag(number), created, used_fallback, outcome }
+    let phone_number_id = used_fallback.then(|| PhoneNumberId::parse("1").unwrap());
+    let since = created + Duration::from_millis(1500);
+    let (fingerprint, tag) = ([number; 32], tag(number));
+    RequestRecord { fingerprint, tag, created, phone_number_id, used_fallback, outcome, since }
 }
 
 fn pending(subject: &Subject, id: &str) -> PendingSend {
@@ -77,9 +80,17 @@ async fn won(subject: &Subject, id: &str, number: u8) -> u64 {
     revision
 }
 
+async fn open_sends(subject: &Subject) -> Vec<(PendingSend, Stored)> {
+    let mut open = Vec::new();
+    sends(subject).open_sends(|pending, stored| open.push((pending, stored))).await.unwrap();
+    open
+}
+
 async fn open_tags(subject: &Subject) -> Vec<SendTag> {
-    let open = sends(subject).open_sends().await.unwrap();
-    open.into_iter().map(|(_, stored)| stored.record.tag).collect()
+    let tags: Vec<_> = open_sends(subject).await.into_iter().map(|(_, stored)| stored.record.tag).collect();
+    let among = sends(subject).open_among(&tags).await.unwrap();
+    assert!(among.into_iter().map(|(_, stored)| stored.record.tag).eq(tags.iter().cloned()));
+    tags
 }
 
 /// Every kind of outcome comes back as it was written.
@@ -164,7 +175,9 @@ pub async fn keeps_what_may_be_sent_again(subject: &Subject) {
     let Ok(Claimed::Won(revision)) = claimed else { panic!("{claimed:?}") };
     pending.resend.as_mut().unwrap().count = 2;
     sends(subject).note(&record.tag, &pending).await.unwrap();
-    assert_eq!(sends(subject).open_sends().await.unwrap(), [(pending, Stored { record, revision })]);
+    assert_eq!(sends(subject).pending(&tag(1)).await.unwrap().as_ref(), Some(&pending));
+    assert_eq!(open_sends(subject).await, [(pending, Stored { record, revision })]);
+    assert_eq!(sends(subject).pending(&tag(2)).await, Ok(None));
 }
 
 /// More open sends than a page holds are all found, and none that is settled.
@@ -195,12 +208,22 @@ pub async fn forgets_after_its_time(subject: &Subject) {
 
 /// Writes so often and then never again, as a process that is killed.
 #[derive(Debug)]
-struct Mortal {
+pub struct Mortal {
     state: Arc<dyn KeyedState>,
     writes_left: AtomicUsize,
 }
 
 impl Mortal {
+    /// Writes so often to this state.
+    pub fn new(state: Arc<dyn KeyedState>, writes: usize) -> Arc<Self> {
+        Arc::new(Self { state, writes_left: AtomicUsize::new(writes) })
+    }
+
+    /// Writes so often from now on.
+    pub fn allow(&self, writes: usize) {
+        self.writes_left.store(writes, Ordering::SeqCst);
+    }
+
     fn write(&self) -> Result<(), StateError> {
         let left = self.writes_left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
         left.map(|_| ()).map_err(|_| StateError::Busy)
@@ -252,8 +275,7 @@ pub async fn survives_a_crash_after_every_write(subject: &Subject) {
     for writes in 0..=4 {
         let id = writes.to_string();
         let number = u8::try_from(writes).unwrap();
-        let state = Mortal { state: Arc::clone(&subject.state), writes_left: AtomicUsize::new(writes) };
-        let dying = Sends::new(Arc::new(state), KEPT);
+        let dying = Sends::new(Mortal::new(Arc::clone(&subject.state), writes), KEPT);
         let (claim, pending) = (record(subject, number, Outcome::Sending), pending(subject, &id));
         let claimed = dying.claim(&key(&id), &claim, Some(&pending), Precondition::Absent).await;
         assert_eq!(claimed.is_ok(), writes >= 2, "{writes} writes: Meta is called only after both");

@@ -26,6 +26,10 @@ struct RequestValue {
     created_ms: u64,
     #[prost(bool, tag = "4")]
     used_fallback: bool,
+    #[prost(string, optional, tag = "5")]
+    phone_number_id: Option<String>,
+    #[prost(uint64, optional, tag = "6")]
+    since_ms: Option<u64>,
     #[prost(oneof = "OutcomeValue", tags = "10, 11, 12, 13, 14")]
     outcome: Option<OutcomeValue>,
 }
@@ -166,6 +170,8 @@ pub(super) fn record_to_bytes(record: &RequestRecord) -> Bytes {
         tag: record.tag.as_str().to_owned(),
         created_ms: unix_ms(record.created),
         used_fallback: record.used_fallback,
+        phone_number_id: record.phone_number_id.as_ref().map(|number| number.as_str().to_owned()),
+        since_ms: Some(unix_ms(record.since)),
         outcome: Some(outcome),
     })
 }
@@ -183,7 +189,12 @@ pub(super) fn record_of_bytes(bytes: &[u8]) -> Option<RequestRecord> {
     let fingerprint = value.fingerprint.try_into().ok()?;
     let tag = SendTag::parse(&value.tag).ok()?;
     let (created, used_fallback) = (of_ms(value.created_ms), value.used_fallback);
-    Some(RequestRecord { fingerprint, tag, created, used_fallback, outcome })
+    let phone_number_id = match value.phone_number_id {
+        Some(number) => Some(PhoneNumberId::parse(&number).ok()?),
+        None => None,
+    };
+    let since = value.since_ms.map_or(created, of_ms);
+    Some(RequestRecord { fingerprint, tag, created, phone_number_id, used_fallback, outcome, since })
 }
 
 pub(super) fn pending_to_bytes(pending: &PendingSend) -> Bytes {

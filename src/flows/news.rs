@@ -1,32 +1,49 @@
-//! Tells watches that something was stored of their message.
+//! Tells watches that something is new of what they watch: a message, a request.
 //!
 //! A watch asks for news first and reads the state then; whoever stores tells after storing. So nothing is missed, and
 //! nobody polls.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
 use crate::storage::projections::MessageName;
+use crate::storage::sends::RequestKey;
 
-type Watched = HashMap<MessageName, watch::Sender<()>>;
+/// News of messages.
+pub type MessageNews = News<MessageName>;
+/// News of requests under an id.
+pub type RequestNews = News<RequestKey>;
 
-/// The messages that are watched at this moment. Clones are the same one.
-#[derive(Debug, Clone, Default)]
-pub struct MessageNews {
-    watched: Arc<Mutex<Watched>>,
+/// What is watched at this moment. Clones are the same one.
+#[derive(Debug)]
+pub struct News<K> {
+    watched: Arc<Mutex<HashMap<K, watch::Sender<()>>>>,
 }
 
-impl MessageNews {
-    /// From now on, tells what is stored of this message.
-    pub(super) fn subscribe(&self, name: MessageName) -> Subscription {
+impl<K> Clone for News<K> {
+    fn clone(&self) -> Self {
+        Self { watched: Arc::clone(&self.watched) }
+    }
+}
+
+impl<K> Default for News<K> {
+    fn default() -> Self {
+        Self { watched: Arc::default() }
+    }
+}
+
+impl<K: Clone + Eq + Hash> News<K> {
+    /// From now on, tells what is new of this.
+    pub(super) fn subscribe(&self, name: K) -> Subscription<K> {
         let told = self.lock().entry(name.clone()).or_default().subscribe();
         Subscription { news: self.clone(), name, told }
     }
 
-    /// Something was stored of these messages.
-    pub fn tell(&self, names: &[MessageName]) {
+    /// Something is new of these.
+    pub fn tell(&self, names: &[K]) {
         let watched = self.lock();
         if watched.is_empty() {
             return;
@@ -39,20 +56,20 @@ impl MessageNews {
     }
 
     /// Never held over an await.
-    fn lock(&self) -> MutexGuard<'_, Watched> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<K, watch::Sender<()>>> {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// News of one message, until it is dropped.
+/// News of one of them, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Subscription {
-    news: MessageNews,
-    name: MessageName,
+pub(super) struct Subscription<K: Clone + Eq + Hash> {
+    news: News<K>,
+    name: K,
     told: watch::Receiver<()>,
 }
 
-impl Subscription {
+impl<K: Clone + Eq + Hash> Subscription<K> {
     /// Waits for news that came since the last call.
     pub(super) async fn wait(&mut self) {
         // The sender stays as long as this subscription, so that an error cannot be.
@@ -62,7 +79,7 @@ impl Subscription {
     }
 }
 
-impl Drop for Subscription {
+impl<K: Clone + Eq + Hash> Drop for Subscription<K> {
     fn drop(&mut self) {
         let mut watched = self.news.lock();
         // This one is still counted.

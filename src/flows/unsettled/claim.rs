@@ -1,0 +1,149 @@
+//! Taking up a request under its id: once, whoever asks how often.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
+
+use super::slot::{Flight, Held, Slot, Standing};
+use super::{
+    Claim, Error, IfLost, Known, RESENDS_WAITING_MAX, Request, Taken, Unsettled, in_doubt_outcome,
+    undone_outcome,
+};
+use crate::domain::message::SendTag;
+use crate::storage::keyed_state::Precondition;
+use crate::storage::sends::{Claimed, Outcome, PendingSend, Resend, Stored};
+
+/// How often a claim is tried: it is only lost again when somebody else moved on in between.
+const CLAIMS_MAX: usize = 8;
+
+/// What a call has to say of its work before it can claim it.
+struct Errand {
+    tag: SendTag,
+    used_fallback: bool,
+    resend: Option<Resend>,
+    if_lost: IfLost,
+}
+
+impl Unsettled {
+    /// Claims a request for an attempt with this tag, or says what stands under its id. `resend` is what to send again, if
+    /// it may be. Must run to its end: what it has claimed is in doubt otherwise.
+    pub(in crate::flows) async fn claim(
+        &self,
+        request: &Request,
+        tag: SendTag,
+        used_fallback: bool,
+        resend: Option<Resend>,
+    ) -> Result<Claim, Error> {
+        if resend.is_some() && self.inner.resends.load(Ordering::Relaxed) >= RESENDS_WAITING_MAX {
+            return self.find(request).await?.map(Claim::Taken).ok_or(Error::TooManyInDoubt);
+        }
+        let errand = Errand { tag, used_fallback, resend, if_lost: IfLost::InDoubt };
+        self.take_up(request, errand, |_, _| false).await
+    }
+
+    /// As [`Unsettled::claim`], for a call that is no send. An answer that is of no use any more, by its bytes and the time
+    /// of its claim, counts as none.
+    pub(in crate::flows) async fn claim_call(
+        &self,
+        request: &Request,
+        tag: SendTag,
+        if_lost: IfLost,
+        is_stale: impl Fn(&[u8], SystemTime) -> bool,
+    ) -> Result<Claim, Error> {
+        let errand = Errand { tag, used_fallback: false, resend: None, if_lost };
+        self.take_up(request, errand, is_stale).await
+    }
+
+    async fn take_up(
+        &self,
+        request: &Request,
+        errand: Errand,
+        is_stale: impl Fn(&[u8], SystemTime) -> bool,
+    ) -> Result<Claim, Error> {
+        let (key, fingerprint, created) = (request.key, request.fingerprint, self.inner.clock.now());
+        let Errand { tag, used_fallback, resend, if_lost } = errand;
+        let is_pending = if_lost == IfLost::InDoubt;
+        let held = Held { key, fingerprint, created, used_fallback, is_pending };
+        let standing = Standing::flying(created);
+        let slot = Slot::new(tag, request.phone_number_id.clone(), Some(held.clone()), standing);
+        let record = slot.record(&held, Outcome::Sending);
+        let slot = slot.with_resends(resend.as_ref().map(|resend| resend.count));
+        let pending = is_pending.then_some(PendingSend { request: key, created, resend });
+        // Before the claim can be seen, so that whoever sees it finds the slot.
+        let flight = self.take_off(slot, if is_pending { in_doubt_outcome() } else { undone_outcome() });
+        let mut precondition = Precondition::Absent;
+        for _ in 0..CLAIMS_MAX {
+            let claimed = self.inner.store.claim(&key, &record, pending.as_ref(), precondition).await;
+            precondition = match claimed.map_err(Error::Store)? {
+                Claimed::Won(revision) => {
+                    flight.claimed(revision).await;
+                    flight.tell();
+                    return Ok(Claim::Mine(flight));
+                }
+                Claimed::Lost(None) => Precondition::Absent,
+                Claimed::Lost(Some(stored)) if stored.record.fingerprint != fingerprint => {
+                    return Err(Error::Reused);
+                }
+                Claimed::Lost(Some(stored)) => match self.standing_of(&stored) {
+                    Some(Taken::Known(Known { outcome: Outcome::Answered(answer), .. }))
+                        if is_stale(&answer, stored.record.created) =>
+                    {
+                        Precondition::Revision(stored.revision)
+                    }
+                    Some(taken) => return Ok(Claim::Taken(taken)),
+                    None => Precondition::Revision(stored.revision),
+                },
+            };
+        }
+        Err(Error::InProgress)
+    }
+
+    /// The right to look again what became of a request that is in doubt; nothing if somebody else looks, or if it is not
+    /// in doubt any more.
+    pub(in crate::flows) async fn reopen(&self, request: &Request) -> Result<Option<Flight>, Error> {
+        let Some(stored) = self.inner.store.request(&request.key).await.map_err(Error::Store)? else {
+            return Ok(None);
+        };
+        let slot = {
+            let mut slots = self.inner.slots();
+            match slots.get(&stored.record.tag) {
+                Some(slot) => Arc::clone(slot),
+                None if !matches!(stored.record.outcome, Outcome::Unknown(_)) => return Ok(None),
+                None => {
+                    let slot = Arc::new(Slot::parked(request.key, stored));
+                    slots.insert(slot.tag.clone(), Arc::clone(&slot));
+                    slot
+                }
+            }
+        };
+        let is_ours = slot.take_off_again(self.inner.clock.now(), Duration::ZERO);
+        Ok(is_ours.then(|| Flight::new(self.clone(), slot, in_doubt_outcome())))
+    }
+
+    /// What stands under the id of a request, without claiming it.
+    pub(in crate::flows) async fn find(&self, request: &Request) -> Result<Option<Taken>, Error> {
+        match self.inner.store.request(&request.key).await.map_err(Error::Store)? {
+            Some(stored) if stored.record.fingerprint != request.fingerprint => Err(Error::Reused),
+            stored => Ok(stored.and_then(|stored| self.standing_of(&stored))),
+        }
+    }
+
+    /// What is known of a request that somebody else claimed; nothing if it may be claimed again.
+    fn standing_of(&self, stored: &Stored) -> Option<Taken> {
+        let tag = stored.record.tag.clone();
+        let outcome = match self.inner.slot(&tag) {
+            Some(slot) => match slot.outcome() {
+                None => return Some(Taken::Running(slot)),
+                Some(outcome) => outcome,
+            },
+            None => stored.record.outcome.clone(),
+        };
+        match outcome {
+            Outcome::Sending | Outcome::Refused(_) => None,
+            known @ (Outcome::Accepted(_) | Outcome::Unknown(_) | Outcome::Answered(_)) => {
+                let used_fallback = stored.record.used_fallback;
+                Some(Taken::Known(Known { tag, used_fallback, outcome: known }))
+            }
+        }
+    }
+}
