@@ -138,15 +138,27 @@ pub(super) fn flows(
 ) -> grpc::server::Flows {
     let Parts { client, numbers, templates, storage, config, clock, shutdown, .. } = parts;
     let transfers = Transfers::new(config.media.stall_timeout, config.media.transfers_max);
-    let upload_media =
-        UploadMedia::new(client.clone(), numbers.clone(), transfers.clone(), Arc::clone(clock));
+    let unsettled = send_message.unsettled.clone();
+    let upload_media = UploadMedia::new(
+        client.clone(),
+        numbers.clone(),
+        transfers.clone(),
+        unsettled.clone(),
+        Arc::clone(clock),
+    );
     grpc::server::Flows {
         send_message,
         follow_message,
         windows: Windows::new(conversations.clone(), templates.clone()),
         conversations,
         mark_read: MarkRead::new(client.clone(), numbers.clone()),
-        manage_template: ManageTemplate::new(client.clone(), numbers.clone(), templates, shutdown.clone()),
+        manage_template: ManageTemplate {
+            client: client.clone(),
+            numbers: numbers.clone(),
+            catalog: templates,
+            unsettled,
+            shutdown: shutdown.clone(),
+        },
         upload_media,
         download_media: DownloadMedia::new(client, numbers.clone(), transfers, shutdown.clone()),
         deliver_events: DeliverEvents::new(

@@ -14,6 +14,16 @@ pub fn of_send(request: &v1::SendMessageRequest) -> [u8; 32] {
     digest(&v1::SendMessageRequest { request_id: String::new(), show_request: false, ..request.clone() })
 }
 
+/// The fingerprint of a change of templates.
+pub fn of_template(request: &v1::ManageTemplateRequest) -> [u8; 32] {
+    digest(&v1::ManageTemplateRequest { request_id: String::new(), show_request: false, ..request.clone() })
+}
+
+/// The fingerprint of an upload, without that of the file: a checksum may be stated or not, and is compared by itself.
+pub fn of_upload(header: &v1::UploadMediaHeader) -> [u8; 32] {
+    digest(&v1::UploadMediaHeader { request_id: String::new(), sha256: String::new(), ..header.clone() })
+}
+
 fn digest(request: &impl Message) -> [u8; 32] {
     Sha256::digest(request.encode_to_vec()).into()
 }
@@ -53,6 +63,30 @@ mod tests {
         ] {
             assert_ne!(of_send(&first), of_send(&other), "{other:?}");
         }
+    }
+
+    #[test]
+    fn a_change_is_what_it_changes_and_an_upload_is_its_header() {
+        use v1::manage_template_request::Action;
+        let delete = |name: &str, request_id: &str, show_request| {
+            let delete = v1::DeleteTemplateAction { name: name.to_owned(), ..Default::default() };
+            let request_id = request_id.to_owned();
+            let action = Some(Action::Delete(delete));
+            of_template(&v1::ManageTemplateRequest { action, request_id, show_request, ..Default::default() })
+        };
+        assert_eq!(delete("offer", "a", false), delete("offer", "b", true));
+        assert_ne!(delete("offer", "a", false), delete("parcel", "a", false));
+        let header = v1::UploadMediaHeader {
+            mime_type: "image/png".to_owned(),
+            filename: "a.png".to_owned(),
+            size_bytes: 3,
+            request_id: "a".to_owned(),
+            ..Default::default()
+        };
+        let same =
+            v1::UploadMediaHeader { sha256: "00".repeat(32), request_id: "b".to_owned(), ..header.clone() };
+        assert_eq!(of_upload(&header), of_upload(&same));
+        assert_ne!(of_upload(&header), of_upload(&v1::UploadMediaHeader { size_bytes: 4, ..header.clone() }));
     }
 
     /// A day after an update the requests of before it are asked for again.

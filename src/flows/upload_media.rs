@@ -2,7 +2,9 @@
 //!
 //! Three places hold pieces: the caller's window, a short channel, the socket. Whoever is slow slows the others. The last
 //! piece goes out only when size and checksum are right, so that Meta never has a damaged file. An upload is not a
-//! send: when its caller hangs up, it ends.
+//! send: when its caller hangs up, it ends. [`once`] keeps a repeated one from going out twice.
+
+mod once;
 
 use std::collections::VecDeque;
 use std::pin::{Pin, pin};
@@ -26,6 +28,9 @@ use crate::domain::media::{Checksum, MediaFile, Purpose, Refusal};
 
 use super::failed_call;
 use super::numbers::{self, Numbers};
+use super::unsettled::{self, Unsettled};
+
+pub use once::{Codec, Once};
 
 /// How long Meta keeps an uploaded file (reference 2.2).
 const LIFETIME: Duration = Duration::from_hours(30 * 24);
@@ -70,6 +75,7 @@ pub struct UploadMedia {
     client: Client,
     numbers: Numbers,
     transfers: Transfers,
+    unsettled: Unsettled,
     clock: SharedClock,
 }
 
@@ -125,6 +131,9 @@ pub enum Error {
         /// What came.
         actual: Checksum,
     },
+    /// The request cannot be taken up under its id.
+    #[error(transparent)]
+    Request(#[from] unsettled::Error),
     /// The number, the WABA or Meta.
     #[error(transparent)]
     Call(#[from] failed_call::Error),
@@ -162,8 +171,14 @@ impl std::fmt::Display for Came {
 
 impl UploadMedia {
     /// Uploads through this client, for these numbers and WABAs.
-    pub fn new(client: Client, numbers: Numbers, transfers: Transfers, clock: SharedClock) -> Self {
-        Self { client, numbers, transfers, clock }
+    pub fn new(
+        client: Client,
+        numbers: Numbers,
+        transfers: Transfers,
+        unsettled: Unsettled,
+        clock: SharedClock,
+    ) -> Self {
+        Self { client, numbers, transfers, unsettled, clock }
     }
 
     /// How long a caller may be silent.

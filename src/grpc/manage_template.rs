@@ -1,16 +1,19 @@
 //! `ManageTemplate`: every action is a method of its own to metrics and traces.
 
+use bytes::Bytes;
+use prost::Message as _;
+use tokio::time::Instant;
 use tonic::Status;
 use tracing::error;
 
 use crate::contract::v1::manage_template_request::Action;
 use crate::contract::v1::manage_template_response::Result as Outcome;
-use crate::contract::{from_json, v1};
+use crate::contract::{fingerprint, from_json, v1};
 use crate::domain::caller::Caller;
 use crate::domain::template::{
     Comparison, Partial, Template, TemplateOutcome, TemplatePage, UpsertedTemplate,
 };
-use crate::flows::manage_template::ManageTemplate;
+use crate::flows::manage_template::{ManageTemplate, Once};
 
 use super::convert::{self, Violations};
 use super::measure::MANAGE_TEMPLATE;
@@ -52,6 +55,7 @@ impl Service {
         &self,
         caller: &Caller,
         request: &v1::ManageTemplateRequest,
+        deadline: Option<Instant>,
     ) -> Result<v1::ManageTemplateResponse, Status> {
         let mut found = Violations::of_message("ManageTemplateRequest", request);
         let action = convert::template_action(request, &mut found);
@@ -60,17 +64,36 @@ impl Service {
             return Err(status::invalid(found.into_inner()));
         };
         let preview = if request.show_request { ManageTemplate::preview(&action) } else { None };
-        let result = if request.validate_only {
-            None
+        let flow = &self.flows.manage_template;
+        let (result, replayed) = if request.validate_only {
+            (None, false)
+        } else if request.request_id.is_empty() {
+            (Some(outcome_to_pb(flow.manage(caller, &waba, action).await?)?), false)
         } else {
-            Some(outcome_to_pb(self.flows.manage_template.manage(caller, &waba, action).await?)?)
+            let named = (request.request_id.clone(), fingerprint::of_template(request));
+            let once = Once::new(caller, named, deadline, encode_outcome);
+            let stored = flow.manage_once(caller, &waba, action, once).await?;
+            (decode_outcome(&stored.answer)?, stored.is_replayed)
         };
         Ok(v1::ManageTemplateResponse {
             result,
             waba_id: waba.to_string(),
             request_json: preview.unwrap_or_default(),
+            replayed,
         })
     }
+}
+
+/// An answer is kept as its response, without what each call says for itself.
+fn encode_outcome(outcome: TemplateOutcome) -> Bytes {
+    // Only what Meta describes at length may fail to be typed, and that is read, not changed.
+    let result = outcome_to_pb(outcome).ok();
+    v1::ManageTemplateResponse { result, ..Default::default() }.encode_to_vec().into()
+}
+
+fn decode_outcome(bytes: &[u8]) -> Result<Option<Outcome>, Status> {
+    let response = v1::ManageTemplateResponse::decode(bytes).map_err(|_| status::internal())?;
+    Ok(response.result)
 }
 
 fn outcome_to_pb(outcome: TemplateOutcome) -> Result<Outcome, Status> {

@@ -5,16 +5,18 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures_util::{FutureExt, Stream};
-use tokio::time::timeout;
+use prost::Message as _;
+use tokio::time::{Instant, timeout};
 use tonic::{Code, Status, Streaming};
 
+use crate::contract::fingerprint;
 use crate::contract::v1::{self, download_media_response, upload_media_request, upload_media_response};
 use crate::domain::caller::Caller;
 use crate::domain::failure::FieldViolation;
 use crate::domain::ids::{MediaId, PhoneNumberId};
 use crate::domain::media::{Checksum, MediaFile, Purpose};
 use crate::flows::download_media::{Download, Wanted};
-use crate::flows::upload_media::{self, Broken, Uploaded, UploadedName};
+use crate::flows::upload_media::{self, Broken, Codec, Once, Uploaded, UploadedName};
 
 use super::convert::Violations;
 use super::service::{Service, chosen};
@@ -28,6 +30,7 @@ impl Service {
         &self,
         caller: &Caller,
         mut stream: Streaming<v1::UploadMediaRequest>,
+        deadline: Option<Instant>,
     ) -> Result<v1::UploadMediaResponse, Status> {
         let stall_timeout = self.flows.upload_media.stall_timeout();
         let first = timeout(stall_timeout, stream.message())
@@ -37,10 +40,19 @@ impl Service {
         let Some(upload_media_request::Part::Header(header)) = first.and_then(|request| request.part) else {
             return Err(status::invalid(vec![violation("header", "must be the first message")]));
         };
+        let request_id = header.request_id.clone();
+        let fingerprint = fingerprint::of_upload(&header);
         let (purpose, file) = self.read_header(header)?;
-        let pieces = PieceStream { stream };
-        let uploaded = self.flows.upload_media.upload(caller, &purpose, &file, pieces).await?;
-        Ok(uploaded_to_pb(uploaded, file.size_bytes))
+        let (flow, pieces) = (&self.flows.upload_media, PieceStream { stream });
+        let (uploaded, replayed) = if request_id.is_empty() {
+            (flow.upload(caller, &purpose, &file, pieces).await?, false)
+        } else {
+            let codec = Codec { encode: encode_uploaded, decode: decode_uploaded };
+            let once = Once::new(caller, (request_id, fingerprint), deadline, codec);
+            flow.upload_once(caller, &purpose, &file, pieces, &once).await?
+        };
+        let size_bytes = file.size_bytes;
+        Ok(v1::UploadMediaResponse { size_bytes, replayed, ..uploaded_to_pb(&uploaded) })
     }
 
     /// Everything that can be known before the first byte.
@@ -148,15 +160,31 @@ fn in_header<T>(
     }
 }
 
-fn uploaded_to_pb(uploaded: Uploaded, size_bytes: u64) -> v1::UploadMediaResponse {
-    let (result, expire_time) = match uploaded.name {
+fn uploaded_to_pb(uploaded: &Uploaded) -> v1::UploadMediaResponse {
+    let (result, expire_time) = match &uploaded.name {
         UploadedName::Media(id, expires) => {
-            (upload_media_response::Result::MediaId(id.to_string()), Some(expires.into()))
+            (upload_media_response::Result::MediaId(id.to_string()), Some((*expires).into()))
         }
-        UploadedName::Handle(handle) => (upload_media_response::Result::Handle(handle), None),
+        UploadedName::Handle(handle) => (upload_media_response::Result::Handle(handle.clone()), None),
     };
     let sha256 = uploaded.checksum.to_string();
-    v1::UploadMediaResponse { result: Some(result), size_bytes, sha256, expire_time }
+    v1::UploadMediaResponse { result: Some(result), sha256, expire_time, ..Default::default() }
+}
+
+/// An answer is kept as its response, without what each call says for itself.
+fn encode_uploaded(uploaded: &Uploaded) -> Bytes {
+    uploaded_to_pb(uploaded).encode_to_vec().into()
+}
+
+fn decode_uploaded(bytes: &[u8]) -> Option<Uploaded> {
+    let response = v1::UploadMediaResponse::decode(bytes).ok()?;
+    let name = match response.result? {
+        upload_media_response::Result::MediaId(id) => {
+            UploadedName::Media(MediaId::parse(&id).ok()?, response.expire_time?.try_into().ok()?)
+        }
+        upload_media_response::Result::Handle(handle) => UploadedName::Handle(handle),
+    };
+    Some(Uploaded { name, checksum: Checksum::parse(&response.sha256)? })
 }
 
 fn violation(field: &str, description: &str) -> FieldViolation {

@@ -188,7 +188,7 @@ impl GatewayService for Service {
     ) -> Result<Response<v1::ManageTemplateResponse>, Status> {
         measured(manage_template::method(request.get_ref()), &request, async {
             let caller = caller(&request)?;
-            self.manage(caller, request.get_ref()).await.map(Response::new)
+            self.manage(caller, request.get_ref(), deadline(&request)).await.map(Response::new)
         })
         .await
     }
@@ -202,7 +202,7 @@ impl GatewayService for Service {
         measured(UPLOAD_MEDIA, &request, async {
             let caller = caller(&request)?;
             // On the heap: the state of an upload is larger than that of all other calls.
-            Box::pin(self.upload(caller, stream)).await.map(Response::new)
+            Box::pin(self.upload(caller, stream, deadline(&request))).await.map(Response::new)
         })
         .await
     }

@@ -243,6 +243,7 @@ impl From<upload_media::Error> for Status {
             E::Stalled(_) => aborted(Reason::MediaStreamStalled, message),
             E::Broken(_) => aborted(Reason::MediaStreamBroken, message),
             E::TooManyTransfers => too_many_transfers(message),
+            E::Request(error) => return requests::of_request(&error, "header.request_id"),
             E::Call(error) => return error.into(),
         }
         .build()

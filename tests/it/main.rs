@@ -35,6 +35,8 @@ mod message_life;
 mod preflight;
 mod received_types;
 mod request_id;
+mod request_id_media;
+mod request_id_templates;
 mod requests;
 mod schedule_cost;
 mod send;

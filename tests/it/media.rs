@@ -22,13 +22,13 @@ const CHUNK: usize = 256 * 1024;
 
 /// A file that is made while it is sent, and that no two seeds share.
 #[derive(Debug, Clone, Copy)]
-struct File {
-    seed: u8,
-    bytes: usize,
+pub struct File {
+    pub seed: u8,
+    pub bytes: usize,
 }
 
 impl File {
-    fn pieces(self) -> impl Iterator<Item = Bytes> {
+    pub fn pieces(self) -> impl Iterator<Item = Bytes> {
         let block: Vec<u8> = (0..251).cycle().take(CHUNK + 251).map(|n: u8| n ^ self.seed).collect();
         let block = Bytes::from(block);
         (0..self.bytes.div_ceil(CHUNK)).map(move |n| {
@@ -37,13 +37,13 @@ impl File {
         })
     }
 
-    fn sha256(self) -> String {
+    pub fn sha256(self) -> String {
         let mut hasher = Sha256::new();
         self.pieces().for_each(|piece| hasher.update(&piece));
         hex::encode(hasher.finalize())
     }
 
-    fn header(self, mime_type: &str) -> v1::UploadMediaHeader {
+    pub fn header(self, mime_type: &str) -> v1::UploadMediaHeader {
         v1::UploadMediaHeader {
             mime_type: mime_type.to_owned(),
             filename: "Rechnung \"Mai\" ä.bin".to_owned(),
@@ -57,7 +57,7 @@ fn chunk(piece: Bytes) -> v1::UploadMediaRequest {
     v1::UploadMediaRequest { part: Some(upload_media_request::Part::Chunk(piece)) }
 }
 
-fn messages(
+pub fn messages(
     header: v1::UploadMediaHeader,
     pieces: impl Iterator<Item = Bytes> + Send + 'static,
 ) -> impl Stream<Item = v1::UploadMediaRequest> + Send + 'static {
@@ -65,7 +65,7 @@ fn messages(
     futures_util::stream::iter(std::iter::once(header).chain(pieces.map(chunk)))
 }
 
-async fn upload(
+pub async fn upload(
     client: &mut Client,
     messages: impl Stream<Item = v1::UploadMediaRequest> + Send + 'static,
 ) -> Result<v1::UploadMediaResponse, Status> {
@@ -135,7 +135,7 @@ fn assert_refused<T: std::fmt::Debug>(result: Result<T, Status>, code: Code, exp
 }
 
 /// What the simulator was asked on paths that end so.
-async fn requests(gateway: &Gateway, path: &str) -> Vec<Value> {
+pub async fn requests(gateway: &Gateway, path: &str) -> Vec<Value> {
     gateway.simulator(&format!("requests?path={path}")).await.as_array().unwrap().clone()
 }
 
@@ -224,6 +224,7 @@ async fn what_meta_would_not_take_is_refused_before_a_byte_moves() {
         sha256: "abc".to_owned(),
         purpose: 9,
         ttl_minutes: Some(59),
+        request_id: "a b".to_owned(),
     };
     let status =
         assert_refused(upload(&mut client, no_chunks(bad)).await, Code::InvalidArgument, "VALIDATION_FAILED");
@@ -235,6 +236,7 @@ async fn what_meta_would_not_take_is_refused_before_a_byte_moves() {
         "mime_type",
         "phone_number_id",
         "purpose",
+        "request_id",
         "sha256",
         "size_bytes",
         "ttl_minutes",

@@ -17,7 +17,7 @@ use crate::domain::template::{
 use crate::domain::value::Value;
 
 /// How long to wait before each look: Meta may need a moment to finish what it did not answer.
-const LOOKS: [Duration; 3] = [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(2)];
+pub(super) const LOOKS: [Duration; 3] = [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(2)];
 /// Time for all looks together.
 const SETTLE_TIME: Duration = Duration::from_secs(10);
 /// Pages to look through for a name: the filter may find longer names too.
@@ -64,18 +64,18 @@ pub(super) fn proof(action: &TemplateAction) -> String {
 }
 
 impl Work {
-    /// Looks until it is proven that the write was done; otherwise returns what would show it.
-    pub(super) async fn settle(&self) -> Result<TemplateOutcome, String> {
+    /// Looks, after each of these delays, until it is proven that the write was done.
+    pub(super) async fn settle(&self, looks: &[Duration]) -> Option<TemplateOutcome> {
         let looks = async {
-            for delay in LOOKS {
-                sleep(delay).await;
+            for delay in looks {
+                sleep(*delay).await;
                 if let Ok(Some(outcome)) = self.look().await {
                     return Some(outcome);
                 }
             }
             None
         };
-        timeout(SETTLE_TIME, looks).await.ok().flatten().ok_or_else(|| proof(&self.action))
+        timeout(SETTLE_TIME, looks).await.ok().flatten()
     }
 
     async fn look(&self) -> Result<Option<TemplateOutcome>, cloud_api::Error> {

@@ -48,6 +48,10 @@ pub(in crate::grpc) fn template_action(
         Action::Unpause(unpause) => TemplateAction::Unpause(unpause.template_id.clone()),
         Action::Preview(preview) => TemplateAction::Preview(preview_query(preview, found)),
     };
+    if action.is_read() && !request.request_id.is_empty() {
+        let rule = format!("is for actions that change something; {} may simply be repeated", action.name());
+        found.add("request_id", rule);
+    }
     found.is_empty().then_some(action)
 }
 

@@ -5,7 +5,7 @@ use tonic::{Code, Status};
 use super::{Draft, RETRY_DELAY, code, failed, violated};
 use crate::domain::failure::{Actor, Reason};
 use crate::flows::template_catalog::Misfit;
-use crate::flows::{send_message, unsettled, window};
+use crate::flows::{manage_template, send_message, unsettled, window};
 
 impl From<send_message::Error> for Status {
     fn from(error: send_message::Error) -> Self {
@@ -35,6 +35,23 @@ impl From<window::Refusal> for Status {
         match refusal {
             window::Refusal::Closed(closed) => closed.into(),
             window::Refusal::Misfit(misfit) => unfit(*misfit).build(),
+        }
+    }
+}
+
+impl From<manage_template::Error> for Status {
+    fn from(error: manage_template::Error) -> Self {
+        match error {
+            manage_template::Error::Request(error) => of_request(&error, "request_id"),
+            manage_template::Error::Call(error) => error.into(),
+            manage_template::Error::Failed { failure, request_id } => {
+                let draft = failed(*failure);
+                if draft.reason == Reason::SendOutcomeUnknown {
+                    draft.with("request_id", request_id).build()
+                } else {
+                    draft.build()
+                }
+            }
         }
     }
 }
