@@ -164,8 +164,8 @@ impl App {
         unsettled.load().await?;
         project_log.catch_up().await?;
         let receive_webhook = parts.receive_webhook(projections.clone());
-        let follow_message =
-            FollowMessage::new(projections.clone(), news, watch_limits(&config), shutdown.clone());
+        let (calls, limits) = (unsettled.clone(), watch_limits(&config));
+        let follow_message = FollowMessage::new(projections.clone(), calls, news, limits, shutdown.clone());
         let applied = project_log.watch_position();
         let conversations = parts.conversations(projections, webhook_watch.clone(), applied);
         let windows = Windows::new(conversations.clone(), parts.templates.clone());

@@ -20,12 +20,13 @@ const TABLE: &[(&str, &str, &str, &str)] = include!(concat!(env!("OUT_DIR"), "/r
 const VIOLATIONS_MAX: usize = 200;
 
 /// What the patterns of the annotations mean, in words.
-const PATTERN_WORDS: [(&str, &str); 18] = [
+const PATTERN_WORDS: [(&str, &str); 19] = [
     ("^[0-9]{0,32}$", "must be an id of decimal digits"),
     ("^[0-9]{1,32}$", "must be an id of decimal digits"),
     ("^[!-~]{0,512}$", "must be a message id as Meta gave it: printable ASCII without spaces, at most 512"),
     ("^[!-~]{1,512}$", "must be a message id as Meta gave it: printable ASCII without spaces, at most 512"),
     ("^[!-~]{0,128}$", "must be printable ASCII without spaces, at most 128, such as a UUID"),
+    ("^[!-~]{1,128}$", "must be a request id: printable ASCII without spaces, at most 128"),
     ("^[!-~]{1,440}$", "must be a message id as Meta gave it: printable ASCII without spaces, at most 440"),
     ("^[!-~]{1,256}$", "must be a group id as Meta gave it: printable ASCII without spaces, at most 256"),
     ("^[A-Z]{2}\\.(ENT\\.)?[A-Za-z0-9]{1,128}$", "must be a user id such as US.13491208655302741918"),

@@ -1,49 +1,100 @@
 //! What became of a message: asked once, or watched until it is where the caller wants it.
 
+mod watch;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use metrics::{counter, gauge};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, sleep_until};
-use tracing::warn;
+use metrics::gauge;
+use tokio::sync::Semaphore;
 
 use crate::cloud_api::error_code::async_verdict;
+use crate::domain::caller::Caller;
 use crate::domain::event::MessageError;
-use crate::domain::failure::Verdict;
+use crate::domain::failure::{Failure, Verdict};
 use crate::domain::ids::{MessageId, PhoneNumberId};
-use crate::domain::message::SendTag;
+use crate::domain::message::{MessageAcceptance, Receipt, SendTag};
 use crate::domain::message_state::{MessageLife, MessageState};
 use crate::lifecycle::Shutdown;
 use crate::storage::keyed_state::StateError;
 use crate::storage::projections::{MessageName, Projections};
+use crate::storage::sends::{Outcome, RequestKey};
 use crate::telemetry::names;
 
-use super::news::Subscription;
+use super::send_message;
+use super::unsettled::{Became, Unsettled};
 
 pub use super::news::MessageNews;
+pub use watch::Watch;
+
+/// The message that is meant.
+#[derive(Debug, Clone)]
+pub enum Meant {
+    /// That of a number, by Meta's id.
+    Message(PhoneNumberId, MessageId),
+    /// That of a send under an id.
+    Request(MeantRequest),
+}
+
+/// A send that is meant.
+#[derive(Debug, Clone)]
+pub struct MeantRequest {
+    key: RequestKey,
+    id: String,
+    phone_number_id: Option<PhoneNumberId>,
+}
+
+impl MeantRequest {
+    /// What this caller sent under this id; only by this number, if one is named.
+    pub fn new(caller: &Caller, id: String, phone_number_id: Option<PhoneNumberId>) -> Self {
+        Self { key: RequestKey::of(caller, send_message::RPC, &id), id, phone_number_id }
+    }
+}
 
 /// What is known of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownMessage {
-    /// The business number that sent it.
-    pub phone_number_id: PhoneNumberId,
-    /// Meta's id.
-    pub message_id: MessageId,
+    /// The business number that sends it; `None` while nothing is known of a request.
+    pub phone_number_id: Option<PhoneNumberId>,
+    /// Meta's id; `None` while it is not known.
+    pub message_id: Option<MessageId>,
     /// The send that it came of; `None` for messages that another application sent.
     pub send_tag: Option<SendTag>,
     /// Its conversation; empty while nothing is known.
     pub conversation_key: String,
     /// How far it has come.
     pub life: MessageLife,
+    /// Why the send was refused.
+    pub refusal: Option<Failure>,
+}
+
+/// Why a message did not arrive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhyNot<'a> {
+    /// The send was refused.
+    Refused(&'a Failure),
+    /// Meta accepted it and failed it later.
+    Failed(&'a MessageError, Verdict),
 }
 
 impl KnownMessage {
-    /// Why it failed and what that means; `None` unless it is [`MessageState::Failed`].
-    pub fn failure(&self) -> Option<(&MessageError, Verdict)> {
-        let (state, _) = self.life.state()?;
-        let error = self.life.error().filter(|_| state == MessageState::Failed)?;
-        Some((error, async_verdict(error.code)))
+    fn nothing(meant: &Meant) -> Self {
+        let (phone_number_id, message_id) = match meant {
+            Meant::Message(number, message) => (Some(number.clone()), Some(message.clone())),
+            Meant::Request(_) => (None, None),
+        };
+        let (conversation_key, life) = (String::new(), MessageLife::default());
+        Self { phone_number_id, message_id, send_tag: None, conversation_key, life, refusal: None }
+    }
+
+    /// Why it did not arrive and what that means; `None` unless it is [`MessageState::Refused`] or
+    /// [`MessageState::Failed`].
+    pub fn why_not(&self) -> Option<WhyNot<'_>> {
+        let state = self.life.state()?.0;
+        let refused = self.refusal.as_ref().filter(|_| state == MessageState::Refused);
+        let failed = self.life.error().filter(|_| state == MessageState::Failed);
+        let failed = failed.map(|error| WhyNot::Failed(error, async_verdict(error.code)));
+        refused.map(WhyNot::Refused).or(failed)
     }
 }
 
@@ -70,6 +121,22 @@ pub enum Error {
         /// The message that was asked about.
         message_id: String,
     },
+    /// Nothing was sent under the id.
+    #[error(
+        "nothing was sent under the request_id {request_id} by this caller, or its time (sending.request_id_kept) is over"
+    )]
+    RequestNotFound {
+        /// The id that was asked about.
+        request_id: String,
+    },
+    /// What was sent under the id was sent by another number.
+    #[error("what was sent under the request_id {request_id} was not sent by number {phone_number_id}")]
+    OtherNumber {
+        /// The id that was asked about.
+        request_id: String,
+        /// The number that was asked about.
+        phone_number_id: PhoneNumberId,
+    },
     /// No place for another watch.
     #[error("{watches_max} watches are open already")]
     TooManyWatches {
@@ -91,7 +158,7 @@ impl Error {
     /// A word for metrics.
     fn word(&self) -> &'static str {
         match self {
-            Self::NotFound { .. } => "not_found",
+            Self::NotFound { .. } | Self::RequestNotFound { .. } | Self::OtherNumber { .. } => "not_found",
             Self::TooManyWatches { .. } => "too_many",
             Self::Draining => "draining",
             Self::Rotated => "rotated",
@@ -104,6 +171,7 @@ impl Error {
 #[derive(Debug, Clone)]
 pub struct FollowMessage {
     projections: Projections,
+    unsettled: Unsettled,
     news: MessageNews,
     limits: Limits,
     places: Arc<Semaphore>,
@@ -111,135 +179,125 @@ pub struct FollowMessage {
 }
 
 impl FollowMessage {
-    /// Reads these projections, whose writer tells `news`.
-    pub fn new(projections: Projections, news: MessageNews, limits: Limits, shutdown: Shutdown) -> Self {
+    /// Reads these projections, whose writer tells `news`, and these sends.
+    pub fn new(
+        projections: Projections,
+        unsettled: Unsettled,
+        news: MessageNews,
+        limits: Limits,
+        shutdown: Shutdown,
+    ) -> Self {
         let places = Arc::new(Semaphore::new(limits.watches_max));
-        Self { projections, news, limits, places, shutdown }
+        Self { projections, unsettled, news, limits, places, shutdown }
     }
 
     /// What is known of a message now.
-    pub async fn get(&self, number: &PhoneNumberId, message: &MessageId) -> Result<KnownMessage, Error> {
-        self.read(number, message).await?.ok_or_else(|| Error::NotFound {
-            phone_number_id: number.clone(),
-            message_id: message.as_str().to_owned(),
-        })
+    pub async fn get(&self, meant: &Meant) -> Result<KnownMessage, Error> {
+        match meant {
+            Meant::Message(number, message) => self.message(number, message).await?.ok_or_else(|| {
+                Error::NotFound { phone_number_id: number.clone(), message_id: message.as_str().to_owned() }
+            }),
+            Meant::Request(request) => match self.request(request).await? {
+                Some(became) => Ok(self.since_request(&became).await?),
+                None => Err(Error::RequestNotFound { request_id: request.id.clone() }),
+            },
+        }
     }
 
     /// Watches a message until it is `until` or further, or until nothing more will come. One of which nothing is known
     /// yet is waited for.
-    pub fn watch(
-        &self,
-        number: PhoneNumberId,
-        message: MessageId,
-        until: MessageState,
-    ) -> Result<Watch, Error> {
+    pub fn watch(&self, meant: Meant, until: MessageState) -> Result<Watch, Error> {
         if self.shutdown.drain().is_cancelled() {
             return Err(Error::Draining);
         }
         let place = Arc::clone(&self.places).try_acquire_owned();
         let place = place.map_err(|_| Error::TooManyWatches { watches_max: self.limits.watches_max })?;
         gauge!(names::MESSAGE_WATCHES).increment(1.0);
-        let news = self.news.subscribe(name(&number, &message));
-        let rotate_at = Instant::now() + self.limits.rotation;
-        let flow = self.clone();
-        Ok(Watch { flow, number, message, until, news, rotate_at, said: None, end: None, _place: place })
+        Ok(Watch::new(self.clone(), meant, until, place))
     }
 
-    async fn read(
+    /// By Meta's id: what its statuses say; before the first, what Meta said when it took the message.
+    async fn message(
         &self,
         number: &PhoneNumberId,
         message: &MessageId,
     ) -> Result<Option<KnownMessage>, StateError> {
-        let record = self.projections.messages(&[name(number, message)]).await?.pop().flatten();
-        Ok(record.map(|record| KnownMessage {
-            phone_number_id: number.clone(),
-            message_id: message.clone(),
-            send_tag: record.send_tag,
-            conversation_key: record.conversation_key,
-            life: record.life,
+        let name = name(number, message);
+        let nothing = KnownMessage::nothing(&Meant::Message(number.clone(), message.clone()));
+        if let Some(record) = self.projections.messages(std::slice::from_ref(&name)).await?.pop().flatten() {
+            let send_tag = record.send_tag;
+            let (conversation_key, life) = (record.conversation_key, record.life);
+            return Ok(Some(KnownMessage { send_tag, conversation_key, life, ..nothing }));
+        }
+        let accepted = self.unsettled.lately_accepted(&name);
+        Ok(accepted.map(|(tag, receipt)| KnownMessage {
+            send_tag: Some(tag),
+            life: accepted_life(&receipt),
+            ..nothing
         }))
     }
+
+    /// What became of a request, if it is that of the number that is meant.
+    async fn request(&self, request: &MeantRequest) -> Result<Option<Became>, Error> {
+        let became = self.unsettled.what_became_of(&request.key).await?;
+        let sent_by = became.as_ref().and_then(|became| became.phone_number_id.as_ref());
+        match (&request.phone_number_id, sent_by) {
+            (Some(meant), Some(sent_by)) if meant != sent_by => {
+                Err(Error::OtherNumber { request_id: request.id.clone(), phone_number_id: meant.clone() })
+            }
+            _ => Ok(became),
+        }
+    }
+
+    /// By request id: what the send says of itself, and once it has a message, all that is said of that.
+    async fn since_request(&self, became: &Became) -> Result<KnownMessage, StateError> {
+        let Became { tag, phone_number_id, created, outcome, since } = became;
+        let sending = MessageLife::at(MessageState::Sending, *created, None);
+        let known = KnownMessage {
+            phone_number_id: phone_number_id.clone(),
+            message_id: None,
+            send_tag: Some(tag.clone()),
+            conversation_key: String::new(),
+            life: sending.clone(),
+            refusal: None,
+        };
+        let at = |state| sending.clone().merge(MessageLife::at(state, *since, None));
+        Ok(match outcome {
+            Outcome::Sending => known,
+            Outcome::Refused(failure) => {
+                KnownMessage { life: at(MessageState::Refused), refusal: Some(failure.clone()), ..known }
+            }
+            Outcome::Unknown(_) | Outcome::Answered(_) => {
+                KnownMessage { life: at(MessageState::Unknown), ..known }
+            }
+            Outcome::Accepted(receipt) => {
+                let life = sending.merge(accepted_life(receipt));
+                let message_id = Some(receipt.message_id.clone());
+                let reported = match phone_number_id {
+                    Some(number) => self.message(number, &receipt.message_id).await?,
+                    None => None,
+                };
+                match reported {
+                    Some(reported) => KnownMessage {
+                        life: life.merge(reported.life),
+                        send_tag: Some(tag.clone()),
+                        ..reported
+                    },
+                    None => KnownMessage { message_id, life, ..known },
+                }
+            }
+        })
+    }
+}
+
+fn accepted_life(receipt: &Receipt) -> MessageLife {
+    let state = match receipt.acceptance {
+        MessageAcceptance::Accepted => MessageState::Accepted,
+        MessageAcceptance::HeldForQualityAssessment | MessageAcceptance::Paused => MessageState::Held,
+    };
+    MessageLife::at(state, receipt.accept_time, None)
 }
 
 fn name(number: &PhoneNumberId, message: &MessageId) -> MessageName {
     (number.as_str().to_owned(), message.as_str().to_owned())
-}
-
-/// One watch. Nothing is queued for it: whoever reads late is told the latest, with all times.
-#[derive(Debug)]
-pub struct Watch {
-    flow: FollowMessage,
-    number: PhoneNumberId,
-    message: MessageId,
-    until: MessageState,
-    news: Subscription<MessageName>,
-    rotate_at: Instant,
-    said: Option<KnownMessage>,
-    /// Why it is over, in a word.
-    end: Option<&'static str>,
-    _place: OwnedSemaphorePermit,
-}
-
-impl Watch {
-    /// First what is known now, then every change; `None` after the last, and after an error.
-    pub async fn next(&mut self) -> Option<Result<KnownMessage, Error>> {
-        if self.end.is_some() {
-            return None;
-        }
-        let next = self.change().await;
-        match &next {
-            Ok(known) => {
-                let state = known.life.state().map(|(state, _)| state);
-                self.end = match state {
-                    Some(MessageState::Failed) => Some("failed"),
-                    Some(state) if state.ends_wait_for(self.until) => Some("reached"),
-                    Some(_) | None => None,
-                };
-                self.said = Some(known.clone());
-            }
-            Err(error) => {
-                if let Error::Unreadable(cause) = error {
-                    warn!(%cause, "a watch ends because the state cannot be read");
-                }
-                self.end = Some(error.word());
-            }
-        }
-        Some(next)
-    }
-
-    async fn change(&mut self) -> Result<KnownMessage, Error> {
-        loop {
-            if self.said.is_some() {
-                tokio::select! {
-                    biased;
-                    () = self.flow.shutdown.drain().cancelled() => return Err(Error::Draining),
-                    () = sleep_until(self.rotate_at) => return Err(Error::Rotated),
-                    () = self.news.wait() => {}
-                }
-            }
-            match self.flow.read(&self.number, &self.message).await? {
-                Some(known) if self.said.as_ref() != Some(&known) => return Ok(known),
-                None if self.said.is_none() => return Ok(self.nothing()),
-                // A record whose time is over says nothing new.
-                Some(_) | None => {}
-            }
-        }
-    }
-
-    fn nothing(&self) -> KnownMessage {
-        KnownMessage {
-            phone_number_id: self.number.clone(),
-            message_id: self.message.clone(),
-            send_tag: None,
-            conversation_key: String::new(),
-            life: MessageLife::default(),
-        }
-    }
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        gauge!(names::MESSAGE_WATCHES).decrement(1.0);
-        counter!(names::MESSAGE_WATCHES_CLOSED, names::REASON => self.end.unwrap_or("left")).increment(1);
-    }
 }

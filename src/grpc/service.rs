@@ -211,7 +211,11 @@ impl GatewayService for Service {
         &self,
         request: Request<v1::GetMessageRequest>,
     ) -> Result<Response<v1::GetMessageResponse>, Status> {
-        measured(GET_MESSAGE, &request, async { self.tell(request.get_ref()).await.map(Response::new) }).await
+        measured(GET_MESSAGE, &request, async {
+            let caller = caller(&request)?;
+            self.tell(caller, request.get_ref()).await.map(Response::new)
+        })
+        .await
     }
 
     type WatchMessageStream = MessageStream;
@@ -220,7 +224,10 @@ impl GatewayService for Service {
         &self,
         request: Request<v1::WatchMessageRequest>,
     ) -> Result<Response<MessageStream>, Status> {
-        measured(WATCH_MESSAGE, &request, async { self.watch(request.get_ref()).map(Response::new) }).await
+        measured(WATCH_MESSAGE, &request, async {
+            self.watch(caller(&request)?, request.get_ref()).map(Response::new)
+        })
+        .await
     }
 
     type DownloadMediaStream = MediaStream;

@@ -276,7 +276,7 @@ impl From<follow_message::Error> for Status {
         use follow_message::Error as E;
         let message = error.to_string();
         match error {
-            E::NotFound { .. } => {
+            E::NotFound { .. } | E::RequestNotFound { .. } | E::OtherNumber { .. } => {
                 Draft::new(Code::NotFound, Reason::MessageNotFound, message).actor(Actor::Caller)
             }
             E::TooManyWatches { .. } => {

@@ -32,6 +32,7 @@ mod lanes;
 mod mark_read;
 mod media;
 mod message_life;
+mod message_life_by_request;
 mod preflight;
 mod received_types;
 mod request_id;

@@ -34,19 +34,19 @@ async fn get(gateway: &Gateway, message_id: &str) -> Result<v1::Message, Status>
     answer.map(|answer| answer.into_inner().message.unwrap())
 }
 
-type Watch = Streaming<v1::WatchMessageResponse>;
+pub type Watch = Streaming<v1::WatchMessageResponse>;
 
 async fn watch(gateway: &Gateway, message_id: &str, until: MessageState) -> Watch {
     gateway.client().await.watch_message(watched(message_id, until)).await.unwrap().into_inner()
 }
 
-async fn next(watch: &mut Watch) -> Option<v1::Message> {
+pub async fn next(watch: &mut Watch) -> Option<v1::Message> {
     let next = timeout(PATIENCE, watch.message()).await.expect("nothing in time").unwrap();
     next.map(|response| response.message.unwrap())
 }
 
 /// Everything up to the end, which must be OK.
-async fn rest(watch: &mut Watch) -> Vec<v1::Message> {
+pub async fn rest(watch: &mut Watch) -> Vec<v1::Message> {
     let mut all = Vec::new();
     while let Some(message) = next(watch).await {
         all.push(message);
@@ -54,11 +54,11 @@ async fn rest(watch: &mut Watch) -> Vec<v1::Message> {
     all
 }
 
-fn states(messages: &[v1::Message]) -> Vec<MessageState> {
+pub fn states(messages: &[v1::Message]) -> Vec<MessageState> {
     messages.iter().map(v1::Message::state).collect()
 }
 
-fn history(message: &v1::Message) -> Vec<(MessageState, i64)> {
+pub fn history(message: &v1::Message) -> Vec<(MessageState, i64)> {
     message.history.iter().map(|reached| (reached.state(), reached.time.unwrap().seconds)).collect()
 }
 
@@ -338,25 +338,33 @@ async fn many_watch_one_message_and_are_limited() {
 
 /// What takes long, or a reader that cannot be made slow over a socket, is checked on the flow itself.
 mod flow {
-    use whatsapp_gateway::clock::ManualClock;
+    use std::sync::Arc;
+
+    use whatsapp_gateway::clock::{ManualClock, SharedClock};
     use whatsapp_gateway::domain::ids::{MessageId, PhoneNumberId};
     use whatsapp_gateway::domain::message_state::{MessageLife, MessageState};
-    use whatsapp_gateway::flows::follow_message::{Error, FollowMessage, Limits, MessageNews};
+    use whatsapp_gateway::flows::follow_message::{Error, FollowMessage, Limits, Meant, MessageNews};
+    use whatsapp_gateway::flows::unsettled::Unsettled;
     use whatsapp_gateway::lifecycle::Shutdown;
     use whatsapp_gateway::storage::memory::Memory;
     use whatsapp_gateway::storage::projections::{Change, MessageName, MessageRecord, Projections};
+    use whatsapp_gateway::storage::sends::Sends;
 
     use super::{Duration, webhook};
 
     #[tokio::test(start_paused = true)]
     async fn a_late_reader_is_told_once_of_everything_and_a_watch_has_its_time() {
         let clock = ManualClock::new(std::time::SystemTime::UNIX_EPOCH + Duration::from_hours(1000));
-        let projections = Projections::new(Memory::new(clock));
+        let memory = Memory::new(Arc::clone(&clock) as SharedClock);
+        let projections = Projections::new(Arc::clone(&memory) as _);
+        let sends = Sends::new(memory, Duration::from_hours(24));
+        let unsettled = Unsettled::new(sends, clock, Shutdown::new());
         let news = MessageNews::default();
         let limits = Limits { watches_max: 1, rotation: Duration::from_mins(45) };
-        let flow = FollowMessage::new(projections.clone(), news.clone(), limits, Shutdown::new());
+        let flow = FollowMessage::new(projections.clone(), unsettled, news.clone(), limits, Shutdown::new());
         let number = PhoneNumberId::parse(webhook::PHONE_NUMBER_ID).unwrap();
-        let open = || flow.watch(number.clone(), MessageId::parse("wamid.A").unwrap(), MessageState::Played);
+        let meant = || Meant::Message(number.clone(), MessageId::parse("wamid.A").unwrap());
+        let open = || flow.watch(meant(), MessageState::Played);
         let mut watch = open().unwrap();
         assert_eq!(watch.next().await.unwrap().unwrap().life.state(), None);
         assert!(matches!(open(), Err(Error::TooManyWatches { watches_max: 1 })));
