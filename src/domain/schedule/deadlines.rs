@@ -59,7 +59,7 @@ impl Lane {
     /// Why a ticket should not wait, if it should not.
     pub(super) fn objection(&self, ticket: &Ticket, estimate: Estimate) -> Option<Refusal> {
         let deadline = ticket.deadline?;
-        match self.parked {
+        match self.parked.filter(|_| self.is_shut()) {
             Some(verdict) => Some(Refusal { why: Why::Parked(verdict), retry_after: None }),
             None => (deadline < estimate.turn).then(|| self.refusal(estimate, deadline)),
         }

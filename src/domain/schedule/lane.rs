@@ -37,6 +37,8 @@ pub struct Lane {
     /// What the next poll reports.
     pub(super) expired: Vec<(TicketId, Refusal)>,
     pub(super) parked: Option<Verdict>,
+    /// Whether one message may go out although the lane is parked.
+    pub(super) lets_one_pass: bool,
     pub(super) suspended_until: Moment,
     /// How long Meta takes to answer, smoothed.
     pub(super) answer_time: Duration,
@@ -66,6 +68,7 @@ impl Lane {
             deadlines: BTreeSet::new(),
             expired: Vec::new(),
             parked: None,
+            lets_one_pass: false,
             suspended_until: Moment::ZERO,
             answer_time: Duration::ZERO,
             reviewed_at: Moment::ZERO,
@@ -100,7 +103,7 @@ impl Lane {
         if !self.expired.is_empty() {
             return Some(self.now);
         }
-        if self.parked.is_some() {
+        if self.is_shut() {
             return None;
         }
         let ready = (self.turns.ready() > 0).then_some(Moment::ZERO);
@@ -181,19 +184,31 @@ impl Lane {
     /// The number cannot send: tickets with a deadline are refused, the others wait.
     pub fn park(&mut self, now: Moment, verdict: Verdict) {
         self.advance(now);
-        self.parked = Some(verdict);
+        (self.parked, self.lets_one_pass) = (Some(verdict), false);
         self.expire_parked();
+    }
+
+    /// Lets one message of a parked lane go out, to see whether the number can send again: one that waits, else the next
+    /// that comes.
+    pub fn let_one_pass(&mut self, now: Moment) {
+        self.advance(now);
+        self.lets_one_pass = self.parked.is_some();
     }
 
     /// The number can send again.
     pub fn resume(&mut self, now: Moment) {
         self.advance(now);
-        self.parked = None;
+        (self.parked, self.lets_one_pass) = (None, false);
     }
 
     /// Why the lane is parked, if it is.
     pub fn parked(&self) -> Option<Verdict> {
         self.parked
+    }
+
+    /// Whether nothing goes out because [`Lane::suspend`] says so.
+    pub fn is_suspended(&self, now: Moment) -> bool {
+        now < self.suspended_until
     }
 
     /// Messages per second that the lane allows at present.
@@ -214,6 +229,11 @@ impl Lane {
     /// How many recipients are remembered: those of tickets, and those that still owe something.
     pub fn recipients(&self) -> usize {
         self.recipients.len()
+    }
+
+    /// Whether the lane is parked, without exception.
+    pub(super) fn is_shut(&self) -> bool {
+        self.parked.is_some() && !self.lets_one_pass
     }
 
     fn advance(&mut self, now: Moment) {
@@ -245,7 +265,7 @@ impl Lane {
 
     /// Gives the next turn, if the number allows it.
     fn grant(&mut self) -> Option<TicketId> {
-        if self.parked.is_some() || self.now < self.pacer.opens_at() {
+        if self.is_shut() || self.now < self.pacer.opens_at() {
             return None;
         }
         loop {
@@ -266,6 +286,9 @@ impl Lane {
             self.recipients.remove(&turn.pair, turn.class, &entry.ticket.caller, id);
             self.recipients.depart(&turn.pair, turn.class, self.now, id);
             self.recipients.settle(&turn.pair, self.now, &mut self.turns);
+            if std::mem::take(&mut self.lets_one_pass) {
+                self.expire_parked();
+            }
             return Some(id);
         }
     }

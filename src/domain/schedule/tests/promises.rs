@@ -171,6 +171,37 @@ fn a_parked_lane_keeps_only_those_who_wait_as_long_as_it_takes() {
 }
 
 #[test]
+fn a_parked_lane_lets_one_pass_when_asked() {
+    use crate::domain::failure::{Actor, Class as FailureClass, Reason, Retry, Verdict};
+    let verdict = Verdict {
+        class: FailureClass::FailedPrecondition,
+        reason: Reason::UpstreamAccount,
+        actor: Actor::Operator,
+        retry: Retry::AfterChange,
+    };
+    let mut world = World::new(20);
+    world.lane.let_one_pass(world.now);
+    world.lane.park(world.now, verdict);
+    world.offer_many(3, "a", Class::Normal, None);
+    world.run_until(SECOND);
+    assert_eq!(world.sent.len(), 0, "a lane that is not parked lets nobody pass later");
+    world.lane.let_one_pass(world.now);
+    world.run_until(SECOND * 2);
+    assert_eq!((world.sent.len(), world.lane.waiting()), (1, 2));
+    let refusal = Refusal { why: Why::Parked(verdict), retry_after: None };
+    assert_eq!(world.offer_new("a", Class::Normal, Some(SECOND)), Offer::Refuse(refusal));
+    // With nobody waiting, the next that comes passes, whatever its deadline; and no other.
+    let mut world = World::new(20);
+    world.lane.park(world.now, verdict);
+    world.lane.let_one_pass(world.now);
+    assert_eq!(world.lane.wake_at(), None);
+    assert!(matches!(world.offer_new("a", Class::Normal, Some(SECOND)), Offer::Go(_)));
+    assert_eq!(world.offer_new("a", Class::Normal, Some(SECOND)), Offer::Refuse(refusal));
+    world.run_until(SECOND);
+    assert_eq!(world.lane.parked(), Some(verdict));
+}
+
+#[test]
 fn a_lane_is_full_at_some_point() {
     let mut lane = Lane::new(80, PairRule::LITERAL);
     lane.suspend(Moment::ZERO, SECOND);

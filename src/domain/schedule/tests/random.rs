@@ -15,6 +15,7 @@ enum Event {
     LimitPair(u64),
     Suspend(u64),
     Park,
+    LetOnePass,
     Resume,
 }
 
@@ -29,6 +30,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (0_u64..3).prop_map(Event::LimitPair),
         1 => (0_u64..2_000).prop_map(Event::Suspend),
         1 => Just(Event::Park),
+        2 => Just(Event::LetOnePass),
         3 => Just(Event::Resume),
     ]
 }
@@ -56,6 +58,8 @@ struct Play {
     /// How many of them have expired so far.
     expired: usize,
     flying: BTreeMap<(Moment, TicketId), (Moment, Fate)>,
+    /// Whether one may go out although the lane is parked.
+    may_pass: bool,
 }
 
 const VERDICT: Verdict = Verdict {
@@ -75,6 +79,7 @@ impl Play {
             waiting: BTreeSet::new(),
             expired: 0,
             flying: BTreeMap::new(),
+            may_pass: false,
         }
     }
 
@@ -103,7 +108,14 @@ impl Play {
             Event::Throttle(after) => lane.throttled(now, after.map(ms)),
             Event::LimitPair(to) => lane.pair_limited(now, &pair(to)),
             Event::Suspend(time) => lane.suspend(now, now + ms(time)),
-            Event::Park => lane.park(now, VERDICT),
+            Event::Park => {
+                lane.park(now, VERDICT);
+                self.may_pass = false;
+            }
+            Event::LetOnePass => {
+                lane.let_one_pass(now);
+                self.may_pass = lane.parked().is_some();
+            }
             Event::Resume => lane.resume(now),
         }
     }
@@ -116,7 +128,7 @@ impl Play {
             self.waiting.remove(&id);
             let ticket = &self.world.tickets[&id];
             assert!(ticket.deadline.is_none_or(|deadline| self.world.now <= deadline));
-            assert!(self.world.lane.parked().is_none());
+            assert!(self.world.lane.parked().is_none() || std::mem::take(&mut self.may_pass));
             self.flying.insert((self.world.now + ms(fate.way + fate.answer), id), (self.world.now, fate));
         }
     }
