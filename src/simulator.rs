@@ -69,6 +69,7 @@ mod messages;
 mod multipart;
 mod node;
 mod nodes;
+mod numbers;
 mod outbox;
 mod paging;
 mod phone;

@@ -24,7 +24,7 @@ use super::media::{Medium, UPLOADED_LIFETIME, kind_of};
 use super::outbox::NewPost;
 use super::requests::Filter;
 use super::world::World;
-use super::{help, template_api, wire};
+use super::{help, numbers, template_api, wire};
 
 type Shared = Extract<Arc<World>>;
 
@@ -37,6 +37,8 @@ pub(super) fn router(world: Arc<World>) -> Router {
         .route("/_simulator/media", post(add_media))
         .route("/_simulator/templates", post(put_template))
         .route("/_simulator/templates/{id}", post(change_template))
+        .route("/_simulator/numbers/{id}", post(change_number))
+        .route("/_simulator/wabas/{id}", post(change_waba))
         .route("/_simulator/requests", get(requests))
         .route("/_simulator/deliveries", get(deliveries))
         .route("/_simulator/faults", get(faults).post(plan_fault))
@@ -206,6 +208,14 @@ async fn put_template(Extract(world): Shared, body: Bytes) -> Answer {
 async fn change_template(Extract(world): Shared, Path(id): Path<String>, body: Bytes) -> Answer {
     let id = id.parse().map_err(|_| Refusal(format!("{id} is no id of a template")))?;
     Ok(Json(template_api::forced::change(&world, id, &parse(&body)?)?))
+}
+
+async fn change_number(Extract(world): Shared, Path(id): Path<String>, body: Bytes) -> Answer {
+    Ok(Json(numbers::change_number(&world, &id, &parse(&body)?)?))
+}
+
+async fn change_waba(Extract(world): Shared, Path(id): Path<String>, body: Bytes) -> Answer {
+    Ok(Json(numbers::change_waba(&world, &id, &parse(&body)?)?))
 }
 
 #[derive(Debug, Deserialize)]

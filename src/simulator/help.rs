@@ -35,6 +35,16 @@ const ENDPOINTS: &[(&str, &str, &str)] = &[
         r#"{"quality":"RED","sends":1000,"block_rate":3,"top_block_reason":"SPAM"}"#,
     ),
     (
+        "POST /_simulator/numbers/{id}",
+        "what Meta does to a number: throughput STANDARD or HIGH (with its webhook, unless silently), is_on_biz_app",
+        r#"{"throughput":"HIGH","is_on_biz_app":false,"silently":false}"#,
+    ),
+    (
+        "POST /_simulator/wabas/{id}",
+        "bans an account, with its webhook unless silently: DISABLE (sends fail with 131031), SCHEDULE_FOR_DISABLE, REINSTATE",
+        r#"{"ban":"DISABLE","silently":false}"#,
+    ),
+    (
         "GET /_simulator/requests",
         "what was asked of the Cloud API, in order; ?path=/messages&method=POST&after=7",
         "",

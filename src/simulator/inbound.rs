@@ -8,7 +8,6 @@ use serde_json::{Map, Value, json};
 use super::account::Number;
 use super::faults::{Subject, WebhookShape};
 use super::ids::Direction;
-use super::limits::Rate;
 use super::media::{Medium, RECEIVED_LIFETIME};
 use super::statuses::{contact, conversation_queue, metadata};
 use super::users::User;
@@ -59,7 +58,7 @@ pub(super) fn receive(world: &World, inbound: InboundMessage) -> Result<Value, S
     state.users.learn(&user);
     state.users.open_window(&number.phone_number_id, &user.user_id, time);
     state.inbound_ids.insert(&id);
-    let rate = Rate::per_second(state.limits.messages_per_second);
+    let rate = state.throughput_of(&number.phone_number_id);
     state.throughput.charge(&number.phone_number_id, rate, now);
     let taken = state.faults.take(Subject::Inbound { from: address });
     drop(state);

@@ -63,6 +63,9 @@ fn send(world: &World, call: &Call, number: &Number, body: &Value) -> Result<Rep
         version: call.version,
         is_marketing: call.path.ends_with("/marketing_messages"),
     };
+    if state.standing.is_disabled(&number.waba_id) {
+        return Err(GraphError::of(131_031));
+    }
     let draft = judge(body, &facts)?;
     let user = state.users.of(&draft.recipient);
     take_turn(&mut state, number, &draft, now)?;
@@ -129,7 +132,7 @@ fn take_turn(
     draft: &Draft,
     now: std::time::SystemTime,
 ) -> Result<(), GraphError> {
-    let throughput = Rate::per_second(state.limits.messages_per_second);
+    let throughput = state.throughput_of(&number.phone_number_id);
     if !state.throughput.take(&number.phone_number_id, throughput, now) {
         return Err(GraphError::of(130_429));
     }

@@ -94,7 +94,10 @@ fn app(world: &World, override_url: Option<&str>) -> Value {
 
 fn read_number(world: &World, call: &Call, number: &Number) -> Result<Value, GraphError> {
     let webhook = world.webhook_url().map(|url| json!({ "application": url }));
-    let level = if world.state().limits.messages_per_second >= 1_000 { "HIGH" } else { "STANDARD" };
+    let (level, is_on_app) = {
+        let state = world.state();
+        (state.level_of(&number.phone_number_id), state.standing.is_on_app(&number.phone_number_id))
+    };
     let node = json!({
         "id": number.phone_number_id,
         "display_phone_number": format!("+{}", number.display_phone_number),
@@ -112,7 +115,7 @@ fn read_number(world: &World, call: &Call, number: &Number) -> Result<Value, Gra
         "platform_type": "CLOUD_API",
         "is_official_business_account": false,
         "is_pin_enabled": false,
-        "is_on_biz_app": false,
+        "is_on_biz_app": is_on_app,
         "is_preverified_number": false,
         "webhook_configuration": webhook,
         "search_visibility": "VISIBLE",
@@ -129,13 +132,15 @@ fn read_number(world: &World, call: &Call, number: &Number) -> Result<Value, Gra
 
 fn health(world: &World, number: &Number) -> Value {
     let entity =
-        |kind: &str, id: &str| json!({ "entity_type": kind, "id": id, "can_send_message": "AVAILABLE" });
+        |kind: &str, id: &str, word: &str| json!({ "entity_type": kind, "id": id, "can_send_message": word });
+    let is_disabled = world.state().standing.is_disabled(&number.waba_id);
+    let can_send = if is_disabled { "BLOCKED" } else { "AVAILABLE" };
     json!({
-        "can_send_message": "AVAILABLE",
+        "can_send_message": can_send,
         "entities": [
-            entity("PHONE_NUMBER", &number.phone_number_id),
-            entity("WABA", &number.waba_id),
-            entity("APP", &world.account.app_id),
+            entity("PHONE_NUMBER", &number.phone_number_id, "AVAILABLE"),
+            entity("WABA", &number.waba_id, can_send),
+            entity("APP", &world.account.app_id, "AVAILABLE"),
         ],
     })
 }

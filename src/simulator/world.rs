@@ -14,6 +14,7 @@ use super::faults::{Faults, WebhookShape};
 use super::ids::Ids;
 use super::limits::{HourlyCalls, Limiter};
 use super::media::MediaStore;
+use super::numbers::Standing;
 use super::outbox::{NewPost, Outbox};
 use super::requests::Requests;
 use super::schedule::{Schedule, Task};
@@ -60,6 +61,7 @@ pub(super) struct State {
     pub(super) requests: Requests,
     /// By WABA: the override of the callback URL, if one was set.
     pub(super) subscriptions: BTreeMap<String, Option<String>>,
+    pub(super) standing: Standing,
 }
 
 /// Ids of received messages, the oldest forgotten first.
@@ -114,6 +116,7 @@ impl State {
             batches: Batches::default(),
             requests: Requests::default(),
             subscriptions,
+            standing: Standing::default(),
         }
     }
 }
