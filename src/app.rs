@@ -18,8 +18,6 @@ use crate::cloud_api;
 use crate::config::{Config, Watcher};
 use crate::flows::conversations::WebhookWatch;
 use crate::flows::follow_message::{FollowMessage, MessageNews};
-use crate::flows::lanes::Lanes;
-use crate::flows::numbers::Numbers;
 use crate::flows::project_log;
 use crate::flows::window::Windows;
 use crate::grpc::{self, Callers};
@@ -34,7 +32,7 @@ use crate::web::admin::{self, Readiness};
 use crate::web::webhook;
 
 use options::{admin_options, grpc_options, message_limits, watch_limits, webhook_config, webhook_options};
-use parts::{Parts, flows, templates};
+use parts::{Parts, flows};
 
 /// Between two looks at the secret files.
 const SECRETS_INTERVAL: Duration = Duration::from_secs(5);
@@ -140,17 +138,8 @@ impl App {
         shutdown.spawn_background("upkeep", metrics.run_upkeep());
 
         let projections = Projections::new(Arc::clone(&storage.state));
-        let numbers = Numbers::new(config.tenants());
-        let parts = Parts {
-            templates: templates(&client, &numbers, &config, &shutdown),
-            client,
-            numbers,
-            lanes: Lanes::new(options::pace(&config), shutdown.clone()),
-            storage: &storage,
-            config: &config,
-            clock: &clock,
-            shutdown: &shutdown,
-        };
+        let parts = Parts::new(client, &storage, &config, &clock, &shutdown);
+        let number_watch = parts.number_watch.clone();
         let (fallbacks, news) = (parts.fallbacks(), MessageNews::default());
         let unsettled = parts.unsettled();
         let hearers = (unsettled.clone(), fallbacks.clone());
@@ -183,6 +172,7 @@ impl App {
         shutdown.spawn("webhook", webhook_serving);
         shutdown.spawn("grpc", grpc::server::serve(grpc, routes, grpc_options(&config), shutdown.clone()));
         shutdown.spawn_background("projections", project_log.run(shutdown.clone()));
+        shutdown.spawn_background("number watch", number_watch.run());
         shutdown.spawn_background("webhook watch", webhook_watch.run());
         shutdown.spawn_background("retention", retention.run(shutdown.clone()));
         shutdown.spawn_background("secrets", Watcher::run(config.watcher(), SECRETS_INTERVAL));

@@ -10,6 +10,7 @@ mod config;
 mod error;
 pub mod media;
 pub mod messages;
+mod numbers;
 pub mod templates;
 
 mod body;

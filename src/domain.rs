@@ -13,6 +13,7 @@ pub mod ids;
 pub mod media;
 pub mod message;
 pub mod message_state;
+pub mod number_health;
 pub mod schedule;
 pub mod template;
 pub mod template_shape;

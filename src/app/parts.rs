@@ -16,6 +16,7 @@ use crate::flows::identities::Identities;
 use crate::flows::lanes::Lanes;
 use crate::flows::manage_template::ManageTemplate;
 use crate::flows::mark_read::MarkRead;
+use crate::flows::number_watch::NumberWatch;
 use crate::flows::numbers::Numbers;
 use crate::flows::project_log::ProjectLog;
 use crate::flows::receive_webhook::ReceiveWebhook;
@@ -32,7 +33,7 @@ use crate::storage::fallbacks::FallbackNotes;
 use crate::storage::projections::Projections;
 use crate::storage::sends::Sends;
 
-use super::options::stream_limits;
+use super::options::{pace, stream_limits};
 
 /// What the flows are made of.
 pub(super) struct Parts<'a> {
@@ -40,13 +41,37 @@ pub(super) struct Parts<'a> {
     pub(super) numbers: Numbers,
     pub(super) lanes: Lanes,
     pub(super) templates: TemplateCatalog,
+    pub(super) number_watch: NumberWatch,
     pub(super) storage: &'a Storage,
     pub(super) config: &'a Config,
     pub(super) clock: &'a SharedClock,
     pub(super) shutdown: &'a Shutdown,
 }
 
-impl Parts<'_> {
+impl<'a> Parts<'a> {
+    pub(super) fn new(
+        client: cloud_api::Client,
+        storage: &'a Storage,
+        config: &'a Config,
+        clock: &'a SharedClock,
+        shutdown: &'a Shutdown,
+    ) -> Self {
+        let numbers = Numbers::new(config.tenants());
+        let lanes = Lanes::new(pace(config), shutdown.clone());
+        let number_watch = NumberWatch::new(
+            client.clone(),
+            numbers.clone(),
+            lanes.clone(),
+            Arc::clone(&storage.log),
+            config.sending.probe_interval,
+            Arc::clone(clock),
+            shutdown.clone(),
+        );
+        let is_on = config.sending.template_preflight;
+        let templates = TemplateCatalog::new(client.clone(), numbers.clone(), shutdown.clone(), is_on);
+        Self { client, numbers, lanes, templates, number_watch, storage, config, clock, shutdown }
+    }
+
     pub(super) fn retention(&self) -> RetainLog {
         RetainLog {
             log: Arc::clone(&self.storage.log),
@@ -69,7 +94,8 @@ impl Parts<'_> {
         (unsettled, fallbacks): (Unsettled, Fallbacks),
     ) -> ProjectLog {
         let (log, templates) = (Arc::clone(&self.storage.log), self.templates.clone());
-        ProjectLog::new(log, projections, news, unsettled, fallbacks, templates)
+        let number_watch = self.number_watch.clone();
+        ProjectLog::new(log, projections, news, unsettled, fallbacks, templates, number_watch)
     }
 
     pub(super) fn unsettled(&self) -> Unsettled {
@@ -87,6 +113,7 @@ impl Parts<'_> {
             client: self.client.clone(),
             numbers: self.numbers.clone(),
             lanes: self.lanes.clone(),
+            number_watch: self.number_watch.clone(),
             windows,
             unsettled,
             fallbacks,
@@ -101,7 +128,7 @@ impl Parts<'_> {
             Arc::clone(&self.storage.log),
             self.client.clone(),
             self.numbers.clone(),
-            self.lanes.clone(),
+            self.number_watch.clone(),
             Arc::clone(self.clock),
             self.shutdown.clone(),
         )
@@ -117,16 +144,6 @@ impl Parts<'_> {
         let known_after = self.config.sending.window_known_after;
         Conversations::new(projections, webhook_watch, progress, Arc::clone(self.clock), known_after)
     }
-}
-
-pub(super) fn templates(
-    client: &cloud_api::Client,
-    numbers: &Numbers,
-    config: &Config,
-    shutdown: &Shutdown,
-) -> TemplateCatalog {
-    let is_on = config.sending.template_preflight;
-    TemplateCatalog::new(client.clone(), numbers.clone(), shutdown.clone(), is_on)
 }
 
 /// What the calls of the gRPC port need.

@@ -148,6 +148,7 @@ fn sending(Config { sending, .. }: &Config) -> Section {
         .duration("request_id_kept", sending.request_id_kept)
         .duration("resend_after", sending.resend_after)
         .raw("messages_per_second", sending.messages_per_second.unwrap_or(0))
+        .duration("probe_interval", sending.probe_interval)
         .raw("pace_recipients", sending.pace_recipients)
         .duration("window_known_after", sending.window_known_after)
         .raw("template_preflight", sending.template_preflight);

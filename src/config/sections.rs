@@ -166,6 +166,8 @@ pub struct Sending {
     pub resend_after: Duration,
     /// Messages per second of every number; `None` asks Meta.
     pub messages_per_second: Option<u32>,
+    /// From the moment a number cannot send to the first try whether it can again.
+    pub probe_interval: Duration,
     /// Whether messages to one recipient are paced.
     pub pace_recipients: bool,
     /// How long webhooks of a number must have come before a window counts as closed.
@@ -183,6 +185,7 @@ impl Sending {
                 0 => None,
                 rate => Some(rate),
             },
+            probe_interval: table.duration("probe_interval", Duration::from_millis(100)..=seconds(3600)),
             pace_recipients: table.boolean("pace_recipients"),
             window_known_after: table.duration("window_known_after", seconds(0)..=seconds(7 * 86_400)),
             template_preflight: table.boolean("template_preflight"),

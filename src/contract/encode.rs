@@ -3,6 +3,8 @@
 //! Each view that a subscriber may ask for is a concatenation of segments; the cursor is appended on reading. A typed
 //! payload that does not fit its message is left untyped, never refused: the exact JSON stays beside it.
 
+mod notice;
+
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -15,7 +17,7 @@ use super::{from_json, v1};
 use crate::domain::conversation::UserIdentity;
 use crate::domain::event::{
     CALLS, Event, Fact, FallbackOutcome, FallbackReport, MESSAGE_RECEIVED, MESSAGE_STATUS, MessageError,
-    Moved, Payload, STANDBY, StatusReport, TEMPLATES,
+    Moved, NumberReport, Payload, STANDBY, StatusReport, TEMPLATES,
 };
 use crate::domain::failure::Verdict;
 use crate::domain::ids::{BusinessScopedUserId, PhoneNumberId, WaId};
@@ -31,6 +33,7 @@ const STATUS_FIELD: u32 = 21;
 const ERROR_FIELD: u32 = 22;
 const UNKNOWN_FIELD: u32 = 59;
 const FALLBACK_FIELD: u32 = 60;
+const NUMBER_FIELD: u32 = 62;
 
 /// The type of a payment's status.
 const PAYMENT: &str = "payment";
@@ -69,14 +72,16 @@ pub fn encode(event: &Event, traceparent: &str) -> Segments {
         event_time: event.event_time.map(Into::into),
         receive_time: Some(event.receive_time.into()),
         traceparent: traceparent.to_owned(),
-        origin: (!matches!(event.payload, Payload::Fallback(_))).then(|| v1::EventOrigin {
-            webhook_id: origin.webhook_id.clone(),
-            item_index: origin.item_index,
-            item_count: origin.item_count,
-            entry_index: origin.entry_index,
-            change_index: origin.change_index,
-            array: origin.array.to_owned(),
-            array_index: origin.array_index,
+        origin: (!matches!(event.payload, Payload::Fallback(_) | Payload::Number(_))).then(|| {
+            v1::EventOrigin {
+                webhook_id: origin.webhook_id.clone(),
+                item_index: origin.item_index,
+                item_count: origin.item_count,
+                entry_index: origin.entry_index,
+                change_index: origin.change_index,
+                array: origin.array.to_owned(),
+                array_index: origin.array_index,
+            }
         }),
         user: user_to_pb(&event.user),
         ..v1::Event::default()
@@ -92,6 +97,9 @@ pub fn encode(event: &Event, traceparent: &str) -> Segments {
 /// left out, hides nobody.
 pub fn fact(envelope: &[u8], typed: &[u8]) -> Fact {
     let Ok(event) = v1::Event::decode(envelope) else { return Fact::Other };
+    if let Some(notice) = notice::notice(&event, typed) {
+        return Fact::Account(Box::new(notice));
+    }
     let named = event.user.unwrap_or_default();
     let user = UserIdentity {
         wa_id: WaId::parse(&named.wa_id).ok(),
@@ -207,6 +215,7 @@ fn typed_payload(event: &Event) -> Bytes {
             None => return unknown("the gateway passes this field on as JSON", Vec::new()),
         },
         Payload::Fallback(report) => return fallback(report),
+        Payload::Number(report) => return number(report),
         Payload::Unknown { reason, body } => return unknown(reason, body.clone()),
     };
     let parsed = serde_json::from_str(&event.raw_json).map_err(|_| "it cannot be parsed as JSON".to_owned());
@@ -248,6 +257,19 @@ fn fallback(report: &FallbackReport) -> Bytes {
     as_field(FALLBACK_FIELD, &report.encode_to_vec())
 }
 
+fn number(report: &NumberReport) -> Bytes {
+    use v1::NumberState as Pb;
+    let state = if report.is_parked { Pb::Parked } else { Pb::Resumed };
+    let report = v1::NumberReport {
+        state: state.into(),
+        reason: report.reason.as_str().to_owned(),
+        actor: report.actor.as_str().to_owned(),
+        meta_code: report.code,
+        description: report.description.clone(),
+    };
+    as_field(NUMBER_FIELD, &report.encode_to_vec())
+}
+
 fn as_field(number: u32, bytes: &[u8]) -> Bytes {
     let mut field = Vec::with_capacity(bytes.len() + 8);
     encode_key(number, WireType::LengthDelimited, &mut field);
@@ -271,7 +293,7 @@ fn complete(mut item: Value, event: &Event) -> Value {
                 fields.insert("verdict".to_owned(), verdict_json(*verdict));
             }
         }
-        Payload::Fallback(_) | Payload::Unknown { .. } => {}
+        Payload::Fallback(_) | Payload::Number(_) | Payload::Unknown { .. } => {}
     }
     if let Some(Value::Array(errors)) = fields.get_mut("errors") {
         for (error, verdict) in errors.iter_mut().zip(&event.verdicts) {

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::conversation::UserIdentity;
-use super::failure::{Reason, Verdict};
+use super::failure::{Actor, Reason, Verdict};
 use super::ids::PhoneNumberId;
 use super::message::SendTag;
+use super::number_health::Notice;
 use super::window::Moment;
 
 /// The identity of an event: a hash of its dedupe key, so that it is the same on every engine and every
@@ -80,6 +81,8 @@ pub enum Payload {
     },
     /// What became of a fallback template.
     Fallback(FallbackReport),
+    /// A business number cannot send, or can again.
+    Number(NumberReport),
     /// What the gateway does not know, and why it thinks so.
     Unknown {
         /// One sentence, without content.
@@ -135,6 +138,8 @@ pub const TEMPLATES: [&str; 2] = ["whatsapp.message_template_", "whatsapp.templa
 pub const STANDBY: &str = "whatsapp.standby";
 /// The type of what became of a fallback template; the gateway's own.
 pub const FALLBACK: &str = "whatsapp.gateway.fallback";
+/// The type of what became of a business number; the gateway's own.
+pub const NUMBER: &str = "whatsapp.gateway.number";
 
 /// What became of a template that went out because Meta had failed the message (131047).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -158,7 +163,22 @@ pub enum FallbackOutcome {
     Unknown(String),
 }
 
-/// What the projections of the log need to know of a stored event.
+/// A business number cannot send, or can again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NumberReport {
+    /// Whether it cannot send.
+    pub is_parked: bool,
+    /// Why it cannot, or could not.
+    pub reason: Reason,
+    /// Who must act, or had to.
+    pub actor: Actor,
+    /// The code with which Meta said so, if it was a code.
+    pub code: Option<i64>,
+    /// What happened and what ends it, in a sentence.
+    pub description: String,
+}
+
+/// What those who follow the log need to know of a stored event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fact {
     /// It concerns a user, or a message in a group.
@@ -179,7 +199,9 @@ pub enum Fact {
         /// The name of the template; empty if the event does not say.
         name: String,
     },
-    /// Nothing that a projection follows.
+    /// It concerns an account or a number as a whole.
+    Account(Box<Notice>),
+    /// Nothing that anybody follows.
     Other,
 }
 

@@ -9,7 +9,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use sha2::{Digest, Sha256};
 use tokio::time::sleep;
 use tracing::{info, warn};
 
@@ -17,9 +16,8 @@ use crate::clock::SharedClock;
 use crate::cloud_api::Client;
 use crate::cloud_api::messages::prepare;
 use crate::domain::caller::Caller;
-use crate::domain::conversation::UserIdentity;
 use crate::domain::event::{
-    Event, EventAttributes, EventId, FALLBACK, FallbackOutcome, FallbackReport, Origin, Payload, StatusReport,
+    Event, EventAttributes, FALLBACK, FallbackOutcome, FallbackReport, Payload, StatusReport,
 };
 use crate::domain::failure::Reason;
 use crate::domain::message::{OutboundMessage, SendTag};
@@ -33,7 +31,9 @@ use crate::storage::fallbacks::{
 use crate::storage::keyed_state::StateError;
 use crate::storage::sends::Outcome;
 
+use super::gateway_event::{About, gateway_event};
 use super::lanes::{self, Lanes, Wish};
+use super::number_watch::NumberWatch;
 use super::numbers::Numbers;
 use super::send_message::{attempt, feedback, report};
 
@@ -54,6 +54,7 @@ struct Inner {
     client: Client,
     numbers: Numbers,
     lanes: Lanes,
+    number_watch: NumberWatch,
     clock: SharedClock,
     shutdown: Shutdown,
     waiting: Mutex<Waiting>,
@@ -82,12 +83,13 @@ impl Fallbacks {
         log: Arc<dyn EventLog>,
         client: Client,
         numbers: Numbers,
-        lanes: Lanes,
+        number_watch: NumberWatch,
         clock: SharedClock,
         shutdown: Shutdown,
     ) -> Self {
-        let waiting = Mutex::default();
-        Self { inner: Arc::new(Inner { notes, log, client, numbers, lanes, clock, shutdown, waiting }) }
+        let (waiting, lanes) = (Mutex::default(), number_watch.lanes());
+        let inner = Inner { notes, log, client, numbers, lanes, number_watch, clock, shutdown, waiting };
+        Self { inner: Arc::new(inner) }
     }
 
     /// Takes up what an earlier process has left. Call it before statuses are read.
@@ -234,7 +236,7 @@ impl Inner {
                 return Ok(FallbackOutcome::Failed(Reason::PhoneNumberNotConfigured, error.to_string()));
             }
         };
-        let outcome = attempt(&self.client, &access_token, message).await;
+        let outcome = attempt(&self.client, &self.number_watch, &access_token, message).await;
         if let Some(slot) = slot {
             slot.done(feedback(&outcome));
         }
@@ -248,7 +250,9 @@ impl Inner {
             // No attempt ends so.
             Outcome::Sending | Outcome::Answered(_) => return Ok(FallbackOutcome::Unknown(String::new())),
         };
-        match failure.verdict.retry.delay() {
+        // The lane is parked now, and the template waits in it as any other.
+        let waits = || self.number_watch.refusal(&message.phone_number_id).map(|_| RETRY_DELAY_MIN);
+        match failure.verdict.retry.delay().or_else(waits) {
             Some(delay) if self.clock.now() + delay < turn.note.created + FALLBACK_KEPT => Err(delay),
             Some(_) | None => Ok(FallbackOutcome::Failed(failure.verdict.reason, failure.message)),
         }
@@ -287,32 +291,16 @@ impl Inner {
         failed: FailedMessage,
         outcome: FallbackOutcome,
     ) -> Event {
-        let (now, number) = (self.clock.now(), &note.message.phone_number_id);
-        let mut id = [0; 16];
-        let hash = Sha256::digest(format!("{FALLBACK}\0{}", tag.as_str()));
-        id.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
-        Event {
-            id: EventId(id),
-            attributes: EventAttributes {
-                event_type: FALLBACK.to_owned(),
-                phone_number_id: number.to_string(),
-                waba_id: self.numbers.waba_of(number),
-                conversation_key: failed.conversation_key,
-            },
-            subject: failed.id.clone(),
-            event_time: Some(now),
-            receive_time: now,
-            origin: Origin::default(),
-            payload: Payload::Fallback(FallbackReport {
-                send_tag: tag.clone(),
-                failed_message_id: failed.id,
-                outcome,
-            }),
-            user: UserIdentity::default(),
-            verdicts: Vec::new(),
-            raw_json: String::new(),
-            change_json: Arc::from(""),
-        }
+        let number = &note.message.phone_number_id;
+        let attributes = EventAttributes {
+            event_type: FALLBACK.to_owned(),
+            phone_number_id: number.to_string(),
+            waba_id: self.numbers.waba_of(number),
+            conversation_key: failed.conversation_key,
+        };
+        let report = FallbackReport { send_tag: tag.clone(), failed_message_id: failed.id.clone(), outcome };
+        let about = About { attributes, subject: failed.id, payload: Payload::Fallback(report) };
+        gateway_event(tag.as_str(), self.clock.now(), about)
     }
 }
 

@@ -17,6 +17,7 @@ use crate::domain::conversation::{Alias, group_key};
 use crate::domain::failure::Verdict;
 use crate::domain::ids::PhoneNumberId;
 use crate::domain::message::{PreparedMessage, Recipient};
+use crate::domain::number_health::RATE_STANDARD;
 use crate::domain::schedule::{
     Class, Feedback, Lane, Moment, Offer, PairKey, PairRule, Refusal, Ticket, TicketId, Why,
 };
@@ -25,13 +26,10 @@ use crate::telemetry::names;
 
 use super::conversations::named;
 
-/// Messages per second that every number has unless Meta says otherwise (reference 6.1).
-pub const RATE_DEFAULT: u32 = 80;
-
 /// How fast the lanes are.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
-    /// Messages per second of every number; without it [`RATE_DEFAULT`], until Meta says otherwise.
+    /// Messages per second of every number; without it [`RATE_STANDARD`], until Meta says otherwise.
     pub fixed_rate: Option<u32>,
     /// Whether messages to one recipient are paced too.
     pub by_recipient: bool,
@@ -115,7 +113,7 @@ impl Lanes {
     }
 }
 
-#[expect(dead_code, reason = "for the queue of messages and for the health of numbers")]
+#[cfg_attr(not(test), expect(dead_code, reason = "for the queue of messages"))]
 impl Lanes {
     /// Gets in line without waiting. If there is one, the waiter hears of the turn, perhaps before this returns.
     pub(super) fn line_up(&self, wish: Wish, waiter: Waiter) -> Offered {
@@ -128,7 +126,9 @@ impl Lanes {
     pub(super) fn leave(&self, number: &PhoneNumberId, id: TicketId) -> bool {
         self.lane(number).leave(id)
     }
+}
 
+impl Lanes {
     /// The rate of a number, as Meta says it.
     pub(super) fn set_rate(&self, number: &PhoneNumberId, rate: u32) {
         if self.inner.pace.fixed_rate.is_none() {
@@ -160,9 +160,17 @@ impl Lanes {
     pub(super) fn resume(&self, number: &PhoneNumberId) {
         self.lane(number).with(Lane::resume);
     }
-}
 
-impl Lanes {
+    /// One message of a parked number may go out: one that waits, else the next that comes.
+    pub(super) fn let_one_pass(&self, number: &PhoneNumberId) {
+        self.lane(number).with(Lane::let_one_pass);
+    }
+
+    /// Messages per second that the number may send at present, and whether it may send none for a while.
+    pub(super) fn pace(&self, number: &PhoneNumberId) -> (u32, bool) {
+        self.lane(number).with(|lane, now| (lane.rate(), lane.is_suspended(now)))
+    }
+
     fn lanes(&self) -> MutexGuard<'_, HashMap<PhoneNumberId, Arc<NumberLane>>> {
         self.inner.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -178,7 +186,7 @@ impl Lanes {
         if let Some(lane) = lanes.get(number) {
             return Arc::clone(lane);
         }
-        let rate = inner.pace.fixed_rate.unwrap_or(RATE_DEFAULT);
+        let rate = inner.pace.fixed_rate.unwrap_or(RATE_STANDARD);
         let rule = if inner.pace.by_recipient { PairRule::STEADY } else { PairRule::NONE };
         let lane = Arc::new(NumberLane {
             began: inner.began,

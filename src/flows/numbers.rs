@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 use crate::cloud_api::signature::{Rejection, SignatureKeys};
 use crate::domain::ids::{AppId, PhoneNumberId, WabaId};
-use crate::tenants::{Snapshot, Tenants};
+use crate::tenants::{Snapshot, Tenants, TokenHash, Waba};
 
 /// The configured numbers, WABAs and app secrets of this moment.
 #[derive(Debug, Clone)]
@@ -90,6 +90,24 @@ impl Numbers {
     /// The WABA of this number; empty if the number is not configured.
     pub(super) fn waba_of(&self, number: &PhoneNumberId) -> String {
         self.tenants.load().number(number.as_str()).map(|waba| waba.id.to_string()).unwrap_or_default()
+    }
+
+    /// The configured numbers of the accounts that are meant.
+    pub(super) fn of_wabas(&self, is_meant: impl Fn(&Waba) -> bool) -> Vec<PhoneNumberId> {
+        let snapshot = self.tenants.load();
+        let meant = snapshot.wabas().iter().filter(|waba| is_meant(waba));
+        // The configuration holds digits only, so that the ids always parse.
+        meant.flat_map(|waba| &waba.phone_number_ids).filter_map(|id| PhoneNumberId::parse(id).ok()).collect()
+    }
+
+    /// The account of this number as configured; `None` if the number is not.
+    pub(super) fn waba(&self, number: &PhoneNumberId) -> Option<Arc<Waba>> {
+        self.tenants.load().number(number.as_str()).cloned()
+    }
+
+    /// What tells the access token of this number from another; `None` if the number is not configured.
+    pub(super) fn token_hash(&self, number: &PhoneNumberId) -> Option<TokenHash> {
+        self.waba(number).map(|waba| TokenHash::of(waba.access_token.expose_secret()))
     }
 
     /// The access token of this WABA, and the app that it belongs to.

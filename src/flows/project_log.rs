@@ -24,6 +24,7 @@ use crate::storage::projections::{Change, MessageName, MessageRecord, Projection
 
 use super::fallbacks::Fallbacks;
 use super::follow_message::MessageNews;
+use super::number_watch::NumberWatch;
 use super::template_catalog::TemplateCatalog;
 use super::unsettled::Unsettled;
 use remembered::Remembered;
@@ -44,6 +45,7 @@ pub struct ProjectLog {
     unsettled: Unsettled,
     fallbacks: Fallbacks,
     templates: TemplateCatalog,
+    number_watch: NumberWatch,
     position: watch::Sender<u64>,
     remembered: Remembered,
 }
@@ -61,7 +63,7 @@ pub enum Error {
 
 impl ProjectLog {
     /// Applies this log to these projections, tells of messages that got a status, and lets sends and fallbacks hear it,
-    /// and the catalog of templates what happened to those.
+    /// the catalog of templates what happened to those, and the watch of numbers everything.
     pub fn new(
         log: Arc<dyn EventLog>,
         projections: Projections,
@@ -69,9 +71,10 @@ impl ProjectLog {
         unsettled: Unsettled,
         fallbacks: Fallbacks,
         templates: TemplateCatalog,
+        number_watch: NumberWatch,
     ) -> Self {
         let (position, remembered) = (watch::Sender::new(0), Remembered::default());
-        Self { log, projections, news, unsettled, fallbacks, templates, position, remembered }
+        Self { log, projections, news, unsettled, fallbacks, templates, number_watch, position, remembered }
     }
 
     /// Up to which event of the log everything is applied.
@@ -160,6 +163,7 @@ impl ProjectLog {
         for event in page {
             let fact = events::fact(event);
             windows.take(event, &fact);
+            self.number_watch.hear(&fact);
             if let Fact::Template { waba_id, name } = &fact {
                 self.templates.forget(waba_id, name);
             }

@@ -36,6 +36,7 @@ pub(super) use attempt::{attempt, feedback};
 
 use super::fallbacks::Fallbacks;
 use super::lanes::{Lanes, Wish};
+use super::number_watch::NumberWatch;
 use super::numbers::{self, Numbers};
 use super::template_catalog::SentTemplate;
 use super::unsettled::{self, Claim, Flight, Known, Request, Taken, Unsettled};
@@ -74,6 +75,8 @@ pub struct SendMessage {
     pub numbers: Numbers,
     /// Where messages wait for their turn.
     pub lanes: Lanes,
+    /// What is known of the numbers, and hears what comes of each message.
+    pub number_watch: NumberWatch,
     /// Whether content needs another way.
     pub windows: Windows,
     /// What runs or is in doubt.
@@ -242,7 +245,7 @@ impl SendMessage {
             Ok(()) => {
                 let drain = self.shutdown.drain();
                 let turn = (&self.lanes, wish);
-                attempt::deliver(&self.client, &access_token, &message, turn, drain).await
+                attempt::deliver(&self.client, &self.number_watch, &access_token, &message, turn, drain).await
             }
             Err(error) => Outcome::Refused(not_stored(&error)),
         };

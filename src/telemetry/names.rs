@@ -43,6 +43,12 @@ pub const TEMPLATE_REFUSALS: &str = "whatsapp_gateway_template_refusals_total";
 /// Counter: looks at the copy of a message's template. Label: [`OUTCOME`] (`cached`, `read`, and without a copy `late`,
 /// `failed`, `busy`).
 pub const TEMPLATE_LOOKUPS: &str = "whatsapp_gateway_template_lookups_total";
+/// Gauge: messages per second that a number may send and receive at present. Label: [`PHONE_NUMBER`].
+pub const NUMBER_RATE: &str = "whatsapp_gateway_number_rate";
+/// Gauge: 1 while a number cannot send, 0 when it can again. Labels: [`PHONE_NUMBER`], [`REASON`] (as in errors).
+pub const NUMBER_PARKED: &str = "whatsapp_gateway_number_parked";
+/// Gauge: 1 while nothing is sent because the calls of the account are used up. Label: [`PHONE_NUMBER`].
+pub const NUMBER_SUSPENDED: &str = "whatsapp_gateway_number_suspended";
 /// Counter: errors that Meta answered with. Label: [`ERROR_CLASS`].
 pub const META_ERRORS: &str = "whatsapp_gateway_meta_errors_total";
 /// Counter: decisions about who calls. Label: [`OUTCOME`] (`allowed`, `unauthenticated`).
@@ -190,6 +196,13 @@ fn describe_work() {
     describe_gauge!(SENDS_UNKNOWN, Unit::Count, "Sends and changes of templates whose outcome is unknown.");
     describe_counter!(TEMPLATE_REFUSALS, "Messages refused because of their template.");
     describe_counter!(TEMPLATE_LOOKUPS, "Looks at the copies of templates.");
+    describe_gauge!(
+        NUMBER_RATE,
+        Unit::CountPerSecond,
+        "Messages that a business number may send at present."
+    );
+    describe_gauge!(NUMBER_PARKED, "Whether a business number cannot send.");
+    describe_gauge!(NUMBER_SUSPENDED, "Whether the calls of a business number's account are used up.");
     describe_counter!(META_ERRORS, "Errors answered by the Cloud API.");
     describe_gauge!(EVENT_STREAMS, Unit::Count, "Open event streams.");
     describe_gauge!(LANE_WAITING, Unit::Count, "Messages that wait for their turn.");

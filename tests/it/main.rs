@@ -33,6 +33,7 @@ mod mark_read;
 mod media;
 mod message_life;
 mod message_life_by_request;
+mod number_health;
 mod preflight;
 mod received_types;
 mod request_id;

@@ -107,9 +107,11 @@ fn a_mixed_batch_keeps_order_and_contacts() {
             "whatsapp.message.status"
         ]
     );
-    let contact = |event: &Event| match &event.payload {
-        Payload::Message { contact } | Payload::Status { contact } => contact.clone(),
-        Payload::Error | Payload::Field { .. } | Payload::Fallback(_) | Payload::Unknown { .. } => None,
+    let contact = |event: &Event| {
+        let (Payload::Message { contact } | Payload::Status { contact }) = &event.payload else {
+            return None;
+        };
+        contact.clone()
     };
     let contacts: Vec<_> = events.iter().map(contact).collect();
     assert_eq!(contacts[1].as_deref(), Some(r#"{"user_id":"BR.1","wa_id":"5511987654321"}"#));

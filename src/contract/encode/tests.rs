@@ -151,7 +151,7 @@ fn moved_by(event: &Event) -> Option<Moved> {
     let segments = encode(event, "");
     match fact(&segments.envelope, &segments.typed) {
         Fact::Concerns { moved, .. } => Some(moved),
-        Fact::Template { .. } | Fact::Other => None,
+        Fact::Template { .. } | Fact::Account(_) | Fact::Other => None,
     }
 }
 
@@ -161,7 +161,7 @@ fn what_happens_to_a_template_names_it() {
         let segments = encode(&field(name, raw), "");
         match fact(&segments.envelope, &segments.typed) {
             Fact::Template { waba_id, name } => Some((waba_id, name)),
-            Fact::Concerns { .. } | Fact::Other => None,
+            Fact::Concerns { .. } | Fact::Account(_) | Fact::Other => None,
         }
     };
     let template = |name: &str| Some(("102290129340398".to_owned(), name.to_owned()));

@@ -15,6 +15,7 @@ use crate::domain::message::PreparedMessage;
 use crate::domain::schedule::Feedback;
 use crate::flows::failed_call::failure;
 use crate::flows::lanes::{Lanes, Wish};
+use crate::flows::number_watch::NumberWatch;
 use crate::flows::unsettled::PROOF;
 use crate::storage::sends::Outcome;
 use crate::telemetry::names;
@@ -28,6 +29,7 @@ const RETRIES_MAX: u32 = 3;
 /// time until the deadline. A drain ends the waiting.
 pub(in crate::flows) async fn deliver(
     client: &Client,
+    number_watch: &NumberWatch,
     access_token: &SecretString,
     message: &PreparedMessage,
     (lanes, wish): (&Lanes, Wish),
@@ -36,7 +38,9 @@ pub(in crate::flows) async fn deliver(
     let deadline = wish.deadline;
     let turn = tokio::select! {
         biased;
-        turn = lanes.turn(wish) => turn.map_err(|refusal| refused(&refusal)),
+        turn = lanes.turn(wish) => {
+            turn.map_err(|refusal| refused(&refusal, || number_watch.refusal(&message.phone_number_id)))
+        }
         () = drain.cancelled() => Err(draining()),
     };
     let mut turn = match turn {
@@ -46,7 +50,7 @@ pub(in crate::flows) async fn deliver(
     debug!(late_ms = u64::try_from(turn.age().as_millis()).unwrap_or(u64::MAX), "it has its turn");
     let mut retries = 0;
     loop {
-        let outcome = attempt(client, access_token, message).await;
+        let outcome = attempt(client, number_watch, access_token, message).await;
         let again = match &outcome {
             Outcome::Refused(failure) => pause(&failure.verdict, retries),
             Outcome::Sending | Outcome::Accepted(_) | Outcome::Unknown(_) | Outcome::Answered(_) => None,
@@ -84,12 +88,19 @@ pub(in crate::flows) fn feedback(outcome: &Outcome) -> Feedback {
     }
 }
 
-/// Sends a message once.
+/// Sends a message once, and lets those who watch its number hear what came of it.
 pub(in crate::flows) async fn attempt(
     client: &Client,
+    number_watch: &NumberWatch,
     access_token: &SecretString,
     message: &PreparedMessage,
 ) -> Outcome {
+    let outcome = outcome_of(client, access_token, message).await;
+    number_watch.heard(&message.phone_number_id, access_token, &outcome);
+    outcome
+}
+
+async fn outcome_of(client: &Client, access_token: &SecretString, message: &PreparedMessage) -> Outcome {
     let cause = match client.send_message(access_token, message).await {
         Ok(receipt) => return Outcome::Accepted(receipt),
         Err(cause) => cause,

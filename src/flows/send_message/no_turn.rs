@@ -5,8 +5,13 @@ use crate::domain::schedule::{Refusal, Why};
 
 use super::STORE_RETRY_DELAY;
 
-/// The lane says no.
-pub(super) fn refused(refusal: &Refusal) -> Failure {
+/// The lane says no; `parked` says more if that is because the number cannot send.
+pub(super) fn refused(refusal: &Refusal, parked: impl FnOnce() -> Option<Failure>) -> Failure {
+    if let Why::Parked(_) = refusal.why
+        && let Some(failure) = parked()
+    {
+        return failure;
+    }
     let retry = refusal.retry_after.map_or(Retry::AfterChange, Retry::Wait);
     let local = Verdict {
         class: Class::ResourceExhausted,

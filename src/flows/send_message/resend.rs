@@ -53,11 +53,16 @@ impl SendMessage {
             Ok(access_token) => access_token,
             Err(error) => return warn!(%error, "not sent again"),
         };
-        let outcome = attempt(&self.client, &access_token, &message).await;
+        let outcome = attempt(&self.client, &self.number_watch, &access_token, &message).await;
         turn.done(feedback(&outcome));
         match &outcome {
             Outcome::Accepted(_) => info!("sent again and accepted"),
-            Outcome::Refused(failure) if failure.verdict.retry.delay().is_some() => flight.uncount_resend(),
+            Outcome::Refused(failure)
+                if failure.verdict.retry.delay().is_some()
+                    || self.number_watch.refusal(&message.phone_number_id).is_some() =>
+            {
+                flight.uncount_resend();
+            }
             Outcome::Refused(failure) => {
                 warn!(reason = failure.verdict.reason.as_str(), "sent again and refused; still unknown");
             }
