@@ -8,7 +8,7 @@ mod windows;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use tokio::sync::watch;
 use tracing::warn;
@@ -172,7 +172,7 @@ impl ProjectLog {
                 aliases.entry(alias).or_insert_with(|| conversation_key.clone());
             }
             if let Moved::Message(report) = &moved {
-                self.unsettled.note(report);
+                self.unsettled.note(report, UNIX_EPOCH + Duration::from_millis(event.append_ms));
                 self.fallbacks.settle(report, &conversation_key).await?;
             }
             match moved {

@@ -8,6 +8,7 @@
 
 mod claim;
 mod inquiry;
+mod lateness;
 mod parked;
 mod recent;
 mod record;
@@ -29,6 +30,7 @@ use crate::storage::keyed_state::StateError;
 use crate::storage::sends::{Outcome, PendingSend, RequestKey, Sends, Stored};
 
 use super::news::RequestNews;
+use lateness::Lateness;
 use parked::Parked;
 use recent::Recent;
 use slot::Standing;
@@ -63,6 +65,7 @@ struct Inner {
     parked: Mutex<Parked>,
     /// What statuses say of sends that have no slot.
     strays: Mutex<HashMap<SendTag, Receipt>>,
+    lateness: Mutex<Lateness>,
     /// How many are to go out again, by the last round.
     resends: AtomicUsize,
     recent: Mutex<Recent>,
@@ -157,6 +160,7 @@ impl Unsettled {
             writing: tokio::sync::Mutex::default(),
             parked: Mutex::default(),
             strays: Mutex::default(),
+            lateness: Mutex::default(),
             resends: AtomicUsize::default(),
             recent: Mutex::default(),
             news: RequestNews::default(),
@@ -201,9 +205,11 @@ impl Unsettled {
         Flight::new(self.clone(), slot, if_lost)
     }
 
-    /// Some of the sends that are to go out again, since nothing was heard of them for so long.
+    /// Some of the sends that are to go out again, since nothing was heard of them for so long, and by as much longer as
+    /// statuses are late at present.
     pub(super) fn silent_for(&self, silence: Duration, count_max: usize) -> Vec<Flight> {
         let now = self.inner.clock.now();
+        let silence = silence + self.inner.lateness().at(now);
         let slots: Vec<_> = self.inner.slots().values().filter(|slot| slot.may_resend()).cloned().collect();
         let due = slots.into_iter().filter(|slot| slot.take_off_again(now, silence));
         due.take(count_max).map(|slot| Flight::new(self.clone(), slot, in_doubt_outcome())).collect()
@@ -221,6 +227,10 @@ impl Inner {
 
     fn behind(&self) -> MutexGuard<'_, Vec<Arc<Slot>>> {
         self.behind.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lateness(&self) -> MutexGuard<'_, Lateness> {
+        self.lateness.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn recent(&self) -> MutexGuard<'_, Recent> {

@@ -163,7 +163,7 @@ async fn accepted(gateway: &Gateway) -> HashMap<String, HashSet<String>> {
 async fn start() -> Serve {
     let builder = Serve::builder()
         .env("WHATSAPP_GATEWAY__CLOUD_API__REQUEST_TIMEOUT", "1 s")
-        .env("WHATSAPP_GATEWAY__SENDING__RESEND_AFTER", "4 s")
+        .env("WHATSAPP_GATEWAY__SENDING__RESEND_AFTER", "6 s")
         .env("WHATSAPP_GATEWAY__SENDING__MESSAGES_PER_SECOND", "1000000")
         .env("WHATSAPP_GATEWAY__SENDING__PACE_RECIPIENTS", "false")
         .env("WHATSAPP_GATEWAY__TELEMETRY__LOG_LEVEL", "error");

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use metrics::gauge;
 use tracing::{error, warn};
@@ -17,8 +18,9 @@ use crate::storage::keyed_state::StateError;
 use crate::telemetry::names;
 
 impl Unsettled {
-    /// Takes note of a status. What it proves is durable after [`Unsettled::record_behind`], not before.
-    pub fn note(&self, report: &StatusReport) {
+    /// Takes note of a status that was received then. What it proves is durable after [`Unsettled::record_behind`], not before.
+    pub fn note(&self, report: &StatusReport, received: SystemTime) {
+        self.inner.lateness().note(report.time, received, self.inner.clock.now());
         let Some(tag) = &report.send_tag else { return };
         let Ok(message_id) = MessageId::parse(&report.message_id) else { return };
         let acceptance = MessageAcceptance::Accepted;

@@ -198,7 +198,7 @@ async fn a_status_before_the_answer_proves_the_send() {
     let with = mine(&unsettled, "a", 2).await;
     let slots_of = [without.slot(), with.slot()];
     for number in [1, 2] {
-        unsettled.note(&world.status(&tag(number), &format!("wamid.{number}")));
+        unsettled.note(&world.status(&tag(number), &format!("wamid.{number}")), world.clock.now());
     }
     unsettled.record_behind().await.unwrap();
     assert_eq!(message_id(&world.stored("a").await), "wamid.2", "durable before the position moves");
@@ -210,8 +210,8 @@ async fn a_status_before_the_answer_proves_the_send() {
     }
     assert_eq!((slots(&unsettled), world.open_tags().await), (0, vec![]));
     // A status of somebody else's send, and one without a tag.
-    unsettled.note(&world.status(&tag(9), "wamid.9"));
-    unsettled.note(&StatusReport { send_tag: None, ..world.status(&tag(9), "wamid.9") });
+    unsettled.note(&world.status(&tag(9), "wamid.9"), world.clock.now());
+    unsettled.note(&StatusReport { send_tag: None, ..world.status(&tag(9), "wamid.9") }, world.clock.now());
     unsettled.record_behind().await.unwrap();
 }
 
@@ -227,7 +227,7 @@ async fn a_store_that_refuses_gets_every_outcome_later() {
         let number = flight.slot().tag.as_str()[20..21].to_owned();
         flight.land(accepted(&format!("wamid.{number}"))).await;
     }
-    unsettled.note(&world.status(&tag(3), "wamid.3"));
+    unsettled.note(&world.status(&tag(3), "wamid.3"), world.clock.now());
     for _ in 0..2 {
         assert!(unsettled.record_behind().await.is_err());
     }
@@ -286,7 +286,7 @@ async fn a_process_that_dies_leaves_sends_in_doubt_and_other_calls_undone() {
     assert_eq!(message_id(&known(&unsettled, "accepted").await), "wamid.3");
     mine(&unsettled, "upload", 5).await.land(undone_outcome()).await;
     for number in [1, 2] {
-        unsettled.note(&world.status(&tag(number), &format!("wamid.{number}")));
+        unsettled.note(&world.status(&tag(number), &format!("wamid.{number}")), world.clock.now());
     }
     unsettled.record_behind().await.unwrap();
     assert_eq!((slots(&unsettled), world.open_tags().await), (0, vec![]));
@@ -331,7 +331,7 @@ async fn whoever_asks_hears_every_step_of_a_send() {
     let became = unsettled.what_became_of(&key).await.unwrap().unwrap();
     assert!(matches!(became.outcome, Outcome::Unknown(_)));
     assert_eq!((became.tag, became.phone_number_id), (tag(1), request("a").phone_number_id));
-    unsettled.note(&world.status(&tag(1), "wamid.A"));
+    unsettled.note(&world.status(&tag(1), "wamid.A"), world.clock.now());
     assert!(news.wait().now_or_never().is_some());
     assert_eq!(message_id(&outcome().await.unwrap()), "wamid.A");
     unsettled.record_behind().await.unwrap();

@@ -31,7 +31,7 @@ async fn too_many_in_doubt_are_left_to_the_store_and_lost_to_nobody() {
     let kept = (0..8).map(tag).find(|tag| unsettled.inner.slot(tag).is_some()).unwrap();
     world.store.allow(0);
     for tag in [&parked, &kept, &parked] {
-        unsettled.note(&world.status(tag, "wamid.A"));
+        unsettled.note(&world.status(tag, "wamid.A"), world.clock.now());
     }
     assert!(unsettled.record_behind().await.is_err());
     world.store.allow(usize::MAX);
@@ -70,7 +70,7 @@ async fn sends_that_are_to_go_out_again_keep_their_slots_and_are_counted() {
         flight.land(lost()).await;
     }
     assert_eq!(slots(&unsettled), 0, "it does not go out again, so the store is enough");
-    unsettled.note(&world.status(&tag(1), "wamid.A"));
+    unsettled.note(&world.status(&tag(1), "wamid.A"), world.clock.now());
     unsettled.record_behind().await.unwrap();
     assert_eq!(message_id(&known(&unsettled, "a").await), "wamid.A");
     // When too many wait, no more are taken; what was sent is told all the same.
