@@ -15,6 +15,9 @@ const PROTOS: [&str; 2] =
 /// Fields of files, which travel as shared bytes. The path of a field in a oneof does not name the oneof.
 const MEDIA_CHUNKS: [&str; 2] = ["UploadMediaRequest.chunk", "DownloadMediaResponse.chunk"];
 
+/// The status in a stream of answers, and the type that has it.
+const STATUS: (&str, &str) = (".google.rpc.Status", "::tonic_types::Status");
+
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
     println!("cargo:rerun-if-changed=proto-vendor");
@@ -34,7 +37,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     // `buf.validate` is needed for its annotations only; no code is generated for it.
     let mut ours = descriptors;
     ours.file.retain(|f| f.package() != "buf.validate");
-    let mut messages = tonic_prost_build::configure().build_server(false);
+    let mut messages = tonic_prost_build::configure().build_server(false).extern_path(STATUS.0, STATUS.1);
     for field in MEDIA_CHUNKS {
         messages = messages.bytes(format!(".{PACKAGE}.{field}"));
     }
@@ -49,6 +52,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .out_dir(&server_dir)
         .extern_path(format!(".{PACKAGE}"), "crate::contract::v1")
         .extern_path(response, "crate::contract::frames::SubscribeEventsResponse")
+        .extern_path(STATUS.0, STATUS.1)
         .compile_fds(ours)?;
 
     let pool = DescriptorPool::decode(compiler.encode_file_descriptor_set().as_slice())?;

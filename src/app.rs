@@ -18,6 +18,7 @@ use crate::cloud_api;
 use crate::config::{Config, Watcher};
 use crate::flows::conversations::WebhookWatch;
 use crate::flows::follow_message::{FollowMessage, MessageNews};
+use crate::flows::identities::Identities;
 use crate::flows::project_log;
 use crate::flows::window::Windows;
 use crate::grpc::{self, Callers};
@@ -150,17 +151,21 @@ impl App {
         retention.round().await;
         // Before the log is caught up with, whose statuses may settle them.
         fallbacks.resume().await?;
-        unsettled.load().await?;
+        let left_in_queue = unsettled.load().await?;
         project_log.catch_up().await?;
-        let receive_webhook = parts.receive_webhook(projections.clone());
+        let identities = Arc::new(Identities::new(projections.clone()));
+        let receive_webhook = parts.receive_webhook(Arc::clone(&identities));
         let (calls, limits) = (unsettled.clone(), watch_limits(&config));
         let follow_message = FollowMessage::new(projections.clone(), calls, news, limits, shutdown.clone());
         let applied = project_log.watch_position();
         let conversations = parts.conversations(projections, webhook_watch.clone(), applied);
         let windows = Windows::new(conversations.clone(), parts.templates.clone());
+        let queue = parts.queue(windows.clone(), unsettled.clone(), fallbacks.clone(), identities);
+        queue.resume(left_in_queue);
+        shutdown.spawn_background("queue", queue.clone().run());
         let send_message = parts.send_message(windows, unsettled, fallbacks);
         shutdown.spawn_background("sends", send_message.clone().run());
-        let flows = flows(parts, follow_message, conversations, send_message);
+        let flows = flows(parts, follow_message, conversations, (send_message, queue));
         let callers =
             Callers::new(config.tenants(), grpc.local_addr().ip().is_loopback(), config.grpc.insecure);
         let service = grpc::server::GatewayService::new(flows);

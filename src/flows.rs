@@ -18,6 +18,7 @@ pub mod news;
 pub mod number_watch;
 pub mod numbers;
 pub mod project_log;
+pub mod queue;
 pub mod receive_webhook;
 pub mod retain_log;
 pub mod send_message;

@@ -13,6 +13,8 @@ mod manage_template;
 mod measure;
 mod media;
 mod message;
+mod send_messages;
+mod sent;
 mod service;
 mod status;
 mod stream;

@@ -5,6 +5,7 @@ use crate::flows::deliver_events::Limits;
 use crate::flows::follow_message;
 use crate::flows::lanes::Pace;
 use crate::grpc;
+use crate::lifecycle::Shutdown;
 use crate::listener::{Http1Limits, Http2Limits, Options, Protocol};
 use crate::web::webhook;
 
@@ -19,6 +20,11 @@ pub(super) fn pace(config: &Config) -> Pace {
 pub(super) fn stream_limits(config: &Config) -> Limits {
     let events = &config.events;
     Limits { streams_max: events.streams_max, send_timeout: events.send_timeout, rotation: events.rotation }
+}
+
+pub(super) fn send_streams(config: &Config, shutdown: &Shutdown) -> grpc::server::SendStreams {
+    let (streams_max, request_bytes_max) = (config.sending.streams_max, config.grpc.message_bytes_max);
+    grpc::server::SendStreams::new(streams_max, request_bytes_max, shutdown.clone())
 }
 
 pub(super) fn watch_limits(config: &Config) -> follow_message::Limits {

@@ -19,6 +19,7 @@ use crate::flows::mark_read::MarkRead;
 use crate::flows::number_watch::NumberWatch;
 use crate::flows::numbers::Numbers;
 use crate::flows::project_log::ProjectLog;
+use crate::flows::queue::{self, Queue};
 use crate::flows::receive_webhook::ReceiveWebhook;
 use crate::flows::retain_log::RetainLog;
 use crate::flows::send_message::SendMessage;
@@ -33,7 +34,7 @@ use crate::storage::fallbacks::FallbackNotes;
 use crate::storage::projections::Projections;
 use crate::storage::sends::Sends;
 
-use super::options::{pace, stream_limits};
+use super::options::{pace, send_streams, stream_limits};
 
 /// What the flows are made of.
 pub(super) struct Parts<'a> {
@@ -81,9 +82,8 @@ impl<'a> Parts<'a> {
         }
     }
 
-    pub(super) fn receive_webhook(&self, projections: Projections) -> ReceiveWebhook {
+    pub(super) fn receive_webhook(&self, identities: Arc<Identities>) -> ReceiveWebhook {
         let (log, numbers, lanes) = (Arc::clone(&self.storage.log), self.numbers.clone(), self.lanes.clone());
-        let identities = Identities::new(projections);
         ReceiveWebhook::new(log, identities, numbers, lanes, Arc::clone(self.clock), self.shutdown.clone())
     }
 
@@ -122,6 +122,29 @@ impl<'a> Parts<'a> {
         }
     }
 
+    pub(super) fn queue(
+        &self,
+        windows: Windows,
+        unsettled: Unsettled,
+        fallbacks: Fallbacks,
+        identities: Arc<Identities>,
+    ) -> Queue {
+        Queue::new(queue::Parts {
+            client: self.client.clone(),
+            number_watch: self.number_watch.clone(),
+            numbers: self.numbers.clone(),
+            lanes: self.lanes.clone(),
+            windows,
+            unsettled,
+            fallbacks,
+            identities,
+            log: Arc::clone(&self.storage.log),
+            clock: Arc::clone(self.clock),
+            shutdown: self.shutdown.clone(),
+            queue_max: self.config.sending.queue_max,
+        })
+    }
+
     pub(super) fn fallbacks(&self) -> Fallbacks {
         Fallbacks::new(
             FallbackNotes::new(Arc::clone(&self.storage.state)),
@@ -151,7 +174,7 @@ pub(super) fn flows(
     parts: Parts<'_>,
     follow_message: FollowMessage,
     conversations: Conversations,
-    send_message: SendMessage,
+    (send_message, queue): (SendMessage, Queue),
 ) -> grpc::server::Flows {
     let Parts { client, numbers, templates, storage, config, clock, shutdown, .. } = parts;
     let transfers = Transfers::new(config.media.stall_timeout, config.media.transfers_max);
@@ -165,6 +188,8 @@ pub(super) fn flows(
     );
     grpc::server::Flows {
         send_message,
+        queue,
+        send_streams: send_streams(config, shutdown),
         follow_message,
         windows: Windows::new(conversations.clone(), templates.clone()),
         conversations,

@@ -151,7 +151,9 @@ fn sending(Config { sending, .. }: &Config) -> Section {
         .duration("probe_interval", sending.probe_interval)
         .raw("pace_recipients", sending.pace_recipients)
         .duration("window_known_after", sending.window_known_after)
-        .raw("template_preflight", sending.template_preflight);
+        .raw("template_preflight", sending.template_preflight)
+        .raw("queue_max", sending.queue_max)
+        .raw("streams_max", sending.streams_max);
     section
 }
 

@@ -174,6 +174,10 @@ pub struct Sending {
     pub window_known_after: Duration,
     /// Whether templates are checked before a message goes to Meta.
     pub template_preflight: bool,
+    /// Queued messages of one number.
+    pub queue_max: usize,
+    /// Open streams of `SendMessages`.
+    pub streams_max: usize,
 }
 
 impl Sending {
@@ -189,6 +193,8 @@ impl Sending {
             pace_recipients: table.boolean("pace_recipients"),
             window_known_after: table.duration("window_known_after", seconds(0)..=seconds(7 * 86_400)),
             template_preflight: table.boolean("template_preflight"),
+            queue_max: usize_of(table.integer("queue_max", 1..=80_000)),
+            streams_max: usize_of(table.integer("streams_max", 1..=10_000)),
         };
         table.finish();
         read

@@ -4,6 +4,7 @@
 //! payload that does not fit its message is left untyped, never refused: the exact JSON stays beside it.
 
 mod notice;
+mod own;
 
 use std::time::SystemTime;
 
@@ -16,8 +17,8 @@ use super::schema::Schema;
 use super::{from_json, v1};
 use crate::domain::conversation::UserIdentity;
 use crate::domain::event::{
-    CALLS, Event, Fact, FallbackOutcome, FallbackReport, MESSAGE_RECEIVED, MESSAGE_STATUS, MessageError,
-    Moved, NumberReport, Payload, STANDBY, StatusReport, TEMPLATES,
+    CALLS, Event, Fact, MESSAGE_RECEIVED, MESSAGE_STATUS, MessageError, Moved, Payload, STANDBY,
+    StatusReport, TEMPLATES,
 };
 use crate::domain::failure::Verdict;
 use crate::domain::ids::{BusinessScopedUserId, PhoneNumberId, WaId};
@@ -33,6 +34,7 @@ const STATUS_FIELD: u32 = 21;
 const ERROR_FIELD: u32 = 22;
 const UNKNOWN_FIELD: u32 = 59;
 const FALLBACK_FIELD: u32 = 60;
+const SEND_FIELD: u32 = 61;
 const NUMBER_FIELD: u32 = 62;
 
 /// The type of a payment's status.
@@ -72,16 +74,14 @@ pub fn encode(event: &Event, traceparent: &str) -> Segments {
         event_time: event.event_time.map(Into::into),
         receive_time: Some(event.receive_time.into()),
         traceparent: traceparent.to_owned(),
-        origin: (!matches!(event.payload, Payload::Fallback(_) | Payload::Number(_))).then(|| {
-            v1::EventOrigin {
-                webhook_id: origin.webhook_id.clone(),
-                item_index: origin.item_index,
-                item_count: origin.item_count,
-                entry_index: origin.entry_index,
-                change_index: origin.change_index,
-                array: origin.array.to_owned(),
-                array_index: origin.array_index,
-            }
+        origin: (!is_own(&event.payload)).then(|| v1::EventOrigin {
+            webhook_id: origin.webhook_id.clone(),
+            item_index: origin.item_index,
+            item_count: origin.item_count,
+            entry_index: origin.entry_index,
+            change_index: origin.change_index,
+            array: origin.array.to_owned(),
+            array_index: origin.array_index,
         }),
         user: user_to_pb(&event.user),
         ..v1::Event::default()
@@ -214,8 +214,11 @@ fn typed_payload(event: &Event) -> Bytes {
             Some((field, shape)) => (field.number, shape.name.as_str()),
             None => return unknown("the gateway passes this field on as JSON", Vec::new()),
         },
-        Payload::Fallback(report) => return fallback(report),
-        Payload::Number(report) => return number(report),
+        Payload::Fallback(report) => {
+            return as_field(FALLBACK_FIELD, &own::fallback(report).encode_to_vec());
+        }
+        Payload::Send(report) => return as_field(SEND_FIELD, &own::send(report).encode_to_vec()),
+        Payload::Number(report) => return as_field(NUMBER_FIELD, &own::number(report).encode_to_vec()),
         Payload::Unknown { reason, body } => return unknown(reason, body.clone()),
     };
     let parsed = serde_json::from_str(&event.raw_json).map_err(|_| "it cannot be parsed as JSON".to_owned());
@@ -232,42 +235,13 @@ fn typed_payload(event: &Event) -> Bytes {
     }
 }
 
+/// Whether the gateway itself did it.
+fn is_own(payload: &Payload) -> bool {
+    matches!(payload, Payload::Fallback(_) | Payload::Send(_) | Payload::Number(_))
+}
+
 fn unknown(reason: &str, body: Vec<u8>) -> Bytes {
     as_field(UNKNOWN_FIELD, &v1::UnknownPayload { reason: reason.to_owned(), body }.encode_to_vec())
-}
-
-fn fallback(report: &FallbackReport) -> Bytes {
-    use v1::FallbackOutcome as Pb;
-    let text = ToOwned::to_owned;
-    let (outcome, message_id, reason, description) = match &report.outcome {
-        FallbackOutcome::Accepted(message_id) => (Pb::Accepted, message_id.as_str(), "", ""),
-        FallbackOutcome::Failed(reason, description) => {
-            (Pb::Failed, "", reason.as_str(), description.as_str())
-        }
-        FallbackOutcome::Unknown(description) => (Pb::Unknown, "", "", description.as_str()),
-    };
-    let report = v1::FallbackReport {
-        send_tag: text(report.send_tag.as_str()),
-        failed_message_id: report.failed_message_id.clone(),
-        outcome: outcome.into(),
-        message_id: text(message_id),
-        reason: text(reason),
-        description: text(description),
-    };
-    as_field(FALLBACK_FIELD, &report.encode_to_vec())
-}
-
-fn number(report: &NumberReport) -> Bytes {
-    use v1::NumberState as Pb;
-    let state = if report.is_parked { Pb::Parked } else { Pb::Resumed };
-    let report = v1::NumberReport {
-        state: state.into(),
-        reason: report.reason.as_str().to_owned(),
-        actor: report.actor.as_str().to_owned(),
-        meta_code: report.code,
-        description: report.description.clone(),
-    };
-    as_field(NUMBER_FIELD, &report.encode_to_vec())
 }
 
 fn as_field(number: u32, bytes: &[u8]) -> Bytes {
@@ -293,7 +267,7 @@ fn complete(mut item: Value, event: &Event) -> Value {
                 fields.insert("verdict".to_owned(), verdict_json(*verdict));
             }
         }
-        Payload::Fallback(_) | Payload::Number(_) | Payload::Unknown { .. } => {}
+        Payload::Fallback(_) | Payload::Send(_) | Payload::Number(_) | Payload::Unknown { .. } => {}
     }
     if let Some(Value::Array(errors)) = fields.get_mut("errors") {
         for (error, verdict) in errors.iter_mut().zip(&event.verdicts) {

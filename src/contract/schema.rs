@@ -217,7 +217,9 @@ mod tests {
         let ours = files.file.iter().filter(|f| f.package() == "whatsapp.gateway.v1");
         for message in ours.flat_map(|f| &f.message_type) {
             let shape = Schema::get().named(message.name()).unwrap();
-            assert_eq!(shape.fields.len(), message.field.len(), "{}", message.name());
+            // Only answers have a status, and no walker reads answers.
+            let walked = message.field.iter().filter(|f| f.type_name() != ".google.rpc.Status");
+            assert_eq!(shape.fields.len(), walked.count(), "{}", message.name());
         }
     }
 

@@ -4,10 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::caller::Caller;
 use super::conversation::UserIdentity;
-use super::failure::{Actor, Reason, Verdict};
+use super::failure::{Actor, Failure, Reason, Verdict};
 use super::ids::PhoneNumberId;
-use super::message::SendTag;
+use super::message::{Receipt, SendTag};
 use super::number_health::Notice;
 use super::window::Moment;
 
@@ -83,6 +84,8 @@ pub enum Payload {
     Fallback(FallbackReport),
     /// A business number cannot send, or can again.
     Number(NumberReport),
+    /// What became of a queued message.
+    Send(Box<SendReport>),
     /// What the gateway does not know, and why it thinks so.
     Unknown {
         /// One sentence, without content.
@@ -176,6 +179,41 @@ pub struct NumberReport {
     pub code: Option<i64>,
     /// What happened and what ends it, in a sentence.
     pub description: String,
+}
+
+/// The type of what became of a queued message; the gateway's own.
+pub const SEND: &str = "whatsapp.gateway.send";
+
+/// What became of a message that was queued.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SendReport {
+    /// Names the send.
+    pub send_tag: SendTag,
+    /// The id under which it was queued.
+    pub request_id: String,
+    /// Whose id that is.
+    pub caller: Caller,
+    /// What became of it.
+    pub outcome: SendOutcome,
+    /// Whether the fallback template went out in its place.
+    pub used_fallback: bool,
+    /// The caller's text.
+    pub callback_data: String,
+    /// When it was queued.
+    pub queue_time: SystemTime,
+}
+
+/// The end of a queued send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SendOutcome {
+    /// Meta accepted it.
+    Accepted(Receipt),
+    /// Certainly nothing went out.
+    Refused(Failure),
+    /// It may have gone out.
+    Unknown(Failure),
+    /// Its time ran out; nothing went out.
+    Expired(Failure),
 }
 
 /// What those who follow the log need to know of a stored event.

@@ -164,6 +164,10 @@ reasons! {
     UpstreamAccountRate = "UPSTREAM_ACCOUNT_RATE",
     /// The message would not have its turn before the deadline; nothing was sent.
     LocalRateLimit = "LOCAL_RATE_LIMIT",
+    /// The queue of the business number is full; nothing was queued.
+    QueueFull = "QUEUE_FULL",
+    /// The queued message did not have its turn in time; it was not sent and will not be.
+    SendExpired = "SEND_EXPIRED",
     /// Meta limits the number or the user because of quality.
     UpstreamQualityLimit = "UPSTREAM_QUALITY_LIMIT",
     /// The customer service window is closed; a template is needed.

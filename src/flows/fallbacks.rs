@@ -20,18 +20,17 @@ use crate::domain::event::{
     Event, EventAttributes, FALLBACK, FallbackOutcome, FallbackReport, Payload, StatusReport,
 };
 use crate::domain::failure::Reason;
-use crate::domain::message::{OutboundMessage, SendTag};
+use crate::domain::message::{OutboundMessage, PreparedMessage, SendTag};
 use crate::domain::schedule::Class;
 use crate::lifecycle::Shutdown;
-use crate::storage::event_log::{AppendError, EventLog};
-use crate::storage::events;
+use crate::storage::event_log::EventLog;
 use crate::storage::fallbacks::{
     FALLBACK_KEPT, FailedMessage, FallbackNote, FallbackNotes, FallbackProgress,
 };
 use crate::storage::keyed_state::StateError;
 use crate::storage::sends::Outcome;
 
-use super::gateway_event::{About, gateway_event};
+use super::gateway_event::{About, append, gateway_event};
 use super::lanes::{self, Lanes, Wish};
 use super::number_watch::NumberWatch;
 use super::numbers::Numbers;
@@ -113,12 +112,25 @@ impl Fallbacks {
 
     /// Notes durably what must go out under this tag if the message fails. Call it before the message is sent.
     pub async fn note(&self, tag: &SendTag, fallback: &OutboundMessage) -> Result<(), StateError> {
+        self.note_prepared(tag, prepare(fallback, tag)).await
+    }
+
+    /// As [`Fallbacks::note`]; over the note of an attempt with which nothing went out.
+    pub(super) async fn note_prepared(
+        &self,
+        tag: &SendTag,
+        message: PreparedMessage,
+    ) -> Result<(), StateError> {
         let created = self.inner.clock.now();
-        let note =
-            FallbackNote { message: prepare(fallback, tag), created, progress: FallbackProgress::Waiting };
+        let note = FallbackNote { message, created, progress: FallbackProgress::Waiting };
         // In this order: the status may come before this task goes on.
         self.inner.waiting().insert(tag.clone(), created);
-        let noted = self.inner.notes.put(tag, &note, None).await;
+        let noted = match self.inner.notes.put(tag, &note, None).await {
+            Err(StateError::Conflict { current: Some(earlier) }) => {
+                self.inner.notes.put(tag, &note, Some(earlier.revision)).await
+            }
+            noted => noted,
+        };
         if noted.is_err() {
             self.inner.waiting().remove(tag);
         }
@@ -248,7 +260,9 @@ impl Inner {
             Outcome::Unknown(failure) => return Ok(FallbackOutcome::Unknown(failure.message)),
             Outcome::Refused(failure) => failure,
             // No attempt ends so.
-            Outcome::Sending | Outcome::Answered(_) => return Ok(FallbackOutcome::Unknown(String::new())),
+            Outcome::Queued | Outcome::Sending | Outcome::Expired(_) | Outcome::Answered(_) => {
+                return Ok(FallbackOutcome::Unknown(String::new()));
+            }
         };
         // The lane is parked now, and the template waits in it as any other.
         let waits = || self.number_watch.refusal(&message.phone_number_id).map(|_| RETRY_DELAY_MIN);
@@ -268,16 +282,8 @@ impl Inner {
         };
         info!(send.tag = tag.as_str(), outcome = word, "a fallback template had its turn");
         let event = self.event(&tag, &note, failed, outcome);
-        let mut delay = RETRY_DELAY_MIN;
-        while let Err(error) = self.log.append(vec![events::item(&event, "")]).await {
-            warn!(%error, "what became of a fallback is not stored yet");
-            if matches!(error, AppendError::Failed | AppendError::TooLarge { .. }) {
-                return;
-            }
-            tokio::select! {
-                () = sleep(delay) => delay = (delay * 2).min(RETRY_DELAY_MAX),
-                () = self.shutdown.drain().cancelled() => return,
-            }
+        if !append(&*self.log, &event, &self.shutdown).await {
+            return;
         }
         if let Err(error) = self.notes.delete(&tag).await {
             warn!(%error, "a fallback could not be forgotten");

@@ -91,7 +91,8 @@ impl KnownMessage {
     /// [`MessageState::Failed`].
     pub fn why_not(&self) -> Option<WhyNot<'_>> {
         let state = self.life.state()?.0;
-        let refused = self.refusal.as_ref().filter(|_| state == MessageState::Refused);
+        let is_over = matches!(state, MessageState::Refused | MessageState::Expired);
+        let refused = self.refusal.as_ref().filter(|_| is_over);
         let failed = self.life.error().filter(|_| state == MessageState::Failed);
         let failed = failed.map(|error| WhyNot::Failed(error, async_verdict(error.code)));
         refused.map(WhyNot::Refused).or(failed)
@@ -251,8 +252,9 @@ impl FollowMessage {
 
     /// By request id: what the send says of itself, and once it has a message, all that is said of that.
     async fn since_request(&self, became: &Became) -> Result<KnownMessage, StateError> {
-        let Became { tag, phone_number_id, created, outcome, since } = became;
-        let sending = MessageLife::at(MessageState::Sending, *created, None);
+        let Became { tag, phone_number_id, created, is_queued, outcome, since } = became;
+        let first = if *is_queued { MessageState::Queued } else { MessageState::Sending };
+        let sending = MessageLife::at(first, *created, None);
         let known = KnownMessage {
             phone_number_id: phone_number_id.clone(),
             message_id: None,
@@ -263,9 +265,13 @@ impl FollowMessage {
         };
         let at = |state| sending.clone().merge(MessageLife::at(state, *since, None));
         Ok(match outcome {
-            Outcome::Sending => known,
+            Outcome::Queued => known,
+            Outcome::Sending => KnownMessage { life: at(MessageState::Sending), ..known },
             Outcome::Refused(failure) => {
                 KnownMessage { life: at(MessageState::Refused), refusal: Some(failure.clone()), ..known }
+            }
+            Outcome::Expired(failure) => {
+                KnownMessage { life: at(MessageState::Expired), refusal: Some(failure.clone()), ..known }
             }
             Outcome::Unknown(_) | Outcome::Answered(_) => {
                 KnownMessage { life: at(MessageState::Unknown), ..known }

@@ -1,12 +1,21 @@
 //! Events of what the gateway did by itself.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use sha2::{Digest, Sha256};
+use tokio::time::sleep;
+use tracing::warn;
 
 use crate::domain::conversation::UserIdentity;
 use crate::domain::event::{Event, EventAttributes, EventId, Origin, Payload};
+use crate::lifecycle::Shutdown;
+use crate::storage::event_log::{AppendError, EventLog};
+use crate::storage::events;
+
+/// Between two tries of what the store does not take; doubles up to the second.
+const RETRY_DELAY_MIN: Duration = Duration::from_secs(1);
+const RETRY_DELAY_MAX: Duration = Duration::from_mins(1);
 
 /// What an event of the gateway's own is about.
 #[derive(Debug)]
@@ -35,4 +44,20 @@ pub(super) fn gateway_event(key: &str, now: SystemTime, about: About) -> Event {
         raw_json: String::new(),
         change_json: Arc::from(""),
     }
+}
+
+/// Appends an event as soon as the log takes it. False if the process ends before, or the log never will.
+pub(super) async fn append(log: &dyn EventLog, event: &Event, shutdown: &Shutdown) -> bool {
+    let mut delay = RETRY_DELAY_MIN;
+    while let Err(error) = log.append(vec![events::item(event, "")]).await {
+        warn!(%error, "what the gateway did is not stored yet");
+        if matches!(error, AppendError::Failed | AppendError::TooLarge { .. }) {
+            return false;
+        }
+        if shutdown.drain().run_until_cancelled(sleep(delay)).await.is_none() {
+            return false;
+        }
+        delay = (delay * 2).min(RETRY_DELAY_MAX);
+    }
+    true
 }

@@ -3,6 +3,8 @@
 //! The machine decides; this drives it. Whoever asks for a turn while nobody waits has it at once, under one short lock.
 //! For all others a task per number sleeps until the machine wants to be looked at.
 
+mod turn;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,12 +21,13 @@ use crate::domain::ids::PhoneNumberId;
 use crate::domain::message::{PreparedMessage, Recipient};
 use crate::domain::number_health::RATE_STANDARD;
 use crate::domain::schedule::{
-    Class, Feedback, Lane, Moment, Offer, PairKey, PairRule, Refusal, Ticket, TicketId, Why,
+    Class, Lane, Moment, Offer, PairKey, PairRule, Refusal, Ticket, TicketId, Why,
 };
 use crate::lifecycle::Shutdown;
 use crate::telemetry::names;
 
 use super::conversations::named;
+pub(super) use turn::Turn;
 
 /// How fast the lanes are.
 #[derive(Debug, Clone, Copy)]
@@ -113,7 +116,6 @@ impl Lanes {
     }
 }
 
-#[cfg_attr(not(test), expect(dead_code, reason = "for the queue of messages"))]
 impl Lanes {
     /// Gets in line without waiting. If there is one, the waiter hears of the turn, perhaps before this returns.
     pub(super) fn line_up(&self, wish: Wish, waiter: Waiter) -> Offered {
@@ -346,50 +348,6 @@ struct Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.lane.leave(self.id);
-    }
-}
-
-/// The right to send one message now, and the duty to say what came of it.
-#[derive(Debug)]
-pub(super) struct Turn {
-    lane: Arc<NumberLane>,
-    id: TicketId,
-    granted_at: Moment,
-    is_over: bool,
-}
-
-impl Turn {
-    fn new(lane: Arc<NumberLane>, id: TicketId, granted_at: Moment) -> Self {
-        Self { lane, id, granted_at, is_over: false }
-    }
-
-    /// How long it has been there.
-    pub(super) fn age(&self) -> Duration {
-        self.lane.began.elapsed().saturating_sub(self.granted_at)
-    }
-
-    /// What came of it.
-    pub(super) fn done(mut self, feedback: Feedback) {
-        self.is_over = true;
-        self.lane.with(|lane, now| lane.done(now, self.id, feedback));
-    }
-
-    /// As [`Turn::done`] for a message that certainly did not go out; waits for another turn, after this pause at least.
-    pub(super) async fn again(mut self, feedback: Feedback, pause: Duration) -> Result<Self, Refusal> {
-        self.is_over = true;
-        let (lane, id) = (Arc::clone(&self.lane), self.id);
-        let again = |lane: &mut Lane, now: Moment| lane.again(now, id, feedback, now.saturating_add(pause));
-        // In flight it is, as long as the turn lives.
-        let lost = Offer::Refuse(Refusal { why: Why::Full, retry_after: None });
-        lane.wait(|lane, now| again(lane, now).unwrap_or(lost)).await
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        if !self.is_over {
-            self.lane.with(|lane, now| lane.done(now, self.id, Feedback::Other));
-        }
     }
 }
 

@@ -33,7 +33,7 @@ pub struct ReceiveWebhook {
 #[derive(Debug)]
 struct Inner {
     log: Arc<dyn EventLog>,
-    identities: Identities,
+    identities: Arc<Identities>,
     numbers: Numbers,
     lanes: Lanes,
     clock: SharedClock,
@@ -71,7 +71,7 @@ impl ReceiveWebhook {
     /// Takes webhooks into this log.
     pub fn new(
         log: Arc<dyn EventLog>,
-        identities: Identities,
+        identities: Arc<Identities>,
         numbers: Numbers,
         lanes: Lanes,
         clock: SharedClock,

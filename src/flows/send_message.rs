@@ -8,7 +8,7 @@ mod attempt;
 mod no_turn;
 mod resend;
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -32,7 +32,7 @@ use crate::storage::keyed_state::StateError;
 use crate::storage::sends::{Outcome, RequestKey, Resend};
 use crate::telemetry::names;
 
-pub(super) use attempt::{attempt, feedback};
+pub(super) use attempt::{attempt, feedback, pause};
 
 use super::fallbacks::Fallbacks;
 use super::lanes::{Lanes, Wish};
@@ -48,7 +48,7 @@ pub(super) const RPC: &str = "SendMessage";
 const TIME_MAX: Duration = Duration::from_secs(30);
 
 /// How long a caller waits before it asks again when the store takes no writes.
-const STORE_RETRY_DELAY: Duration = Duration::from_secs(1);
+pub(super) const STORE_RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// Kinds of content, for metrics.
 const KINDS: [&str; 12] = [
@@ -100,6 +100,17 @@ pub struct Terms {
     pub priority: Priority,
     /// Until when the caller waits.
     pub deadline: Option<Instant>,
+    /// When it may go out, if it is to be queued.
+    pub queue: Option<QueueTimes>,
+}
+
+/// When a queued message may go out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct QueueTimes {
+    /// From when on; at once without it.
+    pub not_before: Option<SystemTime>,
+    /// Until when.
+    pub not_after: Option<SystemTime>,
 }
 
 /// A message that Meta accepted.
@@ -162,7 +173,7 @@ impl SendMessage {
         if_closed: IfClosed,
         terms: Terms,
     ) -> Result<Sent, Error> {
-        let Terms { request_id, on_unknown, priority, deadline } = terms;
+        let Terms { request_id, on_unknown, priority, deadline, queue: _ } = terms;
         let deadline = deadline.unwrap_or_else(|| Instant::now() + TIME_MAX);
         let phone_number_id = message.phone_number_id.clone();
         let access_token = self.numbers.access_token(&phone_number_id)?;
@@ -305,7 +316,7 @@ async fn hear(
 }
 
 /// What a caller hears.
-fn result(
+pub(super) fn result(
     known: Known,
     phone_number_id: PhoneNumberId,
     request_id: Option<String>,
@@ -314,11 +325,11 @@ fn result(
     let Known { tag, used_fallback, outcome } = known;
     match outcome {
         Outcome::Accepted(receipt) => Ok(Sent { receipt, tag, phone_number_id, used_fallback, is_replayed }),
-        Outcome::Refused(failure) | Outcome::Unknown(failure) => {
+        Outcome::Refused(failure) | Outcome::Expired(failure) | Outcome::Unknown(failure) => {
             Err(Error::Failed { failure: Box::new(failure), tag, request_id })
         }
         // No send that has landed is any of these.
-        Outcome::Sending | Outcome::Answered(_) => Err(Error::Interrupted { tag }),
+        Outcome::Queued | Outcome::Sending | Outcome::Answered(_) => Err(Error::Interrupted { tag }),
     }
 }
 
@@ -339,13 +350,17 @@ pub(super) fn report(kind: &'static str, outcome: &Outcome) {
             warn!(reason = reason.as_str(), "not accepted");
             if reason == Reason::UpstreamUnreachable { "not_sent" } else { "refused" }
         }
-        Outcome::Sending => return,
+        Outcome::Expired(_) => {
+            warn!("its time ran out");
+            "not_sent"
+        }
+        Outcome::Queued | Outcome::Sending => return,
     };
     counter!(names::SENDS, names::MESSAGE_TYPE => kind, names::OUTCOME => word).increment(1);
 }
 
 /// What `raw` carries is named by the caller, so only known words may become a label.
-fn kind_label(kind: &str) -> &'static str {
+pub(super) fn kind_label(kind: &str) -> &'static str {
     KINDS.iter().find(|known| **known == kind).copied().unwrap_or("other")
 }
 

@@ -10,6 +10,7 @@ mod claim;
 mod inquiry;
 mod lateness;
 mod parked;
+mod queued;
 mod recent;
 mod record;
 mod slot;
@@ -33,9 +34,11 @@ use super::news::RequestNews;
 use lateness::Lateness;
 use parked::Parked;
 use recent::Recent;
-use slot::Standing;
+use slot::{Held, Standing};
 
 pub(super) use inquiry::Became;
+pub use queued::Left;
+pub(super) use queued::wish_of;
 pub(super) use slot::{Flight, Slot};
 
 /// What shows the outcome of a send whose answer is lost.
@@ -170,18 +173,29 @@ impl Unsettled {
         Self { inner: Arc::new(inner) }
     }
 
-    /// Takes up what an earlier process left open. Before anything else, or statuses and claims would miss it.
-    pub async fn load(&self) -> Result<(), StateError> {
-        let (now, mut count) = (self.inner.clock.now(), 0_usize);
+    /// Takes up what an earlier process left open. Before anything else, or statuses and claims would miss it. Returns what it
+    /// left in the queue.
+    pub async fn load(&self) -> Result<Vec<Left>, StateError> {
+        let (now, mut count, mut left) = (self.inner.clock.now(), 0_usize, Vec::new());
         let take = |pending: PendingSend, stored: Stored| {
+            left.extend(Left::of(&pending, &stored.record));
+            // What waits has no slot, and what is settled needs none.
+            if stored.record.outcome == Outcome::Queued || stored.record.outcome.is_settled() {
+                return;
+            }
             count += 1;
             let is_unknown = matches!(stored.record.outcome, Outcome::Unknown(_));
-            let created = pending.created;
-            let slot = Slot::of_stored(pending.request, stored, now);
-            let slot = slot.with_resends(pending.resend.map(|resend| resend.count));
+            let PendingSend { request, resend, queued, .. } = pending;
+            // What was to be sent again is kept with the queued message until that is reported.
+            let owed = queued.as_ref().and_then(|queued| queued.resend(stored.record.used_fallback));
+            let slot = Slot::of_stored(request, stored, now);
+            let slot = slot.with_resends(resend.or(owed).map(|resend| resend.count));
+            let slot = if queued.is_some() { slot.owing_report() } else { slot };
             let mut slots = self.inner.slots();
-            if is_unknown && !slot.may_resend() && slots.len() >= self.inner.slots_max {
-                self.inner.parked().add(created);
+            let may_park = is_unknown && !slot.may_resend() && !slot.owes_report();
+            if may_park && slots.len() >= self.inner.slots_max {
+                let counted_at = slot.held.as_ref().map_or(now, Held::counted_at);
+                self.inner.parked().add(counted_at);
             } else {
                 slots.insert(slot.tag.clone(), Arc::new(slot));
             }
@@ -190,7 +204,7 @@ impl Unsettled {
         if count > 0 {
             info!(count, "calls of an earlier process are in doubt until something proves them");
         }
-        Ok(())
+        Ok(left)
     }
 
     /// A send of this number without a request id.

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use tokio::time::Instant;
 use tracing::warn;
 
+use crate::domain::ids::PhoneNumberId;
 use crate::domain::message::{OutboundMessage, Recipient};
 use crate::domain::window::{IfClosed, Known, WindowPolicy};
 
@@ -40,6 +41,20 @@ pub enum Refusal {
     /// The template does not allow it.
     #[error(transparent)]
     Misfit(#[from] Box<Misfit>),
+}
+
+/// What may go out, of a message and its fallback.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Choice {
+    /// The message.
+    Message {
+        /// Whether the fallback must go out if Meta finds the window closed.
+        may_need_fallback: bool,
+    },
+    /// The fallback.
+    Fallback,
+    /// Neither.
+    Nothing(Closed),
 }
 
 /// The window is known to be closed, and nothing else may be sent.
@@ -80,27 +95,69 @@ impl Windows {
     /// Only content that needs the window is looked at, and only what the answer depends on is read.
     async fn by_window(&self, message: OutboundMessage, if_closed: IfClosed) -> Result<Admitted, Closed> {
         let IfClosed { policy, fallback } = if_closed;
-        let is_for_user = !matches!(message.recipient, Recipient::Group(_));
-        let is_concerned = message.content.is_free_form() && is_for_user;
-        if !is_concerned || (policy == WindowPolicy::Ignore && fallback.is_none()) {
-            return Ok(Admitted::as_it_is(message));
+        let (number, recipient) = (&message.phone_number_id, &message.recipient);
+        let choice = match policy_of(&message, policy) {
+            Some(policy) => self.choose(number, recipient, policy, fallback.is_some()).await,
+            None => Choice::Message { may_need_fallback: false },
+        };
+        Ok(match (choice, fallback) {
+            (Choice::Message { may_need_fallback: true }, fallback) => {
+                Admitted { fallback, ..Admitted::as_it_is(message) }
+            }
+            (Choice::Fallback, Some(template)) => {
+                Admitted { used_fallback: true, ..Admitted::as_it_is(template) }
+            }
+            (Choice::Message { .. } | Choice::Fallback, _) => Admitted::as_it_is(message),
+            (Choice::Nothing(closed), _) => return Err(closed),
+        })
+    }
+
+    /// Whether a message that goes out later could go out for all that is known now; by the window only if it may be now.
+    pub(super) async fn foresee(
+        &self,
+        message: &OutboundMessage,
+        if_closed: &IfClosed,
+        may_be_now: bool,
+        deadline: Option<Instant>,
+    ) -> Result<(), Refusal> {
+        let fallback = if_closed.fallback.as_ref();
+        let (number, recipient) = (&message.phone_number_id, &message.recipient);
+        if let Some(policy) = policy_of(message, if_closed.policy).filter(|_| may_be_now)
+            && let Choice::Nothing(closed) = self.choose(number, recipient, policy, fallback.is_some()).await
+        {
+            return Err(closed.into());
         }
-        if fallback.is_none() && !self.conversations.may_know_closed(&message.phone_number_id) {
-            return Ok(Admitted::as_it_is(message));
+        if let Some(fallback) = fallback {
+            self.templates.check(fallback, true, deadline).await?;
         }
-        let window = self.conversations.window(&message.phone_number_id, &message.recipient).await;
+        self.templates.check(message, false, deadline).await?;
+        Ok(())
+    }
+
+    /// The same for a message that needs the window, of which no more is known than this.
+    pub(super) async fn choose(
+        &self,
+        number: &PhoneNumberId,
+        recipient: &Recipient,
+        policy: WindowPolicy,
+        has_fallback: bool,
+    ) -> Choice {
+        let open = Choice::Message { may_need_fallback: false };
+        if !has_fallback && (policy == WindowPolicy::Ignore || !self.conversations.may_know_closed(number)) {
+            return open;
+        }
+        let window = self.conversations.window(number, recipient).await;
         let window = window.unwrap_or_else(|error| {
             warn!(%error, "the window cannot be read; Meta decides");
             Some(Known::Unknown)
         });
-        match (window, policy, fallback) {
-            (Some(Known::Open { .. }) | None, _, _) => Ok(Admitted::as_it_is(message)),
-            (Some(Known::Closed { .. }), WindowPolicy::Enforce, Some(template)) => {
-                Ok(Admitted { used_fallback: true, ..Admitted::as_it_is(template) })
+        match (window, policy) {
+            (Some(Known::Open { .. }) | None, _) => open,
+            (Some(Known::Closed { .. }), WindowPolicy::Enforce) if has_fallback => Choice::Fallback,
+            (Some(Known::Closed { since }), WindowPolicy::Enforce) => Choice::Nothing(Closed { since }),
+            (Some(Known::Closed { .. }), WindowPolicy::Ignore) | (Some(Known::Unknown), _) => {
+                Choice::Message { may_need_fallback: has_fallback }
             }
-            (Some(Known::Closed { since }), WindowPolicy::Enforce, None) => Err(Closed { since }),
-            (Some(Known::Closed { .. }), WindowPolicy::Ignore, fallback)
-            | (Some(Known::Unknown), _, fallback) => Ok(Admitted { fallback, ..Admitted::as_it_is(message) }),
         }
     }
 }
@@ -109,4 +166,10 @@ impl Admitted {
     fn as_it_is(message: OutboundMessage) -> Self {
         Self { message, used_fallback: false, fallback: None, template: None }
     }
+}
+
+/// The policy, if the message needs an open window.
+pub(super) fn policy_of(message: &OutboundMessage, policy: WindowPolicy) -> Option<WindowPolicy> {
+    let is_for_user = !matches!(message.recipient, Recipient::Group(_));
+    (message.content.is_free_form() && is_for_user).then_some(policy)
 }

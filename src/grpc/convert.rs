@@ -4,6 +4,7 @@
 //! of content that has many.
 
 mod content;
+mod delivery;
 mod interactive;
 mod manage_template;
 mod media;
@@ -18,18 +19,15 @@ mod window;
 use std::ops::RangeInclusive;
 use std::time::{Duration, SystemTime};
 
-use prost::Message as _;
-use tokio::time::Instant;
-
 use crate::contract::{self, rules, v1};
 use crate::domain::failure::FieldViolation;
 use crate::domain::filter::{EventFilter, is_type_pattern};
 use crate::domain::ids::{BusinessScopedUserId, GroupId, InvalidId, MessageId};
-use crate::domain::message::{Content, Endpoint, OnUnknown, PhoneNumber, Recipient};
-use crate::domain::schedule::Class as Priority;
+use crate::domain::message::{Content, Endpoint, PhoneNumber, Recipient};
 use crate::domain::value::Value;
-use crate::flows::send_message::Terms;
+use prost::Message as _;
 
+pub(super) use delivery::{Asked, terms};
 pub(super) use manage_template::template_action;
 pub(super) use window::{instead_of, window_policy};
 
@@ -88,6 +86,11 @@ impl Violations {
         self.add(field, description);
     }
 
+    /// What belongs to this field is looked at elsewhere.
+    pub(super) fn forget(&mut self, field: &str) {
+        self.0.retain(|v| v.field != field);
+    }
+
     /// The value of a parser, or a violation of the field.
     fn take<T>(&mut self, field: &str, parsed: Result<T, InvalidId>) -> Option<T> {
         parsed.map_err(|error| self.add(field, error.0)).ok()
@@ -128,6 +131,7 @@ pub(super) fn outbound(request: &v1::SendMessageRequest, found: &mut Violations)
     };
     content::check(request, found);
     window::check(request, found);
+    delivery::check(request, found);
     if request.on_unknown() == v1::OnUnknown::Resend && request.request_id.is_empty() {
         found.add(
             "on_unknown",
@@ -142,25 +146,6 @@ pub(super) fn outbound(request: &v1::SendMessageRequest, found: &mut Violations)
     let endpoint = request.marketing.as_ref().map_or(Endpoint::Messages, |_| Endpoint::MarketingMessages);
     let fallback = window::fallback(request);
     Some(Outbound { recipient: recipient?, reply_to, content, endpoint, fallback })
-}
-
-/// How a message is to be sent.
-pub(super) fn terms(request: &v1::SendMessageRequest, deadline: Option<Instant>) -> Terms {
-    let request_id = (!request.request_id.is_empty())
-        .then(|| (request.request_id.clone(), contract::fingerprint::of_send(request)));
-    let on_unknown = match request.on_unknown() {
-        v1::OnUnknown::Resend => OnUnknown::Resend,
-        v1::OnUnknown::Unspecified | v1::OnUnknown::Report => OnUnknown::Report,
-    };
-    Terms { request_id, on_unknown, priority: priority(request.priority()), deadline }
-}
-
-fn priority(priority: v1::Priority) -> Priority {
-    match priority {
-        v1::Priority::Urgent => Priority::Urgent,
-        v1::Priority::Unspecified | v1::Priority::Normal => Priority::Normal,
-        v1::Priority::Bulk => Priority::Bulk,
-    }
 }
 
 /// The fields that Meta has beside the content.

@@ -9,6 +9,7 @@ use tracing::{Instrument, Span, info_span};
 use crate::telemetry::{self, TraceContext, names};
 
 pub(super) const SEND_MESSAGE: &str = "whatsapp.gateway.v1.GatewayService/SendMessage";
+pub(super) const SEND_MESSAGES: &str = "whatsapp.gateway.v1.GatewayService/SendMessages";
 pub(super) const GET_CONVERSATION: &str = "whatsapp.gateway.v1.GatewayService/GetConversation";
 pub(super) const MARK_MESSAGE_READ: &str = "whatsapp.gateway.v1.GatewayService/MarkMessageRead";
 pub(super) const MANAGE_TEMPLATE: &str = "whatsapp.gateway.v1.GatewayService/ManageTemplate";
@@ -24,6 +25,7 @@ pub(super) const SUBSCRIBE_EVENTS: &str = "whatsapp.gateway.v1.GatewayService/Su
 pub(super) fn method(path: &str) -> &'static str {
     let known = [
         SEND_MESSAGE,
+        SEND_MESSAGES,
         GET_CONVERSATION,
         MARK_MESSAGE_READ,
         GET_MESSAGE,

@@ -15,6 +15,7 @@ use super::gate::Gate;
 use super::guest::Guest;
 use super::service::Service;
 
+pub use super::send_messages::SendStreams;
 pub use super::service::{Flows, Service as GatewayService};
 
 /// Health of the webhook port, as a name of its own: a full disk stops the intake and nothing else.

@@ -2,7 +2,6 @@
 
 use std::time::SystemTime;
 
-use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::error;
 
@@ -11,7 +10,8 @@ use crate::contract::v1;
 use crate::domain::caller::Caller;
 use crate::domain::cursor::Cursor;
 use crate::domain::ids::MessageId;
-use crate::domain::message::{MessageAcceptance, OutboundMessage};
+use crate::domain::message::OutboundMessage;
+use crate::domain::schedule::Class as Priority;
 use crate::domain::window::IfClosed;
 use crate::flows::conversations::Conversations;
 use crate::flows::deliver_events::{DeliverEvents, OnExpired, Start, Subscription, View};
@@ -20,20 +20,23 @@ use crate::flows::follow_message::FollowMessage;
 use crate::flows::manage_template::ManageTemplate;
 use crate::flows::mark_read::MarkRead;
 use crate::flows::numbers::{self, Numbers};
-use crate::flows::send_message::{SendMessage, Sent};
+use crate::flows::queue::{Enqueued, Queue};
+use crate::flows::send_message::SendMessage;
 use crate::flows::upload_media::UploadMedia;
 use crate::flows::window::{Admitted, Windows};
 use crate::listener::ConnectionInfo;
 
-use super::convert::{self, Violations};
+use super::convert::{self, Asked, Violations};
 use super::deadline::deadline;
 use super::manage_template;
 use super::measure::{
     DELETE_MEDIA, DOWNLOAD_MEDIA, GET_CONVERSATION, GET_MEDIA, GET_MESSAGE, MARK_MESSAGE_READ, SEND_MESSAGE,
-    SUBSCRIBE_EVENTS, UPLOAD_MEDIA, WATCH_MESSAGE, measured,
+    SEND_MESSAGES, SUBSCRIBE_EVENTS, UPLOAD_MEDIA, WATCH_MESSAGE, measured,
 };
 use super::media::MediaStream;
 use super::message::MessageStream;
+use super::send_messages::{AnswerStream, SendStreams};
+use super::sent::{queued_to_pb, sent_to_pb};
 use super::status;
 use super::stream::ResponseStream;
 
@@ -44,6 +47,10 @@ pub struct Flows {
     pub numbers: Numbers,
     /// Sends.
     pub send_message: SendMessage,
+    /// Sends later.
+    pub queue: Queue,
+    /// The streams of sends.
+    pub send_streams: SendStreams,
     /// Holds messages against the window.
     pub windows: Windows,
     /// Reads conversations.
@@ -74,15 +81,15 @@ impl Service {
         Self { flows }
     }
 
-    async fn send(
+    pub(super) async fn send(
         &self,
         caller: &Caller,
         request: v1::SendMessageRequest,
-        deadline: Option<Instant>,
+        asked: Asked,
     ) -> Result<v1::SendMessageResponse, Status> {
         let mut found = Violations::default();
         let outbound = convert::outbound(&request, &mut found);
-        let terms = convert::terms(&request, deadline);
+        let terms = convert::terms(&request, asked);
         let number = chosen(self.flows.numbers.resolve(&request.phone_number_id), &mut found)?;
         let (Some(outbound), Some(phone_number_id)) = (outbound, number) else {
             return Err(status::invalid(found.into_inner()));
@@ -103,7 +110,7 @@ impl Service {
         };
         if request.validate_only {
             let Admitted { message, used_fallback, .. } =
-                self.flows.windows.admit(message, if_closed, deadline).await?;
+                self.flows.windows.admit(message, if_closed, asked.deadline).await?;
             return Ok(v1::SendMessageResponse {
                 state: v1::SendState::Validated.into(),
                 phone_number_id: message.phone_number_id.to_string(),
@@ -114,7 +121,16 @@ impl Service {
         }
         let of_fallback = if_closed.fallback.as_ref().map(preview).unwrap_or_default();
         let of_message = preview(&message);
-        let sent = self.flows.send_message.send(caller, message, if_closed, terms).await?;
+        let sent = if terms.queue.is_some() {
+            match self.flows.queue.enqueue(caller, message, if_closed, terms).await? {
+                Enqueued::Waits { tag, phone_number_id, is_replayed } => {
+                    return Ok(queued_to_pb(&tag, &phone_number_id, is_replayed, of_message));
+                }
+                Enqueued::Sent(sent) => sent,
+            }
+        } else {
+            self.flows.send_message.send(caller, message, if_closed, terms).await?
+        };
         let request_json = if sent.used_fallback { of_fallback } else { of_message };
         Ok(v1::SendMessageResponse { request_json, ..sent_to_pb(sent) })
     }
@@ -157,7 +173,24 @@ impl GatewayService for Service {
     ) -> Result<Response<v1::SendMessageResponse>, Status> {
         measured(SEND_MESSAGE, &request, async {
             let caller = caller(&request)?;
-            self.send(caller, request.get_ref().clone(), deadline(&request)).await.map(Response::new)
+            let asked = Asked { deadline: deadline(&request), usual: Priority::Normal };
+            // On the heap: it has more states than other calls.
+            Box::pin(self.send(caller, request.get_ref().clone(), asked)).await.map(Response::new)
+        })
+        .await
+    }
+
+    type SendMessagesStream = AnswerStream;
+
+    async fn send_messages(
+        &self,
+        request: Request<Streaming<v1::SendMessagesRequest>>,
+    ) -> Result<Response<AnswerStream>, Status> {
+        let (metadata, extensions, stream) = request.into_parts();
+        let request = Request::from_parts(metadata, extensions, ());
+        measured(SEND_MESSAGES, &request, async {
+            let caller = caller(&request)?.clone();
+            self.send_all(caller, stream, deadline(&request)).map(Response::new)
         })
         .await
     }
@@ -348,24 +381,4 @@ fn start(
             Start::After(cursor)
         }
     })
-}
-
-fn sent_to_pb(sent: Sent) -> v1::SendMessageResponse {
-    let Sent { receipt, tag, phone_number_id, used_fallback, is_replayed } = sent;
-    let state = match receipt.acceptance {
-        MessageAcceptance::Accepted => v1::SendState::Accepted,
-        MessageAcceptance::HeldForQualityAssessment => v1::SendState::Held,
-        MessageAcceptance::Paused => v1::SendState::Paused,
-    };
-    v1::SendMessageResponse {
-        message_id: receipt.message_id.as_str().to_owned(),
-        state: state.into(),
-        recipient: receipt.recipient.as_ref().map(convert::recipient_to_pb),
-        accept_time: Some(receipt.accept_time.into()),
-        send_tag: tag.as_str().to_owned(),
-        phone_number_id: phone_number_id.to_string(),
-        request_json: String::new(),
-        used_fallback,
-        replayed: is_replayed,
-    }
 }

@@ -3,6 +3,7 @@
 //! Three rules stand above the rest (see `ARCHITECTURE.md`): `UNAVAILABLE` means certainly not done; what may have gone
 //! out is `UNKNOWN`; Meta refusing our own credentials is never the caller's `UNAUTHENTICATED`.
 
+pub(super) mod queue;
 mod requests;
 
 use std::collections::HashMap;

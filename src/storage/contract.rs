@@ -139,6 +139,7 @@ macro_rules! sends_contract {
             lets_one_claimant_send
             claims_again_at_a_revision
             keeps_what_may_be_sent_again
+            keeps_a_queued_message_until_it_is_reported
             finds_every_open_send
             forgets_after_its_time
             survives_a_crash_after_every_write

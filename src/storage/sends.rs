@@ -11,7 +11,11 @@
 //!
 //! A call that may be repeated without harm, such as an upload, has no row of `pending`: after a crash it may be claimed
 //! again.
+//!
+//! A send that is queued begins as [`Outcome::Queued`], with its message in the row of `pending`; that it goes to Meta is
+//! written before ([`Outcome::Sending`]). Its row of `pending` has a [`QueuedSend`] until what became of it was reported.
 
+mod queued;
 mod values;
 
 use std::sync::Arc;
@@ -28,6 +32,8 @@ use crate::domain::caller::Caller;
 use crate::domain::failure::Failure;
 use crate::domain::ids::PhoneNumberId;
 use crate::domain::message::{PreparedMessage, Receipt, SendTag};
+
+pub use queued::QueuedSend;
 
 const REQUESTS: Bucket = Bucket::named("requests");
 const PENDING: Bucket = Bucket::named("pending");
@@ -63,6 +69,8 @@ pub struct RequestRecord {
     pub phone_number_id: Option<PhoneNumberId>,
     /// Whether the fallback template goes out in place of the message.
     pub used_fallback: bool,
+    /// Until when it may be sent, if it was queued.
+    pub not_after: Option<SystemTime>,
     /// What became of it.
     pub outcome: Outcome,
     /// When the outcome was found.
@@ -72,12 +80,16 @@ pub struct RequestRecord {
 /// What became of a request.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
+    /// Waits in the queue; nothing went out.
+    Queued,
     /// Claimed: it is running, or was when the process ended.
     Sending,
     /// Meta accepted the message.
     Accepted(Receipt),
     /// Certainly nothing went out.
     Refused(Failure),
+    /// Its time in the queue ran out; nothing went out.
+    Expired(Failure),
     /// It may have gone out.
     Unknown(Failure),
     /// The response of a call that is no send.
@@ -88,8 +100,8 @@ impl Outcome {
     /// Whether nothing can change it any more.
     pub fn is_settled(&self) -> bool {
         match self {
-            Self::Accepted(_) | Self::Refused(_) | Self::Answered(_) => true,
-            Self::Sending | Self::Unknown(_) => false,
+            Self::Accepted(_) | Self::Refused(_) | Self::Expired(_) | Self::Answered(_) => true,
+            Self::Queued | Self::Sending | Self::Unknown(_) => false,
         }
     }
 }
@@ -101,8 +113,12 @@ pub struct PendingSend {
     pub request: RequestKey,
     /// When it was claimed.
     pub created: SystemTime,
+    /// Until when it may be sent, if it was queued.
+    pub not_after: Option<SystemTime>,
     /// What to send again, if it may be.
     pub resend: Option<Resend>,
+    /// The queued message, until it was reported what became of it.
+    pub queued: Option<Box<QueuedSend>>,
 }
 
 /// A message that may be sent again.
@@ -140,14 +156,19 @@ pub struct Sends {
 }
 
 impl Sends {
-    /// Over this state; requests are kept so long from their claim on.
+    /// Over this state; requests are kept so long from their claim on, queued ones from the end of their time on.
     pub fn new(state: Arc<dyn KeyedState>, kept: Duration) -> Self {
         Self { state, kept }
     }
 
-    /// From when on a request that was claimed then counts as never made, and its send as given up.
-    pub fn forgotten_at(&self, created: SystemTime) -> SystemTime {
-        created + self.kept + PENDING_KEPT_MORE
+    /// From when on a request that was claimed then, and may be sent until `not_after`, counts as never made, and its send as
+    /// given up.
+    pub fn forgotten_at(&self, created: SystemTime, not_after: Option<SystemTime>) -> SystemTime {
+        self.kept_until(created, not_after) + PENDING_KEPT_MORE
+    }
+
+    fn kept_until(&self, created: SystemTime, not_after: Option<SystemTime>) -> SystemTime {
+        not_after.map_or(created, |not_after| not_after.max(created)) + self.kept
     }
 
     /// Claims a request, durably; with a send, what is pending of it too.
@@ -202,7 +223,7 @@ impl Sends {
 
     /// Writes what is pending of a send.
     pub async fn note(&self, tag: &SendTag, pending: &PendingSend) -> Result<(), StateError> {
-        let expire_at_ms = Some(unix_ms(self.forgotten_at(pending.created)));
+        let expire_at_ms = Some(unix_ms(self.forgotten_at(pending.created, pending.not_after)));
         let put = Put {
             bucket: PENDING,
             key: pending_key(tag),
@@ -222,8 +243,8 @@ impl Sends {
         self.state.get(REQUESTS, &key.0).await?.map(|entry| read(&entry)).transpose()
     }
 
-    /// Gives every open send that an earlier process left to `take`, the oldest first, each with its request. Drops the rows
-    /// that a crash left behind.
+    /// Gives every open send that an earlier process left to `take`, the oldest first, each with its request; and queued ones
+    /// that are settled, but perhaps not reported. Drops the rows that a crash left behind.
     pub async fn open_sends(&self, mut take: impl FnMut(PendingSend, Stored)) -> Result<(), StateError> {
         let mut after: Option<Bytes> = None;
         loop {
@@ -231,7 +252,8 @@ impl Sends {
             let Some((last, _)) = page.last() else { return Ok(()) };
             after = Some(last.clone());
             for (key, pending, stored) in self.with_requests(page).await? {
-                match stored {
+                let is_settled = |stored: &Stored| stored.record.outcome.is_settled();
+                match stored.filter(|stored| !is_settled(stored) || pending.queued.is_some()) {
                     Some(stored) => take(pending, stored),
                     None => drop(self.state.delete(PENDING, &key, Precondition::None).await?),
                 }
@@ -245,7 +267,9 @@ impl Sends {
         let entries = self.state.get_many(PENDING, &keys).await?;
         let rows = keys.into_iter().zip(entries).filter_map(|(key, entry)| Some((key, entry?)));
         let rows = self.with_requests(rows.collect()).await?;
-        Ok(rows.into_iter().filter_map(|(_, pending, stored)| Some((pending, stored?))).collect())
+        let open = |stored: &Stored| !stored.record.outcome.is_settled();
+        let open = |(_, pending, stored): (_, _, Option<Stored>)| Some((pending, stored.filter(open)?));
+        Ok(rows.into_iter().filter_map(open).collect())
     }
 
     /// What is pending of a send.
@@ -254,7 +278,7 @@ impl Sends {
         entry.map(|entry| values::pending_of_bytes(&entry.value).ok_or_else(unreadable)).transpose()
     }
 
-    /// Rows of `pending`, each with its request if that is open.
+    /// Rows of `pending`, each with its request if that is still the one.
     async fn with_requests(
         &self,
         rows: Vec<(Bytes, Entry)>,
@@ -266,10 +290,7 @@ impl Sends {
         let rows = rows.into_iter().zip(pending).zip(requests);
         let joined = rows.map(|(((key, _), pending), request)| {
             let stored = request.map(|entry| read(&entry)).transpose()?;
-            let is_open = |stored: &Stored| {
-                !stored.record.outcome.is_settled() && pending_key(&stored.record.tag) == key
-            };
-            let stored = stored.filter(is_open);
+            let stored = stored.filter(|stored| pending_key(&stored.record.tag) == key);
             Ok((key, pending, stored))
         });
         joined.collect()
@@ -285,7 +306,7 @@ impl Sends {
             bucket: REQUESTS,
             key: Bytes::copy_from_slice(&key.0),
             value: values::record_to_bytes(record),
-            expire_at_ms: Some(unix_ms(record.created + self.kept)),
+            expire_at_ms: Some(unix_ms(self.kept_until(record.created, record.not_after))),
         };
         self.state.put(put, precondition).await
     }

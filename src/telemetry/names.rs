@@ -35,6 +35,14 @@ pub const SENDS: &str = "whatsapp_gateway_sends_total";
 pub const SENDS_UNKNOWN: &str = "whatsapp_gateway_sends_unknown";
 /// Gauge: messages that wait for their turn to be sent. Label: [`PHONE_NUMBER`].
 pub const LANE_WAITING: &str = "whatsapp_gateway_lane_waiting";
+/// Gauge: queued sends that wait or are on their way. Label: [`PHONE_NUMBER`].
+pub const QUEUE_DEPTH: &str = "whatsapp_gateway_queue_depth";
+/// Gauge, seconds: how long the oldest of them has been there, `not_before` included. Label: [`PHONE_NUMBER`].
+pub const QUEUE_AGE: &str = "whatsapp_gateway_queue_oldest_age_seconds";
+/// Counter: queued sends that were reported. Label: [`OUTCOME`] (`accepted`, `refused`, `expired`, `unknown`).
+pub const QUEUE_ENDED: &str = "whatsapp_gateway_queued_sends_total";
+/// Gauge: open streams of `SendMessages`.
+pub const SEND_STREAMS: &str = "whatsapp_gateway_send_streams";
 /// Histogram, seconds: how long messages that had to wait waited for their turn to be sent.
 pub const LANE_WAIT_DURATION: &str = "whatsapp_gateway_lane_wait_seconds";
 /// Counter: messages refused because their template does not allow them. Label: [`REASON`] (`TEMPLATE_NOT_FOUND`,
@@ -159,6 +167,9 @@ pub(super) fn begin() {
     for outcome in ["cached", "read", "late", "failed", "busy"] {
         counter!(TEMPLATE_LOOKUPS, OUTCOME => outcome).absolute(0);
     }
+    for outcome in ["accepted", "refused", "expired", "unknown"] {
+        counter!(QUEUE_ENDED, OUTCOME => outcome).absolute(0);
+    }
     for outcome in ["allowed", "unauthenticated"] {
         counter!(AUTH_DECISIONS, OUTCOME => outcome).absolute(0);
     }
@@ -170,6 +181,7 @@ pub(super) fn begin() {
     gauge!(EVENT_STREAMS).set(0.0);
     gauge!(MESSAGE_WATCHES).set(0.0);
     gauge!(SENDS_UNKNOWN).set(0.0);
+    gauge!(SEND_STREAMS).set(0.0);
 }
 
 fn describe_servers() {
@@ -203,6 +215,10 @@ fn describe_work() {
     );
     describe_gauge!(NUMBER_PARKED, "Whether a business number cannot send.");
     describe_gauge!(NUMBER_SUSPENDED, "Whether the calls of a business number's account are used up.");
+    describe_gauge!(QUEUE_DEPTH, Unit::Count, "Queued sends that wait or are on their way.");
+    describe_gauge!(QUEUE_AGE, Unit::Seconds, "How long the oldest queued send has been in the queue.");
+    describe_counter!(QUEUE_ENDED, "Queued sends reported.");
+    describe_gauge!(SEND_STREAMS, Unit::Count, "Open streams of SendMessages.");
     describe_counter!(META_ERRORS, "Errors answered by the Cloud API.");
     describe_gauge!(EVENT_STREAMS, Unit::Count, "Open event streams.");
     describe_gauge!(LANE_WAITING, Unit::Count, "Messages that wait for their turn.");

@@ -143,7 +143,7 @@ async fn want(plan: &Plan, on_unknown: v1::OnUnknown, clients: &mut watch::Recei
 }
 
 /// The messages that the simulator accepted, by request id, as their statuses show. Never two of one request.
-async fn accepted(gateway: &Gateway) -> HashMap<String, HashSet<String>> {
+pub(crate) async fn accepted(gateway: &Gateway) -> HashMap<String, HashSet<String>> {
     let record = gateway.simulator("deliveries").await;
     let mut accepted: HashMap<String, HashSet<String>> = HashMap::new();
     for delivery in record["deliveries"].as_array().unwrap() {

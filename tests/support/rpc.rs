@@ -87,6 +87,16 @@ pub fn text_to(number: &str, body: &str) -> v1::SendMessageRequest {
     v1::SendMessageRequest { recipient: Some(phone(number)), content: Some(text(body)), ..Default::default() }
 }
 
+/// A text that is to be queued under this id.
+pub fn queued(request_id: &str, number: &str, body: &str) -> v1::SendMessageRequest {
+    v1::SendMessageRequest {
+        request_id: request_id.to_owned(),
+        phone_number_id: super::webhook::PHONE_NUMBER_ID.to_owned(),
+        delivery_mode: v1::DeliveryMode::Queued.into(),
+        ..text_to(number, body)
+    }
+}
+
 /// A `Struct` of this JSON object.
 pub fn structure(json: &Value) -> prost_types::Struct {
     let fields = json.as_object().unwrap().iter().map(|(name, value)| (name.clone(), value_of(value)));
@@ -124,6 +134,15 @@ impl Gateway {
         let mut request = tonic::Request::new(request);
         request.set_timeout(timeout);
         Refusal::of(&self.client().await.send_message(request).await.unwrap_err())
+    }
+
+    /// What became of queued messages, with the event around it.
+    pub async fn send_reports(&self) -> Vec<(v1::Event, v1::SendReport)> {
+        let report = |event: v1::Event| match event.payload.clone() {
+            Some(v1::event::Payload::Send(report)) => Some((event, report)),
+            _ => None,
+        };
+        self.events().await.into_iter().filter_map(report).collect()
     }
 
     /// The bodies that the simulated Cloud API was asked to send, in order.

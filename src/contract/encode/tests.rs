@@ -4,8 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::*;
-use crate::domain::event::{EventAttributes, EventId, Origin};
-use crate::domain::failure::{Actor, Class, Reason, Retry};
+use crate::domain::caller::Caller;
+use crate::domain::event::{
+    EventAttributes, EventId, FallbackOutcome, FallbackReport, Origin, SendOutcome, SendReport,
+};
+use crate::domain::failure::{Actor, Class, Failure, MetaError, Reason, Retry};
+use crate::domain::ids::MessageId;
+use crate::domain::message::{MessageAcceptance, Receipt};
 
 fn event(payload: Payload, raw_json: &str) -> Event {
     let event_type =
@@ -238,6 +243,55 @@ fn a_fallback_is_an_event_of_its_own() {
         assert_eq!((report.outcome(), report.message_id.as_str()), (expected, message_id));
         assert_eq!((report.reason.as_str(), report.failed_message_id.as_str()), (reason, "wamid.A"));
         assert_eq!(report.send_tag, "AZ3kq0p2cXKkzqv1b5c-_w");
+    }
+}
+
+#[test]
+fn what_became_of_a_queued_send_is_an_event_of_its_own() {
+    use v1::MessageState as S;
+    let receipt = |acceptance| Receipt {
+        message_id: MessageId::parse("wamid.A").unwrap(),
+        acceptance,
+        recipient: None,
+        accept_time: UNIX_EPOCH,
+    };
+    let verdict = Verdict {
+        class: Class::FailedPrecondition,
+        reason: Reason::UpstreamRefused,
+        actor: Actor::Operator,
+        retry: Retry::Never,
+    };
+    let meta = Some(MetaError { code: Some(131_000), ..MetaError::default() });
+    let failure = || Failure { verdict, message: "m".to_owned(), meta: meta.clone(), field: None };
+    let accepted = SendOutcome::Accepted(receipt(MessageAcceptance::Accepted));
+    let held = SendOutcome::Accepted(receipt(MessageAcceptance::Paused));
+    let cases = [
+        (accepted, S::Accepted, "wamid.A", None),
+        (held, S::Held, "wamid.A", None),
+        (SendOutcome::Refused(failure()), S::Refused, "", Some(131_000)),
+        (SendOutcome::Unknown(failure()), S::Unknown, "", Some(131_000)),
+        (SendOutcome::Expired(failure()), S::Expired, "", Some(131_000)),
+    ];
+    for (outcome, state, message_id, code) in cases {
+        let report = SendReport {
+            send_tag: SendTag::parse("AZ3kq0p2cXKkzqv1b5c-_w").unwrap(),
+            request_id: "order-1".to_owned(),
+            caller: Caller::named("orders"),
+            outcome,
+            used_fallback: true,
+            callback_data: "order=1".to_owned(),
+            queue_time: UNIX_EPOCH + Duration::from_secs(1_750_000_000),
+        };
+        let segments = encode(&event(Payload::Send(Box::new(report)), ""), "");
+        assert!(decode(&segments).origin.is_none());
+        let Some(v1::event::Payload::Send(report)) = decode(&segments).payload else { panic!() };
+        assert_eq!((report.state(), report.message_id.as_str()), (state, message_id));
+        assert_eq!((report.request_id.as_str(), report.caller.as_str()), ("order-1", "orders"));
+        assert_eq!((report.used_fallback, report.callback_data.as_str()), (true, "order=1"));
+        assert_eq!(report.queue_time.unwrap().seconds, 1_750_000_000);
+        assert_eq!(report.failure.as_ref().map(|failure| failure.code), code);
+        let verdict = report.failure.and_then(|failure| failure.verdict);
+        assert!(verdict.is_none_or(|verdict| verdict.reason == "UPSTREAM_REFUSED"));
     }
 }
 

@@ -71,6 +71,13 @@ impl fmt::Debug for PairKey {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TicketId(pub(super) u64);
 
+#[cfg(test)]
+impl TicketId {
+    pub(crate) fn of(number: u64) -> Self {
+        Self(number)
+    }
+}
+
 /// A message that wants its turn.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ticket {

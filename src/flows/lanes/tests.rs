@@ -5,6 +5,7 @@ use tokio::time::advance;
 
 use super::*;
 use crate::domain::failure::{Actor, Class as FailureClass, Reason, Retry};
+use crate::domain::schedule::Feedback;
 
 fn lanes(rate: u32) -> Lanes {
     Lanes::new(Pace { fixed_rate: Some(rate), by_recipient: true }, Shutdown::new())

@@ -111,7 +111,9 @@ impl ManageTemplate {
                 Err(failed(Failure { message, ..failure }))
             }
             // No change is any of these.
-            Outcome::Sending | Outcome::Accepted(_) => Err(failed(cut_off(&proof))),
+            Outcome::Queued | Outcome::Sending | Outcome::Accepted(_) | Outcome::Expired(_) => {
+                Err(failed(cut_off(&proof)))
+            }
         }
     }
 

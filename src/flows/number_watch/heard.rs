@@ -44,7 +44,11 @@ impl NumberWatch {
         match outcome {
             Outcome::Accepted(_) => self.inner.clear(number, |health| health.worked(Source::Answer)),
             Outcome::Refused(failure) => self.inner.heard_refusal(number, access_token, failure),
-            Outcome::Sending | Outcome::Unknown(_) | Outcome::Answered(_) => {}
+            Outcome::Queued
+            | Outcome::Sending
+            | Outcome::Expired(_)
+            | Outcome::Unknown(_)
+            | Outcome::Answered(_) => {}
         }
     }
 

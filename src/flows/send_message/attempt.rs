@@ -22,8 +22,11 @@ use crate::telemetry::names;
 
 use super::no_turn::{draining, refused};
 
-/// Retries of one send. Whoever wants more asks again: it is told when.
+/// Retries of one send for which a caller waits. Whoever wants more asks again: it is told when.
 const RETRIES_MAX: u32 = 3;
+/// Pauses do not grow after so many retries: 4^5 s for a pair of numbers, as its lane does, and 2^6 otherwise.
+const PAIR_GROWTH_MAX: u32 = 5;
+const GROWTH_MAX: u32 = 6;
 
 /// Sends a message when it has its turn, and again as long as it certainly did not go out, waiting may help, and there is
 /// time until the deadline. A drain ends the waiting.
@@ -52,8 +55,14 @@ pub(in crate::flows) async fn deliver(
     loop {
         let outcome = attempt(client, number_watch, access_token, message).await;
         let again = match &outcome {
-            Outcome::Refused(failure) => pause(&failure.verdict, retries),
-            Outcome::Sending | Outcome::Accepted(_) | Outcome::Unknown(_) | Outcome::Answered(_) => None,
+            Outcome::Refused(failure) if retries < RETRIES_MAX => pause(&failure.verdict, retries),
+            Outcome::Queued
+            | Outcome::Sending
+            | Outcome::Accepted(_)
+            | Outcome::Refused(_)
+            | Outcome::Expired(_)
+            | Outcome::Unknown(_)
+            | Outcome::Answered(_) => None,
         };
         let in_time = |pause: &Pause| deadline.is_none_or(|deadline| Instant::now() + pause.most <= deadline);
         let Some(pause) = again.filter(in_time) else {
@@ -84,7 +93,11 @@ pub(in crate::flows) fn feedback(outcome: &Outcome) -> Feedback {
             (Reason::UpstreamUnreachable, _) => Feedback::NotSent,
             _ => Feedback::Other,
         },
-        Outcome::Sending | Outcome::Unknown(_) | Outcome::Answered(_) => Feedback::Other,
+        Outcome::Queued
+        | Outcome::Sending
+        | Outcome::Expired(_)
+        | Outcome::Unknown(_)
+        | Outcome::Answered(_) => Feedback::Other,
     }
 }
 
@@ -122,13 +135,13 @@ async fn outcome_of(client: &Client, access_token: &SecretString, message: &Prep
 
 /// A pause between attempts, to be drawn at random so that senders do not return together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Pause {
+pub(in crate::flows) struct Pause {
     least: Duration,
-    most: Duration,
+    pub(in crate::flows) most: Duration,
 }
 
 impl Pause {
-    fn drawn(self) -> Duration {
+    pub(in crate::flows) fn drawn(self) -> Duration {
         let [.., high, low] = Uuid::now_v7().into_bytes();
         let share = f64::from(u16::from_be_bytes([high, low])) / f64::from(u16::MAX);
         self.least + self.most.saturating_sub(self.least).mul_f64(share)
@@ -136,17 +149,16 @@ impl Pause {
 }
 
 /// How long to wait after so many retries; nothing where another try makes no sense.
-fn pause(verdict: &Verdict, retries: u32) -> Option<Pause> {
-    if retries >= RETRIES_MAX {
-        return None;
-    }
+pub(in crate::flows) fn pause(verdict: &Verdict, retries: u32) -> Option<Pause> {
     match verdict.retry {
         // 4^X seconds for a pair of numbers (reference 5.1), not less.
         Retry::Backoff(first) if verdict.reason == Reason::UpstreamPairRate => {
-            Some(at_least(first * 4_u32.pow(retries)))
+            Some(at_least(first * 4_u32.pow(retries.min(PAIR_GROWTH_MAX))))
         }
         // Full jitter.
-        Retry::Backoff(first) => Some(Pause { least: Duration::ZERO, most: first * 2_u32.pow(retries) }),
+        Retry::Backoff(first) => {
+            Some(Pause { least: Duration::ZERO, most: first * 2_u32.pow(retries.min(GROWTH_MAX)) })
+        }
         // Somebody has said how long.
         Retry::Wait(least) => Some(at_least(least)),
         Retry::AfterChange | Retry::Never | Retry::Ambiguous => None,
@@ -167,15 +179,15 @@ mod tests {
     }
 
     #[test]
-    fn pauses_grow_and_end() {
+    fn pauses_grow_up_to_an_end() {
         let ms = Duration::from_millis;
-        let pauses = |verdict| (0..5).map(move |n| pause(&verdict, n).map(|p| (p.least, p.most)));
+        let pauses = |verdict| (0..8).map(move |n| pause(&verdict, n).map(|p| (p.least, p.most)));
         let throughput = verdict(Reason::UpstreamThroughput, Retry::Backoff(ms(1000)));
-        let most = [1000, 2000, 4000].map(|most| Some((ms(0), ms(most))));
-        assert!(pauses(throughput).eq(most.into_iter().chain([None, None])));
+        let most = [1, 2, 4, 8, 16, 32, 64, 64].map(|most| Some((ms(0), ms(1000 * most))));
+        assert!(pauses(throughput).eq(most));
         let pair = verdict(Reason::UpstreamPairRate, Retry::Backoff(ms(1000)));
-        let four_to_the_n = [1000, 4000, 16_000].map(|least| Some((ms(least), ms(least + least / 4))));
-        assert!(pauses(pair).eq(four_to_the_n.into_iter().chain([None, None])));
+        let four_to_the_n = [1, 4, 16, 64, 256, 1024, 1024, 1024].map(|s| ms(1000 * s));
+        assert!(pauses(pair).eq(four_to_the_n.map(|least| Some((least, least + least / 4)))));
         let stated = verdict(Reason::UpstreamAccountRate, Retry::Wait(ms(8000)));
         assert_eq!(pause(&stated, 2), Some(Pause { least: ms(8000), most: ms(10_000) }));
         for retry in [Retry::AfterChange, Retry::Never, Retry::Ambiguous] {

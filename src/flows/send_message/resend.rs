@@ -66,7 +66,11 @@ impl SendMessage {
             Outcome::Refused(failure) => {
                 warn!(reason = failure.verdict.reason.as_str(), "sent again and refused; still unknown");
             }
-            Outcome::Sending | Outcome::Unknown(_) | Outcome::Answered(_) => {
+            Outcome::Queued
+            | Outcome::Sending
+            | Outcome::Expired(_)
+            | Outcome::Unknown(_)
+            | Outcome::Answered(_) => {
                 warn!("sent again, and still unknown");
             }
         }

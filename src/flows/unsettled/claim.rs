@@ -14,7 +14,7 @@ use crate::storage::keyed_state::Precondition;
 use crate::storage::sends::{Claimed, Outcome, PendingSend, Resend, Stored};
 
 /// How often a claim is tried: it is only lost again when somebody else moved on in between.
-const CLAIMS_MAX: usize = 8;
+pub(super) const CLAIMS_MAX: usize = 8;
 
 /// What a call has to say of its work before it can claim it.
 struct Errand {
@@ -63,12 +63,13 @@ impl Unsettled {
         let (key, fingerprint, created) = (request.key, request.fingerprint, self.inner.clock.now());
         let Errand { tag, used_fallback, resend, if_lost } = errand;
         let is_pending = if_lost == IfLost::InDoubt;
-        let held = Held { key, fingerprint, created, used_fallback, is_pending };
+        let held = Held { key, fingerprint, created, used_fallback, is_pending, not_after: None };
         let standing = Standing::flying(created);
         let slot = Slot::new(tag, request.phone_number_id.clone(), Some(held.clone()), standing);
         let record = slot.record(&held, Outcome::Sending);
         let slot = slot.with_resends(resend.as_ref().map(|resend| resend.count));
-        let pending = is_pending.then_some(PendingSend { request: key, created, resend });
+        let pending = PendingSend { request: key, created, not_after: None, resend, queued: None };
+        let pending = is_pending.then_some(pending);
         // Before the claim can be seen, so that whoever sees it finds the slot.
         let flight = self.take_off(slot, if is_pending { in_doubt_outcome() } else { undone_outcome() });
         let mut precondition = Precondition::Absent;
@@ -129,7 +130,7 @@ impl Unsettled {
     }
 
     /// What is known of a request that somebody else claimed; nothing if it may be claimed again.
-    fn standing_of(&self, stored: &Stored) -> Option<Taken> {
+    pub(super) fn standing_of(&self, stored: &Stored) -> Option<Taken> {
         let tag = stored.record.tag.clone();
         let outcome = match self.inner.slot(&tag) {
             Some(slot) => match slot.outcome() {
@@ -138,9 +139,17 @@ impl Unsettled {
             },
             None => stored.record.outcome.clone(),
         };
+        // A queued send was answered already, and has one end.
+        let is_queued = stored.record.not_after.is_some();
         match outcome {
-            Outcome::Sending | Outcome::Refused(_) => None,
-            known @ (Outcome::Accepted(_) | Outcome::Unknown(_) | Outcome::Answered(_)) => {
+            Outcome::Sending => None,
+            Outcome::Refused(_) if !is_queued => None,
+            known @ (Outcome::Queued
+            | Outcome::Accepted(_)
+            | Outcome::Refused(_)
+            | Outcome::Expired(_)
+            | Outcome::Unknown(_)
+            | Outcome::Answered(_)) => {
                 let used_fallback = stored.record.used_fallback;
                 Some(Taken::Known(Known { tag, used_fallback, outcome: known }))
             }

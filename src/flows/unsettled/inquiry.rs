@@ -18,6 +18,8 @@ pub(in crate::flows) struct Became {
     pub(in crate::flows) phone_number_id: Option<PhoneNumberId>,
     /// When it was claimed.
     pub(in crate::flows) created: SystemTime,
+    /// Whether it was queued then.
+    pub(in crate::flows) is_queued: bool,
     pub(in crate::flows) outcome: Outcome,
     /// When the outcome was found.
     pub(in crate::flows) since: SystemTime,
@@ -37,7 +39,9 @@ impl Unsettled {
         let mut seen = None;
         loop {
             let Some(stored) = self.inner.store.request(key).await? else { return Ok(None) };
-            let RequestRecord { tag, phone_number_id, created, outcome, since, .. } = stored.record;
+            let RequestRecord { tag, phone_number_id, created, not_after, outcome, since, .. } =
+                stored.record;
+            let is_queued = not_after.is_some();
             let (outcome, since) = match self.inner.slot(&tag) {
                 Some(slot) => slot.said(),
                 // Its slot went after the store was read, or it never had one.
@@ -48,7 +52,7 @@ impl Unsettled {
                 None if outcome == Outcome::Sending => return Ok(None),
                 None => (outcome, since),
             };
-            return Ok(Some(Became { tag, phone_number_id, created, outcome, since }));
+            return Ok(Some(Became { tag, phone_number_id, created, is_queued, outcome, since }));
         }
     }
 

@@ -53,17 +53,18 @@ impl Unsettled {
             warn!(%error, "outcomes of calls cannot be stored");
         }
         let now = self.inner.clock.now();
-        let is_forgotten = |created| now >= self.inner.store.forgotten_at(created);
+        let is_forgotten = |created, not_after| now >= self.inner.store.forgotten_at(created, not_after);
         let (mut unknown, mut resends) = (0_u64, 0);
         self.inner.slots().retain(|_, slot| {
             let is_unknown = slot.is_unknown();
             unknown += u64::from(is_unknown);
             resends += usize::from(is_unknown && slot.may_resend());
-            let is_old = slot.held.as_ref().is_some_and(|held| is_forgotten(held.created));
+            let is_old = slot.held.as_ref().is_some_and(|held| is_forgotten(held.created, held.not_after));
             !(is_old && slot.outcome().is_some())
         });
         self.inner.resends.store(resends, Ordering::Relaxed);
-        self.inner.parked().forget(is_forgotten);
+        // Queued ones are counted by the end of their time.
+        self.inner.parked().forget(|until| is_forgotten(until, None));
         unknown += self.inner.parked().count();
         #[expect(clippy::cast_precision_loss, reason = "a count for people")]
         gauge!(names::SENDS_UNKNOWN).set(unknown as f64);
@@ -104,7 +105,7 @@ impl Inner {
     }
 
     /// Makes the store say what the slot says. A settled slot leaves, and one in doubt if there are too many.
-    async fn record(&self, slot: &Arc<Slot>) -> Result<(), StateError> {
+    pub(super) async fn record(&self, slot: &Arc<Slot>) -> Result<(), StateError> {
         let mut written = slot.written.lock().await;
         let (Some(held), Some((revision, stored))) = (&slot.held, written.as_mut()) else {
             self.remove(slot);
@@ -124,7 +125,7 @@ impl Inner {
                 Err(error) => return Err(error),
             }
         }
-        if is_flying {
+        if is_flying || slot.owes_report() {
             return Ok(());
         }
         if !outcome.is_settled() {
@@ -138,7 +139,7 @@ impl Inner {
         }
         self.remove(slot);
         if slot.is_parked.swap(false, Ordering::Relaxed) {
-            self.parked().remove(held.created);
+            self.parked().remove(held.counted_at());
         }
         Ok(())
     }
@@ -147,7 +148,7 @@ impl Inner {
     fn park(&self, slot: &Slot, held: &Held) {
         // First, so that a status that does not find the slot any more looks into the store.
         if !slot.is_parked.swap(true, Ordering::Relaxed) {
-            self.parked().add(held.created);
+            self.parked().add(held.counted_at());
         }
         self.remove(slot);
     }

@@ -1,6 +1,6 @@
 //! One call: how it stands, who waits for it, and the flight that must land.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -32,6 +32,8 @@ pub(in crate::flows) struct Slot {
     resends: Mutex<Option<u32>>,
     /// Whether it is counted among those without a slot.
     pub(super) is_parked: AtomicBool,
+    /// Whether what becomes of it must be reported before it may be forgotten.
+    owes_report: AtomicBool,
 }
 
 /// A claimed request.
@@ -43,6 +45,15 @@ pub(super) struct Held {
     pub(super) used_fallback: bool,
     /// Whether a row of `pending` says that it is in doubt after a crash.
     pub(super) is_pending: bool,
+    /// Until when it may be sent, if it was queued.
+    pub(super) not_after: Option<SystemTime>,
+}
+
+impl Held {
+    /// Under which time it is counted when it has no slot: from then on it is kept as long as any.
+    pub(super) fn counted_at(&self) -> SystemTime {
+        self.not_after.map_or(self.created, |not_after| not_after.max(self.created))
+    }
 }
 
 /// How a call stands.
@@ -92,20 +103,63 @@ impl Slot {
     ) -> Self {
         let (standing, written) = (watch::Sender::new(standing), tokio::sync::Mutex::new(None));
         let (resends, is_parked) = (Mutex::new(None), AtomicBool::new(false));
-        Self { tag, phone_number_id, held, standing, written, resends, is_parked }
+        let owes_report = AtomicBool::new(false);
+        Self { tag, phone_number_id, held, standing, written, resends, is_parked, owes_report }
+    }
+
+    /// As one of a queued send: it is forgotten after it was reported.
+    pub(super) fn owing_report(self) -> Self {
+        Self { owes_report: AtomicBool::new(true), ..self }
+    }
+
+    pub(super) fn owes_report(&self) -> bool {
+        self.owes_report.load(Ordering::Acquire)
+    }
+
+    pub(super) fn is_reported(&self) {
+        self.owes_report.store(false, Ordering::Release);
+    }
+
+    /// Whether the store says what the slot says.
+    pub(in crate::flows) async fn is_recorded(&self) -> bool {
+        let written = self.written.lock().await;
+        written.as_ref().is_some_and(|(_, stored)| *stored == self.durable().0)
+    }
+
+    /// It certainly did not go out and waits again; false if a status proves otherwise.
+    fn withdraw(&self, now: SystemTime) -> bool {
+        let mut is_withdrawn = true;
+        self.standing.send_modify(|standing| {
+            is_withdrawn = standing.proof.is_none();
+            if is_withdrawn {
+                (standing.outcome, standing.found) = (Outcome::Queued, now);
+            }
+        });
+        is_withdrawn
     }
 
     /// That of a request as the store has it, which is in doubt.
     pub(super) fn of_stored(key: RequestKey, stored: Stored, now: SystemTime) -> Self {
         let Stored { record, revision } = stored;
-        let RequestRecord { fingerprint, tag, created, phone_number_id, used_fallback, outcome, since } =
-            record;
-        let held = Held { key, fingerprint, created, used_fallback, is_pending: true };
+        let RequestRecord {
+            fingerprint,
+            tag,
+            created,
+            phone_number_id,
+            used_fallback,
+            not_after,
+            outcome,
+            since,
+        } = record;
+        let held = Held { key, fingerprint, created, used_fallback, is_pending: true, not_after };
         let standing = match &outcome {
             Outcome::Unknown(failure) => Standing::landed(Outcome::Unknown(failure.clone()), since, now),
-            Outcome::Sending | Outcome::Accepted(_) | Outcome::Refused(_) | Outcome::Answered(_) => {
-                Standing::landed(in_doubt_outcome(), now, now)
-            }
+            Outcome::Queued
+            | Outcome::Sending
+            | Outcome::Accepted(_)
+            | Outcome::Refused(_)
+            | Outcome::Expired(_)
+            | Outcome::Answered(_) => Standing::landed(in_doubt_outcome(), now, now),
         };
         let written = tokio::sync::Mutex::new(Some((revision, outcome)));
         Self { written, ..Self::new(tag, phone_number_id, Some(held), standing) }
@@ -130,6 +184,7 @@ impl Slot {
             created: held.created,
             phone_number_id: self.phone_number_id.clone(),
             used_fallback: held.used_fallback,
+            not_after: held.not_after,
             outcome,
             since: self.standing.borrow().found,
         }
@@ -147,7 +202,7 @@ impl Slot {
     }
 
     /// What the store should say, and whether the call is running.
-    pub(super) fn durable(&self) -> (Outcome, bool) {
+    pub(in crate::flows) fn durable(&self) -> (Outcome, bool) {
         let standing = self.standing.borrow();
         let proven = standing.proof.as_ref().filter(|_| !standing.outcome.is_settled());
         let outcome = proven.map_or_else(|| standing.outcome.clone(), |p| Outcome::Accepted(p.clone()));
@@ -233,6 +288,31 @@ impl Flight {
 
     pub(super) async fn claimed(&self, revision: u64) {
         *self.slot.written.lock().await = Some((revision, Outcome::Sending));
+    }
+
+    /// Gives a queued send back to the queue, durably, after an attempt with which certainly nothing went out. False if a
+    /// status proves otherwise: then it must land. After an error it may be tried again.
+    pub(in crate::flows) async fn requeue(&mut self) -> Result<bool, StateError> {
+        let inner = &self.unsettled.inner;
+        let now = inner.clock.now();
+        if !self.slot.withdraw(now) {
+            return Ok(false);
+        }
+        inner.record(&self.slot).await?;
+        if self.slot.is_proven() {
+            return Ok(false);
+        }
+        self.if_lost = None;
+        self.slot.land(Outcome::Queued, now);
+        inner.remove(&self.slot);
+        self.tell();
+        Ok(true)
+    }
+
+    /// Takes a flight back that has not begun.
+    pub(super) fn cancel(mut self) {
+        self.if_lost = None;
+        self.unsettled.inner.remove(&self.slot);
     }
 
     /// The call.

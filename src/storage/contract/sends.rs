@@ -16,9 +16,11 @@ use crate::domain::ids::{BusinessScopedUserId, GroupId, MessageId, PhoneNumberId
 use crate::domain::message::{
     Endpoint, MessageAcceptance, PhoneNumber, PreparedMessage, Receipt, Recipient, SendTag,
 };
+use crate::domain::schedule;
+use crate::domain::window::WindowPolicy;
 use crate::storage::keyed_state::{Bucket, Entry, KeyedState, Precondition, Put, StateError};
 use crate::storage::sends::{
-    Claimed, Outcome, PendingSend, RequestKey, RequestRecord, Resend, Sends, Stored,
+    Claimed, Outcome, PendingSend, QueuedSend, RequestKey, RequestRecord, Resend, Sends, Stored,
 };
 
 const KEPT: Duration = Duration::from_hours(24);
@@ -40,11 +42,13 @@ fn record(subject: &Subject, number: u8, outcome: Outcome) -> RequestRecord {
     let phone_number_id = used_fallback.then(|| PhoneNumberId::parse("1").unwrap());
     let since = created + Duration::from_millis(1500);
     let (fingerprint, tag) = ([number; 32], tag(number));
-    RequestRecord { fingerprint, tag, created, phone_number_id, used_fallback, outcome, since }
+    let not_after = None;
+    RequestRecord { fingerprint, tag, created, phone_number_id, used_fallback, not_after, outcome, since }
 }
 
 fn pending(subject: &Subject, id: &str) -> PendingSend {
-    PendingSend { request: key(id), created: subject.clock.now(), resend: None }
+    let created = subject.clock.now();
+    PendingSend { request: key(id), created, not_after: None, resend: None, queued: None }
 }
 
 fn receipt(subject: &Subject, recipient: Option<Recipient>) -> Receipt {
@@ -101,7 +105,9 @@ pub async fn gives_back_every_outcome(subject: &Subject) {
     let retries =
         [Retry::AfterChange, Retry::Never, Retry::Wait(KEPT), Retry::Backoff(KEPT), Retry::Ambiguous];
     let mut outcomes = vec![
+        Outcome::Queued,
         Outcome::Sending,
+        Outcome::Expired(failure(Class::FailedPrecondition, Retry::AfterChange)),
         Outcome::Accepted(receipt(subject, None)),
         Outcome::Unknown(Failure { meta: None, ..failure(Class::Unknown, Retry::Ambiguous) }),
         Outcome::Answered(Bytes::from_static(b"\0response")),
@@ -178,6 +184,50 @@ pub async fn keeps_what_may_be_sent_again(subject: &Subject) {
     assert_eq!(sends(subject).pending(&tag(1)).await.unwrap().as_ref(), Some(&pending));
     assert_eq!(open_sends(subject).await, [(pending, Stored { record, revision })]);
     assert_eq!(sends(subject).pending(&tag(2)).await, Ok(None));
+}
+
+/// A queued message is kept word for word until what became of it was reported, and its request from the end of its time on.
+pub async fn keeps_a_queued_message_until_it_is_reported(subject: &Subject) {
+    let message = |json: &str| PreparedMessage {
+        phone_number_id: PhoneNumberId::parse("1").unwrap(),
+        recipient: Recipient::User(BusinessScopedUserId::parse("US.1").unwrap()),
+        endpoint: Endpoint::Messages,
+        json: json.to_owned(),
+    };
+    let not_after = subject.clock.now() + 5 * KEPT;
+    let queued = QueuedSend {
+        request_id: "a".to_owned(),
+        caller: Caller::named("orders"),
+        class: schedule::Class::Bulk,
+        not_before: Some(subject.clock.now() + KEPT),
+        not_after,
+        message: message("{}"),
+        kind: "text".to_owned(),
+        window_policy: Some(WindowPolicy::Ignore),
+        fallback: Some(message("[]")),
+        may_resend: true,
+        callback_data: "order=1".to_owned(),
+    };
+    let record = |outcome| RequestRecord { not_after: Some(not_after), ..record(subject, 1, outcome) };
+    let queued = Some(Box::new(queued));
+    let pending = PendingSend { not_after: Some(not_after), queued, ..pending(subject, "a") };
+    let sends = sends(subject);
+    let claimed =
+        sends.claim(&key("a"), &record(Outcome::Queued), Some(&pending), Precondition::Absent).await;
+    let Ok(Claimed::Won(revision)) = claimed else { panic!("{claimed:?}") };
+    let stored = Stored { record: record(Outcome::Queued), revision };
+    assert_eq!(open_sends(subject).await, [(pending.clone(), stored)]);
+    assert_eq!(sends.pending(&tag(1)).await.unwrap(), Some(pending.clone()));
+    subject.clock.advance(5 * KEPT);
+    let accepted = record(Outcome::Accepted(receipt(subject, None)));
+    let revision = sends.settle(&key("a"), &accepted, revision).await.unwrap();
+    let stored = Stored { record: accepted, revision };
+    assert_eq!(open_sends(subject).await, [(pending.clone(), stored.clone())]);
+    sends.note(&tag(1), &PendingSend { queued: None, ..pending }).await.unwrap();
+    assert_eq!(open_sends(subject).await, []);
+    assert_eq!(sends.request(&key("a")).await.unwrap(), Some(stored));
+    subject.clock.advance(KEPT);
+    assert_eq!(sends.request(&key("a")).await.unwrap(), None);
 }
 
 /// More open sends than a page holds are all found, and none that is settled.

@@ -1,11 +1,12 @@
 //! The values of the two buckets as bytes: a version, then protobuf that only this module knows.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message;
 use prost_types::Timestamp;
 
+use super::queued::{self, QueuedValue, of_ms};
 use super::{Outcome, PendingSend, RequestKey, RequestRecord, Resend};
 use crate::clock::unix_ms;
 use crate::domain::failure::{Actor, Class, Failure, MetaError, Reason, Retry, Verdict};
@@ -30,7 +31,10 @@ struct RequestValue {
     phone_number_id: Option<String>,
     #[prost(uint64, optional, tag = "6")]
     since_ms: Option<u64>,
-    #[prost(oneof = "OutcomeValue", tags = "10, 11, 12, 13, 14")]
+    /// Absent for what was not queued.
+    #[prost(uint64, optional, tag = "7")]
+    not_after_ms: Option<u64>,
+    #[prost(oneof = "OutcomeValue", tags = "10, 11, 12, 13, 14, 15, 16")]
     outcome: Option<OutcomeValue>,
 }
 
@@ -46,6 +50,10 @@ enum OutcomeValue {
     Unknown(FailureValue),
     #[prost(bytes = "bytes", tag = "14")]
     Answered(Bytes),
+    #[prost(bool, tag = "15")]
+    Queued(bool),
+    #[prost(message, tag = "16")]
+    Expired(FailureValue),
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -117,11 +125,17 @@ struct PendingValue {
     #[prost(uint64, tag = "2")]
     created_ms: u64,
     #[prost(message, optional, tag = "3")]
-    resend: Option<ResendValue>,
+    resend: Option<PreparedValue>,
+    /// Absent for what was not queued.
+    #[prost(uint64, optional, tag = "4")]
+    not_after_ms: Option<u64>,
+    #[prost(message, optional, tag = "5")]
+    queued: Option<Box<QueuedValue>>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct ResendValue {
+pub(super) struct PreparedValue {
+    /// How often it was sent again.
     #[prost(uint32, tag = "1")]
     count: u32,
     #[prost(string, tag = "2")]
@@ -164,6 +178,8 @@ pub(super) fn record_to_bytes(record: &RequestRecord) -> Bytes {
         Outcome::Refused(failure) => OutcomeValue::Refused(failure_to_value(failure)),
         Outcome::Unknown(failure) => OutcomeValue::Unknown(failure_to_value(failure)),
         Outcome::Answered(response) => OutcomeValue::Answered(response.clone()),
+        Outcome::Queued => OutcomeValue::Queued(true),
+        Outcome::Expired(failure) => OutcomeValue::Expired(failure_to_value(failure)),
     };
     encode(&RequestValue {
         fingerprint: record.fingerprint.to_vec(),
@@ -172,6 +188,7 @@ pub(super) fn record_to_bytes(record: &RequestRecord) -> Bytes {
         used_fallback: record.used_fallback,
         phone_number_id: record.phone_number_id.as_ref().map(|number| number.as_str().to_owned()),
         since_ms: Some(unix_ms(record.since)),
+        not_after_ms: record.not_after.map(unix_ms),
         outcome: Some(outcome),
     })
 }
@@ -185,6 +202,8 @@ pub(super) fn record_of_bytes(bytes: &[u8]) -> Option<RequestRecord> {
         OutcomeValue::Refused(failure) => Outcome::Refused(failure_of_value(failure)?),
         OutcomeValue::Unknown(failure) => Outcome::Unknown(failure_of_value(failure)?),
         OutcomeValue::Answered(response) => Outcome::Answered(response),
+        OutcomeValue::Queued(_) => Outcome::Queued,
+        OutcomeValue::Expired(failure) => Outcome::Expired(failure_of_value(failure)?),
     };
     let fingerprint = value.fingerprint.try_into().ok()?;
     let tag = SendTag::parse(&value.tag).ok()?;
@@ -194,41 +213,65 @@ pub(super) fn record_of_bytes(bytes: &[u8]) -> Option<RequestRecord> {
         None => None,
     };
     let since = value.since_ms.map_or(created, of_ms);
-    Some(RequestRecord { fingerprint, tag, created, phone_number_id, used_fallback, outcome, since })
+    let not_after = value.not_after_ms.map(of_ms);
+    Some(RequestRecord {
+        fingerprint,
+        tag,
+        created,
+        phone_number_id,
+        used_fallback,
+        not_after,
+        outcome,
+        since,
+    })
 }
 
 pub(super) fn pending_to_bytes(pending: &PendingSend) -> Bytes {
-    let resend = pending.resend.as_ref().map(|Resend { message, count }| ResendValue {
-        count: *count,
-        phone_number_id: message.phone_number_id.as_str().to_owned(),
-        recipient: recipient_to_value(&message.recipient),
-        is_marketing: message.endpoint == Endpoint::MarketingMessages,
-        json: message.json.clone(),
-    });
-    let request = pending.request.0.to_vec();
-    encode(&PendingValue { request, created_ms: unix_ms(pending.created), resend })
+    let resend = pending.resend.as_ref();
+    encode(&PendingValue {
+        request: pending.request.0.to_vec(),
+        created_ms: unix_ms(pending.created),
+        resend: resend.map(|again| PreparedValue { count: again.count, ..prepared_to_value(&again.message) }),
+        not_after_ms: pending.not_after.map(unix_ms),
+        queued: pending.queued.as_ref().map(|queued| Box::new(queued::to_value(queued))),
+    })
 }
 
 /// `None` for what another version wrote.
 pub(super) fn pending_of_bytes(bytes: &[u8]) -> Option<PendingSend> {
     let value: PendingValue = decode(bytes)?;
-    let resend = value.resend.map(|resend| {
-        let endpoint = if resend.is_marketing { Endpoint::MarketingMessages } else { Endpoint::Messages };
-        let message = PreparedMessage {
-            phone_number_id: PhoneNumberId::parse(&resend.phone_number_id).ok()?,
-            recipient: recipient_of_value(resend.recipient)?,
-            endpoint,
-            json: resend.json,
-        };
-        Some(Resend { message, count: resend.count })
-    });
-    // A message that cannot be read must not turn into a send that is only reported.
-    let resend = match resend {
-        Some(resend) => Some(resend?),
+    // A message that cannot be read must not turn into a send that is only reported, or forgotten.
+    let resend = match value.resend {
+        Some(again) => Some(Resend { count: again.count, message: prepared_of_value(again)? }),
+        None => None,
+    };
+    let queued = match value.queued {
+        Some(queued) => Some(Box::new(queued::of_value(*queued)?)),
         None => None,
     };
     let request = RequestKey(value.request.try_into().ok()?);
-    Some(PendingSend { request, created: of_ms(value.created_ms), resend })
+    let not_after = value.not_after_ms.map(of_ms);
+    Some(PendingSend { request, created: of_ms(value.created_ms), not_after, resend, queued })
+}
+
+pub(super) fn prepared_to_value(message: &PreparedMessage) -> PreparedValue {
+    PreparedValue {
+        count: 0,
+        phone_number_id: message.phone_number_id.as_str().to_owned(),
+        recipient: recipient_to_value(&message.recipient),
+        is_marketing: message.endpoint == Endpoint::MarketingMessages,
+        json: message.json.clone(),
+    }
+}
+
+pub(super) fn prepared_of_value(value: PreparedValue) -> Option<PreparedMessage> {
+    let endpoint = if value.is_marketing { Endpoint::MarketingMessages } else { Endpoint::Messages };
+    Some(PreparedMessage {
+        phone_number_id: PhoneNumberId::parse(&value.phone_number_id).ok()?,
+        recipient: recipient_of_value(value.recipient)?,
+        endpoint,
+        json: value.json,
+    })
 }
 
 fn encode(value: &impl Message) -> Bytes {
@@ -241,10 +284,6 @@ fn encode(value: &impl Message) -> Bytes {
 fn decode<T: Message + Default>(bytes: &[u8]) -> Option<T> {
     let (version, value) = bytes.split_first()?;
     (*version == VERSION).then(|| T::decode(value).ok())?
-}
-
-fn of_ms(unix_ms: u64) -> SystemTime {
-    SystemTime::UNIX_EPOCH + Duration::from_millis(unix_ms)
 }
 
 fn receipt_to_value(receipt: &Receipt) -> ReceiptValue {

@@ -28,7 +28,7 @@ fn kind(payload: &Payload) -> &'static str {
         Payload::Status { .. } => "status",
         Payload::Error => "error",
         Payload::Field { .. } => "field",
-        Payload::Fallback(_) | Payload::Number(_) => "of the gateway",
+        Payload::Fallback(_) | Payload::Number(_) | Payload::Send(_) => "of the gateway",
         Payload::Unknown { .. } => "unknown",
     }
 }
