@@ -182,7 +182,9 @@ async fn an_unknown_outcome_is_followed_until_a_status_proves_it() {
 #[tokio::test]
 async fn a_send_that_runs_is_sending_and_one_that_died_is_unknown() {
     let mut serve = Serve::start().await;
-    serve.gateway.simulate("delays", &json!({"slow_answer_ms": 60_000, "sent_ms": 600_000})).await;
+    let never = 600_000;
+    let delays = json!({"slow_answer_ms": 60_000, "sent_ms": never, "delivered_ms": never, "read_ms": never});
+    serve.gateway.simulate("delays", &delays).await;
     let mut client = serve.gateway.client().await;
     let mut call = JoinSet::new();
     call.spawn(async move { client.send_message(message("a", SLOW)).await.is_err() });
