@@ -56,7 +56,7 @@ fn trace_id(headers: &HeaderMap) -> Option<&str> {
 
 /// The verdict with the waiting time that the answer's headers state, where waiting is the remedy.
 pub(super) fn with_stated_delay(verdict: Verdict, headers: &HeaderMap) -> Verdict {
-    let may_wait = matches!(verdict.class, Class::ResourceExhausted | Class::Unavailable);
+    let may_wait = matches!(verdict.class, Class::ResourceExhausted | Class::Unavailable | Class::Aborted);
     if !may_wait || verdict.retry.delay().is_none() {
         return verdict;
     }
@@ -171,6 +171,7 @@ mod tests {
             Retry::Backoff(Duration::from_mins(1))
         );
         assert_eq!(delay(130_429, "retry-after", "5"), wait(5));
+        assert_eq!(delay(139_102, "retry-after", "5"), wait(5));
         assert_eq!(delay(130_429, "retry-after", "99999999"), wait(86_400));
         assert_eq!(delay(130_429, "retry-after", "soon"), Retry::Backoff(Duration::from_secs(1)));
         assert_eq!(delay(131_047, "retry-after", "5"), Retry::AfterChange);
