@@ -289,7 +289,12 @@ impl UploadMedia {
             biased;
             poured = pouring.as_mut() => match poured? {
                 // The answer says why the request takes no more; or the file is whole, and the answer is due.
-                Poured::Whole | Poured::Closed => Ok(answer.await),
+                Poured::Whole | Poured::Closed => Ok(match timeout(stall_timeout, answer).await {
+                    Ok(answered) => answered,
+                    Err(_) => Err(cloud_api::Error::NoAnswer {
+                        cause: format!("Meta said nothing for {stall_timeout:?}"),
+                    }),
+                }),
                 Poured::Stuck => Ok(Err(cloud_api::Error::NoAnswer {
                     cause: format!("Meta took nothing for {stall_timeout:?}"),
                 })),
