@@ -27,6 +27,8 @@ pub struct Account {
     pub verify_token: String,
     /// The bearer token that every call must carry.
     pub access_token: String,
+    /// Tokens that do as well, of other system users.
+    pub more_access_tokens: Vec<String>,
     /// At least one number. Several may share a WABA.
     pub numbers: Vec<Number>,
 }
@@ -38,6 +40,7 @@ impl Default for Account {
             app_secret: "dev-app-secret".to_owned(),
             verify_token: "dev-verify-token".to_owned(),
             access_token: "dev-access-token".to_owned(),
+            more_access_tokens: Vec::new(),
             numbers: vec![Number {
                 phone_number_id: "106540352242922".to_owned(),
                 display_phone_number: "15550783881".to_owned(),
@@ -51,6 +54,11 @@ impl Account {
     /// The number with this phone number id.
     pub fn number(&self, phone_number_id: &str) -> Option<&Number> {
         self.numbers.iter().find(|number| number.phone_number_id == phone_number_id)
+    }
+
+    /// Whether this token is one of the account's.
+    pub fn has_token(&self, token: &str) -> bool {
+        token == self.access_token || self.more_access_tokens.iter().any(|known| known == token)
     }
 
     /// The numbers of one WABA, in the order they were configured.

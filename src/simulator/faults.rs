@@ -48,6 +48,7 @@ pub(super) struct Matcher {
 /// What goes wrong. Of `error`, `http`, `stall` and `cut` at most one; all else combines.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a field of the JSON that a test writes")]
 pub(super) struct Fault {
     /// Answered with an error of Meta instead of being carried out.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -55,6 +56,9 @@ pub(super) struct Fault {
     /// Answered with any status and body instead of being carried out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) http: Option<HttpFault>,
+    /// With `error`, `http` or `stall`: what was asked happens all the same.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(super) carried_out: bool,
     /// The answer comes so much later; what was asked happens at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) delay_ms: Option<u64>,
@@ -218,6 +222,9 @@ impl Fault {
         if self.after_bytes.is_some() && !self.stall && self.cut.is_none() {
             return Err("after_bytes needs stall or cut".to_owned());
         }
+        if self.carried_out && self.error.is_none() && self.http.is_none() && !self.stall {
+            return Err("carried_out needs error, http or stall".to_owned());
+        }
         let status = self.error.as_ref().and_then(|error| error.http_status);
         for status in status.into_iter().chain(self.http.as_ref().map(|http| http.status)) {
             if !(200..1000).contains(&status) {
@@ -329,6 +336,7 @@ mod tests {
             json!({ "stall": true, "cut": "before_acceptance" }),
             json!({ "http": { "status": 99 } }),
             json!({ "batch_webhooks": 0 }),
+            json!({ "cut": "before_acceptance", "carried_out": true }),
         ] {
             let planned = planned(json!({ "fault": fault }));
             assert!(Faults::default().plan(planned).is_err(), "{fault}");

@@ -166,6 +166,10 @@ async fn answer(
 ) -> Result<Response, Silence> {
     let Some(TakenFault { fault, shape }) = fault else { return carry_out(world, parts, &call).await };
     call.shape = shape;
+    if fault.carried_out && fault.after_bytes.is_none() {
+        // Nobody hears what came of it.
+        drop(carry_out(world, parts, &call).await);
+    }
     let answer = match fault.cut {
         // The bytes passed the place where it was to happen, or it happens in the answer.
         _ if fault.after_bytes.is_some() => carry_out(world, parts, &call).await,

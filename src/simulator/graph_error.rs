@@ -35,7 +35,7 @@ const fn status(code: u32, title: &'static str, details: &'static str) -> Entry 
 
 /// Codes to which Meta documents no HTTP status stand with 400.
 #[rustfmt::skip]
-const TABLE: &[Entry] = &[
+pub(super) const TABLE: &[Entry] = &[
     answer(0, 401, "AuthException", "We were unable to authenticate the app user."),
     answer(1, 400, "API Unknown", "Invalid request or possible server error."),
     answer(2, 503, "API Service", "Temporary due to downtime or due to being overloaded."),

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::graph_error::{self, Reported};
 use super::magic;
 use super::world::World;
 
@@ -52,7 +53,7 @@ const ENDPOINTS: &[(&str, &str, &str)] = &[
     ("GET /_simulator/deliveries", "what became of every webhook", ""),
     (
         "POST /_simulator/faults",
-        "of any call: error (code, subcode, details, user_title, user_msg …), http, stall or cut (before_acceptance, after_acceptance; of a file after_bytes); corrupt, delay_ms, retry_after, duplicate_webhooks, reorder_webhooks, batch_webhooks",
+        "of any call: error (code, subcode, details, user_title, user_msg …), http, stall or cut (before_acceptance, after_acceptance; of a file after_bytes); carried_out with the first three; corrupt, delay_ms, retry_after, duplicate_webhooks, reorder_webhooks, batch_webhooks",
         r#"{"match":{"method":"POST","path_suffix":"/messages","to":"+16505551234","message_type":"text"},"count":1,"fault":{"error":{"code":131000,"http_status":500}}}"#,
     ),
     ("GET /_simulator/faults", "the faults that still wait", ""),
@@ -70,7 +71,7 @@ const ENDPOINTS: &[(&str, &str, &str)] = &[
     ("POST /_simulator/reset", "back to the beginning", ""),
 ];
 
-/// The whole page.
+/// The whole page. Tests read from it what can be played.
 pub(super) fn page(world: &World) -> Value {
     let endpoints: Vec<Value> = ENDPOINTS
         .iter()
@@ -102,6 +103,19 @@ pub(super) fn page(world: &World) -> Value {
             })
         })
         .collect();
+    let error_codes: Vec<Value> = graph_error::TABLE
+        .iter()
+        .map(|entry| {
+            json!({
+                "code": entry.code,
+                "http_status": entry.http,
+                "reported": match entry.reported {
+                    Reported::InAnswer => "in the answer",
+                    Reported::InStatus => "in a status",
+                },
+            })
+        })
+        .collect();
     let mut recipients: Vec<Value> =
         magic::NUMBERS.iter().map(|(number, _, text)| json!({ "number": number, "does": text })).collect();
     let by_code = [
@@ -119,6 +133,7 @@ pub(super) fn page(world: &World) -> Value {
         "webhook_url": world.webhook_url(),
         "endpoints": endpoints,
         "magic_recipients": recipients,
+        "error_codes": error_codes,
         "template_names": {
             "reject": "a name that holds this is rejected",
             "pending": "a name that holds this is never reviewed",

@@ -45,6 +45,7 @@ mod requests;
 mod schedule_cost;
 mod send;
 mod send_failures;
+mod send_faults;
 mod send_storm;
 mod send_stream;
 mod sends;

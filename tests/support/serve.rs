@@ -14,6 +14,21 @@ use whatsapp_gateway::simulator::{Account, Config, Number, Simulator};
 
 use super::{Gateway, gateway, webhook};
 
+/// The id of one of [`Builder::numbers`].
+pub fn number(index: usize) -> String {
+    format!("300000000{index:06}")
+}
+
+/// The WABA of one of [`Builder::numbers`].
+fn waba(index: usize) -> String {
+    format!("400000000{index:06}")
+}
+
+/// The access token of one of [`Builder::numbers`].
+fn token(index: usize) -> String {
+    format!("access-token-{index}")
+}
+
 pub const SECOND_NUMBER: &str = "106540352242923";
 pub const SECOND_WABA: &str = "102290129340399";
 /// A number whose app is signed with two secrets; it is configured and unknown to the simulator.
@@ -31,6 +46,7 @@ pub struct Builder {
     grpc_more: String,
     graph_url: Option<String>,
     more: String,
+    numbers: usize,
     environment: Vec<(String, String)>,
 }
 
@@ -52,6 +68,7 @@ impl Serve {
             grpc_more: String::new(),
             graph_url: None,
             more: String::new(),
+            numbers: 0,
             environment: Vec::new(),
         }
     }
@@ -104,6 +121,13 @@ impl Builder {
         self
     }
 
+    /// So many numbers more, each with a WABA, an app and a token of its own, so that what Meta does to one touches no
+    /// other.
+    pub fn numbers(mut self, count: usize) -> Self {
+        self.numbers = count;
+        self
+    }
+
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
         self
@@ -111,7 +135,7 @@ impl Builder {
 
     /// Starts it and waits until it is ready.
     pub async fn start(self) -> Serve {
-        let simulator = simulator().await;
+        let simulator = simulator(self.numbers).await;
         let address = simulator.local_addr();
         let folder = self.prepare(address);
         let gateway = served(&folder, &self.environment, address).await;
@@ -145,9 +169,27 @@ impl Builder {
         let access_token = secret("access-token", "dev-access-token");
         let data_dir = folder.path().join("data").display().to_string();
         let graph_url = self.graph_url.clone().unwrap_or_else(|| format!("http://{simulator}"));
-        let (number, waba) = (webhook::PHONE_NUMBER_ID, webhook::WABA_ID);
         let Self { grpc_listen, grpc_more, more, .. } = self;
         let more = more.replace("{folder}", &folder.path().display().to_string());
+        let numbers = (0..self.numbers).map(|index| {
+            let (app, waba, number, token) = (waba(index), waba(index), number(index), token(index));
+            let access_token = secret(&token, &token);
+            format!(
+                r#"
+[[apps]]
+id = "{app}"
+secret_files = ["{app_secret}"]
+verify_token_file = "{verify_token}"
+[[wabas]]
+id = "{waba}"
+app_id = "{app}"
+access_token_file = "{access_token}"
+phone_number_ids = ["{number}"]
+"#
+            )
+        });
+        let numbers = numbers.collect::<Vec<_>>().concat();
+        let (number, waba) = (webhook::PHONE_NUMBER_ID, webhook::WABA_ID);
         let toml = format!(
             r#"
 [grpc]
@@ -178,6 +220,7 @@ id = "{SECOND_WABA}"
 app_id = "1234567890"
 access_token_file = "{access_token}"
 phone_number_ids = ["{SECOND_NUMBER}"]
+{numbers}
 {more}
 "#
         );
@@ -214,7 +257,7 @@ async fn served(folder: &TempDir, environment: &[(String, String)], simulator: S
     gateway
 }
 
-async fn simulator() -> Simulator {
+async fn simulator(numbers: usize) -> Simulator {
     let config = Config::new("127.0.0.1:0".parse().unwrap(), Arc::new(|| SystemClock.now()));
     let second = Number {
         phone_number_id: SECOND_NUMBER.to_owned(),
@@ -223,5 +266,11 @@ async fn simulator() -> Simulator {
     };
     let mut account = Account::default();
     account.numbers.push(second);
+    account.more_access_tokens = (0..numbers).map(token).collect();
+    account.numbers.extend((0..numbers).map(|index| Number {
+        phone_number_id: number(index),
+        display_phone_number: format!("1555200{index:04}"),
+        waba_id: waba(index),
+    }));
     Simulator::bind(Config { account, ..config }).await.unwrap()
 }

@@ -15,7 +15,7 @@ pub(in crate::simulator) fn authorize(world: &World, headers: &HeaderMap) -> Res
         is_known.then(|| token.trim())
     });
     match token {
-        Some(token) if token == world.account.access_token => Ok(()),
+        Some(token) if world.account.has_token(token) => Ok(()),
         Some(_) => Err(GraphError::bad_token("Invalid OAuth access token - Cannot parse access token")),
         None => Err(GraphError::bad_token("An access token is required to request this resource.")),
     }
