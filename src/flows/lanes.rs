@@ -145,7 +145,7 @@ impl Lanes {
 
     /// A status says that a message failed with 131056 (reference 5.4).
     pub(super) fn pair_limited(&self, number: &PhoneNumberId, pair: &PairKey) {
-        self.lane(number).with(|lane, now| lane.pair_limited(now, pair));
+        self.lane(number).with(|lane, now| lane.pair_limited(now, pair, None));
     }
 
     /// The calls of the number's account are used up for so long (reference 1.7).

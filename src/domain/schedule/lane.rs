@@ -165,10 +165,11 @@ impl Lane {
     }
 
     /// Meta reported 131056, also in a status (reference 5.4): the pair sleeps 4^X s, X growing from 0 to 5 until a message
-    /// is accepted.
-    pub fn pair_limited(&mut self, now: Moment, pair: &PairKey) {
+    /// is accepted, and at least `retry_after` (at most an hour).
+    pub fn pair_limited(&mut self, now: Moment, pair: &PairKey, retry_after: Option<Duration>) {
         self.advance(now);
-        self.recipients.pace(pair).limited(now);
+        let least = retry_after.unwrap_or_default().min(RETRY_AFTER_MAX);
+        self.recipients.pace(pair).limited(now, least);
         self.recipients.settle(pair, now, &mut self.turns);
         self.expire_asleep(pair);
     }
@@ -326,7 +327,7 @@ impl Lane {
         self.recipients.land(&ticket.pair, ticket.class, id, again_at);
         match feedback {
             Feedback::Throttled { retry_after } => self.throttled(now, retry_after),
-            Feedback::PairLimited => self.pair_limited(now, &ticket.pair),
+            Feedback::PairLimited { retry_after } => self.pair_limited(now, &ticket.pair, retry_after),
             Feedback::Accepted | Feedback::NotSent | Feedback::Other => {}
         }
         if again_at.is_none() {

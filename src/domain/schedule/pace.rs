@@ -144,12 +144,14 @@ impl Pace {
         }
     }
 
-    /// Meta answered 131056: sleep 4^X s (reference 5.1). What comes while asleep tells of the same debt.
-    pub(super) fn limited(&mut self, now: Moment) {
+    /// Meta answered 131056: sleep 4^X s (reference 5.1), and as long as it said. What comes while asleep tells of the same
+    /// debt.
+    pub(super) fn limited(&mut self, now: Moment, least: Duration) {
         if now >= self.asleep_until {
             self.asleep_until = now.saturating_add(self.sleep());
             self.strikes = (self.strikes + 1).min(STRIKES_MAX);
         }
+        self.asleep_until = self.asleep_until.max(now.saturating_add(least));
     }
 
     fn sleep(&self) -> Duration {

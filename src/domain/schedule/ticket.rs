@@ -154,7 +154,10 @@ pub enum Feedback {
         retry_after: Option<Duration>,
     },
     /// 131056: the recipient's pair sleeps.
-    PairLimited,
+    PairLimited {
+        /// How long Meta wants the pair to be left alone, if it said so.
+        retry_after: Option<Duration>,
+    },
     /// Nothing reached Meta.
     NotSent,
     /// Meta refused it for another reason, or nobody knows.

@@ -89,7 +89,10 @@ pub(in crate::flows) fn feedback(outcome: &Outcome) -> Feedback {
                 Feedback::Throttled { retry_after: Some(pause) }
             }
             (Reason::UpstreamThroughput, _) => Feedback::Throttled { retry_after: None },
-            (Reason::UpstreamPairRate, _) => Feedback::PairLimited,
+            (Reason::UpstreamPairRate, Retry::Wait(pause)) => {
+                Feedback::PairLimited { retry_after: Some(pause) }
+            }
+            (Reason::UpstreamPairRate, _) => Feedback::PairLimited { retry_after: None },
             (Reason::UpstreamUnreachable, _) => Feedback::NotSent,
             _ => Feedback::Other,
         },

@@ -106,7 +106,7 @@ impl Play {
             }
             Event::Receive(count) => self.world.receive(count),
             Event::Throttle(after) => lane.throttled(now, after.map(ms)),
-            Event::LimitPair(to) => lane.pair_limited(now, &pair(to)),
+            Event::LimitPair(to) => lane.pair_limited(now, &pair(to), None),
             Event::Suspend(time) => lane.suspend(now, now + ms(time)),
             Event::Park => {
                 lane.park(now, VERDICT);
@@ -138,7 +138,7 @@ impl Play {
         let feedback = match fate.outcome {
             0 | 1 => Feedback::NotSent,
             2 => Feedback::Throttled { retry_after: None },
-            3 => Feedback::PairLimited,
+            3 => Feedback::PairLimited { retry_after: None },
             4 | 5 => Feedback::Other,
             _ => Feedback::Accepted,
         };

@@ -74,7 +74,7 @@ fn after_131056_the_pair_sleeps_longer_each_time() {
     let mut slept = Vec::new();
     for other in 10..17 {
         let Offer::Go(id) = world.offer(ticket("a", Class::Normal, 1)) else { panic!("asleep") };
-        assert!(world.lane.done(world.now, id, Feedback::PairLimited));
+        assert!(world.lane.done(world.now, id, Feedback::PairLimited { retry_after: None }));
         let Offer::Wait { id, turn } = world.offer(ticket("a", Class::Normal, 1)) else { panic!("awake") };
         slept.push(turn.saturating_sub(world.now).as_secs());
         assert!(
@@ -89,9 +89,21 @@ fn after_131056_the_pair_sleeps_longer_each_time() {
     assert_eq!(slept, [1, 11, 16, 64, 256, 1024, 1024]);
     let Offer::Go(id) = world.offer(ticket("a", Class::Normal, 1)) else { panic!("asleep") };
     world.lane.done(world.now, id, Feedback::Accepted);
-    world.lane.pair_limited(world.now, &pair(3));
+    world.lane.pair_limited(world.now, &pair(3), None);
     let Offer::Wait { turn, .. } = world.offer(ticket("a", Class::Normal, 3)) else { panic!("awake") };
     assert_eq!(turn.saturating_sub(world.now), SECOND);
+}
+
+#[test]
+fn a_pair_sleeps_as_long_as_meta_says() {
+    let mut world = World::new(80);
+    let Offer::Go(id) = world.offer(ticket("a", Class::Normal, 1)) else { panic!("it waits") };
+    world.lane.done(world.now, id, Feedback::PairLimited { retry_after: Some(SECOND * 20) });
+    let Offer::Wait { turn, .. } = world.lane.offer(world.now, ticket("a", Class::Normal, 1)) else {
+        panic!("it does not wait")
+    };
+    assert_eq!(turn, SECOND * 20);
+    assert!(matches!(world.lane.offer(world.now, ticket("a", Class::Normal, 2)), Offer::Go(_)));
 }
 
 #[test]
@@ -106,7 +118,7 @@ fn a_sleeping_pair_refuses_whom_it_would_keep_too_long() {
     let Offer::Wait { id: long, .. } = world.offer(patient(&world, SECOND * 10)) else { panic!("refused") };
     world.in_flight.clear();
     world.now = ms(100);
-    world.lane.done(world.now, first, Feedback::PairLimited);
+    world.lane.done(world.now, first, Feedback::PairLimited { retry_after: None });
     world.run_until(ms(100));
     let (at, refusal) = world.expired[&short];
     assert_eq!((at, refusal.why), (ms(100), Why::Pair), "at once, not at its deadline");
