@@ -77,7 +77,7 @@ fn assert_parked(refusal: &Refusal, reason: &str, code: Option<i64>) {
     assert_eq!(refusal.is(), (Code::FailedPrecondition, reason), "{refusal:?}");
     assert_eq!(refusal.actor(), "operator");
     assert_eq!(refusal.metadata.get("meta_code").cloned(), code.map(|code| code.to_string()));
-    assert!(refusal.message.contains("cannot send since"), "{}", refusal.message);
+    assert!(refusal.message.contains("unable to send for"), "{}", refusal.message);
     assert!(refusal.message.contains("it ends "), "{}", refusal.message);
     assert!(refusal.message.ends_with("nothing was sent"), "{}", refusal.message);
     assert!(refusal.retry.is_some(), "somebody looks again");
@@ -236,7 +236,7 @@ async fn quality_parks_a_number_when_nothing_passes_any_more() {
     let asked = gateway.sent_bodies().await.len();
     let refusal = gateway.refused(send(text("Hello"))).await;
     assert_eq!(refusal.is(), (Code::ResourceExhausted, "UPSTREAM_QUALITY_LIMIT"));
-    assert!(refusal.message.contains("cannot send since"), "{}", refusal.message);
+    assert!(refusal.message.contains("unable to send for"), "{}", refusal.message);
     assert_eq!(gateway.sent_bodies().await.len(), asked);
     eventually!(gateway.can_send_from(PHONE_NUMBER_ID).await);
     assert!(gateway.can_send_from(PHONE_NUMBER_ID).await, "the one that passed has freed the others");

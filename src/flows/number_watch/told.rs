@@ -15,14 +15,14 @@ use crate::domain::schedule::Moment;
 use crate::flows::gateway_event::{About, gateway_event};
 use crate::telemetry::names;
 
-/// Nobody needs to ask again sooner.
-const RETRY_MIN: Duration = Duration::from_secs(1);
+/// By so much a look may be late, since the watch goes round once a second: who asks again sooner is refused again.
+const LOOK_LATE_MAX: Duration = Duration::from_secs(1);
 
 /// What Meta's code says, in our words: Meta's may tell of content.
 pub(super) fn words_of(code: i64) -> String {
     match describe(code) {
-        Some(meaning) => format!("Meta refused a message with code {code}, {meaning}"),
-        None => format!("Meta refused a message with code {code}"),
+        Some(meaning) => format!("Meta refused with code {code}, {meaning}"),
+        None => format!("Meta refused with code {code}"),
     }
 }
 
@@ -30,9 +30,9 @@ pub(super) fn words_of(code: i64) -> String {
 pub(super) fn refusal(parked: &Parked, now: Moment) -> Failure {
     let Complaint { cause, code, words, verdict, .. } = &parked.complaint;
     let since = now.saturating_sub(parked.since).as_secs();
-    let wait = parked.look_at.saturating_sub(now).max(RETRY_MIN);
+    let wait = parked.look_at.saturating_sub(now) + LOOK_LATE_MAX;
     let message = format!(
-        "the business number cannot send since {since} s ago: {words}; {}; the gateway tries again in {} s; nothing was \
+        "the business number has been unable to send for {since} s: {words}; {}; the gateway tries again in {} s; nothing was \
          sent",
         cause.ends_with(),
         wait.as_secs(),
@@ -98,5 +98,32 @@ impl Inner {
             now,
             About { attributes, subject: String::new(), payload: Payload::Number(report) },
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::number_health::{Cause, NumberHealth, Source};
+
+    #[test]
+    fn who_asks_again_when_told_comes_after_the_look() {
+        let (pause, now) = (Duration::from_secs(30), Duration::from_secs(100));
+        let mut health = NumberHealth::new(pause);
+        let verdict = crate::cloud_api::error_code::async_verdict(131_031);
+        let complaint = Complaint {
+            cause: Cause::Account,
+            code: Some(131_031),
+            words: words_of(131_031),
+            verdict,
+            until: None,
+        };
+        health.refused(now, Source::Answer, complaint);
+        let seconds = |s| now + Duration::from_secs(s);
+        for (asked_at, wait) in [(seconds(0), 31), (seconds(12), 19), (seconds(30), 1), (seconds(31), 1)] {
+            let refusal = refusal(health.parked().unwrap(), asked_at);
+            assert_eq!(refusal.verdict.retry, Retry::Wait(Duration::from_secs(wait)));
+            assert!(refusal.message.contains(&format!("tries again in {wait} s")), "{}", refusal.message);
+        }
     }
 }
