@@ -202,12 +202,12 @@ impl Inner {
         let begun = Instant::now();
         let read = self.shutdown.drain().run_until_cancelled(self.pages(name)).await;
         let copy = match read {
-            Some(Ok((shapes, is_whole))) => Some(TemplateCopy { shapes, is_whole, begun }),
+            Some(Ok((shapes, is_whole))) => Ok(TemplateCopy { shapes, is_whole, begun }),
             Some(Err(error)) => {
                 warn!(%error, waba.id = name.waba_id, "templates cannot be read; Meta decides about messages");
-                None
+                Err(error.verdict().retry.delay().unwrap_or_default())
             }
-            None => None,
+            None => Err(Duration::ZERO),
         };
         self.copies().finish(name, ticket, copy, Instant::now());
     }

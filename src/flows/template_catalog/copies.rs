@@ -13,8 +13,11 @@ use crate::domain::template_shape::TemplateShape;
 const REFUSES_FOR: Duration = Duration::from_secs(30);
 /// How old a copy may be at all.
 const KEPT_FOR: Duration = Duration::from_hours(1);
-/// After a read that failed, no other of its WABA begins for so long: a cause such as a bad token would fail them all.
+/// After a read that failed, no other of its WABA begins for so long, or as long as Meta says: a cause such as a bad token
+/// or used up calls would fail them all.
 const PAUSE: Duration = Duration::from_secs(10);
+/// Calls are counted by the hour (reference 6.1), so that no pause is longer.
+const PAUSE_MAX: Duration = Duration::from_hours(1);
 /// Reads under way at once.
 const READS_MAX: usize = 8;
 /// Languages of templates that are kept; a name without any counts as one.
@@ -127,28 +130,28 @@ impl Copies {
     }
 
     /// Keeps what was read, and tells those who wait; unless it was forgotten while it was read, since it may be old then.
-    /// Without a copy the read has failed.
+    /// Without a copy the read has failed, and no other makes sense for so long.
     pub(super) fn finish(
         &mut self,
         name: &TemplateName,
         ticket: u64,
-        copy: Option<TemplateCopy>,
+        copy: Result<TemplateCopy, Duration>,
         now: Instant,
     ) {
         self.reads = self.reads.saturating_sub(1);
-        if copy.is_none() {
-            self.pauses.insert(name.waba_id.clone(), now + PAUSE);
+        if let Err(pause) = &copy {
+            self.pauses.insert(name.waba_id.clone(), now + (*pause).clamp(PAUSE, PAUSE_MAX));
         }
         let Some(entry) = self.of.get_mut(name) else { return };
         let Some(open) = entry.reading.take_if(|open| open.ticket == ticket) else { return };
         match copy.map(Arc::new) {
-            Some(copy) => {
+            Ok(copy) => {
                 let before = entry.copy.replace(Arc::clone(&copy));
                 self.kept = self.kept + copy.size() - before.map_or(0, |before| before.size());
                 open.sender.send_replace(Some(copy));
             }
-            None if entry.copy.is_none() => drop(self.of.remove(name)),
-            None => {}
+            Err(_) if entry.copy.is_none() => drop(self.of.remove(name)),
+            Err(_) => {}
         }
         self.make_room(now);
     }

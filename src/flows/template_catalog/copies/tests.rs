@@ -39,7 +39,7 @@ fn one_read_serves_all_who_wait() {
     let (first, ticket) = begun(&mut copies, &a, now);
     let Look::Join(second) = copies.look(&a, now + SECOND) else { panic!("not joined") };
     assert_eq!(second.begun, now);
-    copies.finish(&a, ticket, Some(copy(vec![shape("7", "en", "APPROVED")], now)), now + SECOND);
+    copies.finish(&a, ticket, Ok(copy(vec![shape("7", "en", "APPROVED")], now)), now + SECOND);
     for reading in [first, second] {
         assert_eq!(reading.copy.borrow().as_ref().unwrap().shapes[0].id, "7");
     }
@@ -63,9 +63,9 @@ fn what_was_forgotten_while_it_was_read_is_not_kept() {
     copies.forget("1", "a");
     assert!(reading.copy.has_changed().is_err(), "who waits is told at once");
     let (_, next) = begun(&mut copies, &a, now);
-    copies.finish(&a, ticket, Some(copy(Vec::new(), now)), now);
+    copies.finish(&a, ticket, Ok(copy(Vec::new(), now)), now);
     assert!(copies.copy(&a, now).is_none());
-    copies.finish(&a, next, Some(copy(Vec::new(), now)), now);
+    copies.finish(&a, next, Ok(copy(Vec::new(), now)), now);
     assert!(copies.copy(&a, now).is_some());
     assert_eq!(copies.reads, 0);
 }
@@ -74,14 +74,17 @@ fn what_was_forgotten_while_it_was_read_is_not_kept() {
 fn a_failed_read_pauses_its_waba_and_keeps_the_copy() {
     let (mut copies, now, a) = (Copies::default(), Instant::now(), name("1", "a"));
     let (_, ticket) = begun(&mut copies, &a, now);
-    copies.finish(&a, ticket, Some(copy(Vec::new(), now)), now);
+    copies.finish(&a, ticket, Ok(copy(Vec::new(), now)), now);
     let (reading, ticket) = begun(&mut copies, &a, now);
-    copies.finish(&a, ticket, None, now);
+    copies.finish(&a, ticket, Err(Duration::ZERO), now);
     assert!(reading.copy.has_changed().is_err());
     assert!(copies.copy(&a, now).is_some());
     assert!(is_busy(&mut copies, &name("1", "b"), now + PAUSE - SECOND));
     begun(&mut copies, &name("2", "b"), now);
-    begun(&mut copies, &name("1", "b"), now + PAUSE);
+    let (_, ticket) = begun(&mut copies, &name("1", "b"), now + PAUSE);
+    copies.finish(&name("1", "b"), ticket, Err(6 * PAUSE), now + PAUSE);
+    assert!(is_busy(&mut copies, &a, now + 7 * PAUSE - SECOND), "Meta has said how long");
+    begun(&mut copies, &a, now + 7 * PAUSE);
 }
 
 #[test]
@@ -91,7 +94,7 @@ fn ids_and_wabas_are_forgotten() {
     for (position, name) in names.iter().enumerate() {
         let (_, ticket) = begun(&mut copies, name, now);
         let shapes = vec![shape("0", "en", "APPROVED"), shape(&position.to_string(), "de", "APPROVED")];
-        copies.finish(name, ticket, Some(copy(shapes.into_iter().skip(1).collect(), now)), now);
+        copies.finish(name, ticket, Ok(copy(shapes.into_iter().skip(1).collect(), now)), now);
     }
     let kept = |copies: &Copies| names.clone().map(|name| copies.copy(&name, now).is_some());
     let (reading, _) = begun(&mut copies, &name("1", "c"), now);
@@ -114,7 +117,7 @@ fn reads_and_copies_are_bounded() {
     for n in 0..6_u32 {
         let (name, then) = (name("1", &n.to_string()), now + SECOND * n);
         let (_, ticket) = begun(&mut copies, &name, then);
-        copies.finish(&name, ticket, Some(copy(vec![shape("1", "en", "APPROVED"); many], then)), then);
+        copies.finish(&name, ticket, Ok(copy(vec![shape("1", "en", "APPROVED"); many], then)), then);
     }
     let kept = [0, 1, 2, 3, 4, 5].map(|n: u32| copies.copy(&name("1", &n.to_string()), now).is_some());
     assert_eq!(kept, [false, false, true, true, true, true]);
