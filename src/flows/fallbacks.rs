@@ -195,34 +195,42 @@ impl Inner {
     async fn take_turn(&self, mut turn: Turn) {
         let mut delay = RETRY_DELAY_MIN;
         loop {
-            if turn.note.created + FALLBACK_KEPT <= self.clock.now() {
+            let over_at = turn.note.created + FALLBACK_KEPT;
+            let left = over_at.duration_since(self.clock.now()).unwrap_or_default();
+            if left.is_zero() {
                 let description = "its message failed a day ago".to_owned();
                 return self.report(turn, FallbackOutcome::Failed(Reason::WindowClosed, description)).await;
             }
             let wish = Wish::of(&turn.note.message, Caller::gateway(), Class::Normal, None);
             let slot = tokio::select! {
                 slot = self.lanes.turn(wish) => slot,
+                // A number may be parked for longer than that.
+                () = sleep(left) => continue,
                 () = self.shutdown.drain().cancelled() => return,
             };
             let sending = FallbackProgress::Sending(turn.failed.clone());
-            let wait = match self.advance(&mut turn, sending).await {
-                Ok(()) => match self.attempt(&turn, slot.ok()).await {
-                    Ok(outcome) => return self.report(turn, outcome).await,
-                    Err(wait) => {
-                        // Should this fail, the next process takes it for sent: at most once comes first.
-                        let due = FallbackProgress::Due(turn.failed.clone());
-                        if let Err(error) = self.advance(&mut turn, due).await {
-                            warn!(%error, "a fallback that waits could not be noted");
+            let wait = match slot {
+                // The lane is full.
+                Err(_) => delay,
+                Ok(slot) => match self.advance(&mut turn, sending).await {
+                    Ok(()) => match self.attempt(&turn, slot).await {
+                        Ok(outcome) => return self.report(turn, outcome).await,
+                        Err(wait) => {
+                            // Should this fail, the next process takes it for sent: at most once comes first.
+                            let due = FallbackProgress::Due(turn.failed.clone());
+                            if let Err(error) = self.advance(&mut turn, due).await {
+                                warn!(%error, "a fallback that waits could not be noted");
+                            }
+                            wait.max(delay)
                         }
-                        wait.max(delay)
+                    },
+                    // Somebody else has it, or it is over.
+                    Err(StateError::Conflict { .. }) => return,
+                    Err(error) => {
+                        warn!(%error, "a fallback cannot be noted; it waits");
+                        delay
                     }
                 },
-                // Somebody else has it, or it is over.
-                Err(StateError::Conflict { .. }) => return,
-                Err(error) => {
-                    warn!(%error, "a fallback cannot be noted; it waits");
-                    delay
-                }
             };
             delay = (delay * 2).min(RETRY_DELAY_MAX);
             tokio::select! {
@@ -240,7 +248,7 @@ impl Inner {
     }
 
     /// What became of one try, or how long to wait before the next.
-    async fn attempt(&self, turn: &Turn, slot: Option<lanes::Turn>) -> Result<FallbackOutcome, Duration> {
+    async fn attempt(&self, turn: &Turn, slot: lanes::Turn) -> Result<FallbackOutcome, Duration> {
         let message = &turn.note.message;
         let access_token = match self.numbers.access_token(&message.phone_number_id) {
             Ok(access_token) => access_token,
@@ -249,9 +257,7 @@ impl Inner {
             }
         };
         let outcome = attempt(&self.client, &self.number_watch, &access_token, message).await;
-        if let Some(slot) = slot {
-            slot.done(feedback(&outcome));
-        }
+        slot.done(feedback(&outcome));
         report("template", &outcome);
         let failure = match outcome {
             Outcome::Accepted(receipt) => {
