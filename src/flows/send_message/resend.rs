@@ -44,14 +44,15 @@ impl SendMessage {
             () = self.shutdown.drain().cancelled() => return,
         };
         let Ok(turn) = turn else { return };
+        // Before it is counted: a number that is not configured uses up no attempt.
+        let access_token = match self.numbers.access_token(&message.phone_number_id) {
+            Ok(access_token) => access_token,
+            Err(error) => return warn!(%error, "not sent again"),
+        };
         let message = match flight.count_resend().await {
             Ok(Some(message)) => message,
             Ok(None) => return,
             Err(error) => return warn!(%error, "not sent again, since that cannot be stored"),
-        };
-        let access_token = match self.numbers.access_token(&message.phone_number_id) {
-            Ok(access_token) => access_token,
-            Err(error) => return warn!(%error, "not sent again"),
         };
         let outcome = attempt(&self.client, &self.number_watch, &access_token, &message).await;
         turn.done(feedback(&outcome));
