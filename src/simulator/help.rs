@@ -53,7 +53,7 @@ const ENDPOINTS: &[(&str, &str, &str)] = &[
     ("GET /_simulator/deliveries", "what became of every webhook", ""),
     (
         "POST /_simulator/faults",
-        "of any call: error (code, subcode, details, user_title, user_msg …), http, stall or cut (before_acceptance, after_acceptance; of a file after_bytes); carried_out with the first three; corrupt, delay_ms, retry_after, duplicate_webhooks, reorder_webhooks, batch_webhooks",
+        "of any call: error (code, subcode, details, user_title, user_msg …), http (status, body, content_type, location), stall (true) or cut (before_acceptance, after_acceptance; of a file after_bytes); carried_out with the first three; corrupt, delay_ms, retry_after, duplicate_webhooks, reorder_webhooks, batch_webhooks",
         r#"{"match":{"method":"POST","path_suffix":"/messages","to":"+16505551234","message_type":"text"},"count":1,"fault":{"error":{"code":131000,"http_status":500}}}"#,
     ),
     ("GET /_simulator/faults", "the faults that still wait", ""),
