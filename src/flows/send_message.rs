@@ -15,7 +15,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use metrics::counter;
 use secrecy::SecretString;
 use tokio::sync::oneshot;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use tracing::{Instrument, info, info_span, warn};
 use uuid::Uuid;
 
@@ -46,6 +46,9 @@ use super::window::{self, Admitted, Windows};
 pub(super) const RPC: &str = "SendMessage";
 /// How long a send may take that came without a deadline, until nothing is tried again and nobody waits any more.
 const TIME_MAX: Duration = Duration::from_secs(30);
+
+/// A turn so short before the deadline is of no use any more, and a refusal then would come too late.
+const LAST_TURN: Duration = Duration::from_millis(20);
 
 /// How long a caller waits before it asks again when the store takes no writes.
 pub(super) const STORE_RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -150,6 +153,12 @@ pub enum Error {
         /// The id under which to ask again.
         request_id: Option<String>,
     },
+    /// The deadline came before Meta's answer; the message may have gone out.
+    #[error("Meta did not answer before the deadline")]
+    Late {
+        /// What names the send, if it did go out.
+        tag: SendTag,
+    },
     /// The work ended without a result; the message may have gone out.
     #[error("the send was cut off")]
     Interrupted {
@@ -200,13 +209,15 @@ impl SendMessage {
             send.tag = tag.as_str(),
         );
         let (kind, message) = (kind_label(&message.content.kind), prepare(&message, &tag));
-        let wish = Wish::of(&message, caller.clone(), priority, Some(deadline));
+        let wish = Wish::of(&message, caller.clone(), priority, deadline.checked_sub(LAST_TURN));
         let departure = Departure { access_token, message, kind, wish, used_fallback, fallback, template };
         let Some(request) = request else {
             let flight = self.unsettled.begin(tag, phone_number_id.clone());
             let slot = flight.slot();
             let tag = slot.tag.clone();
-            let flown = self.shutdown.keep(self.clone().fly(flight, departure).instrument(span)).await;
+            let work = self.shutdown.keep(self.clone().fly(flight, departure).instrument(span));
+            // Who leaves hears of it by the tag alone.
+            let flown = timeout_at(deadline, work).await.map_err(|_late| Error::Late { tag: tag.clone() })?;
             flown.ok_or_else(|| Error::Interrupted { tag: tag.clone() })?;
             let outcome = slot.landed(None).await?;
             return result(Known { tag, used_fallback, outcome }, phone_number_id, None, false);

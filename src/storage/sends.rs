@@ -97,6 +97,11 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// It, if Meta accepted the message.
+    pub fn accepted(self) -> Option<Self> {
+        matches!(self, Self::Accepted(_)).then_some(self)
+    }
+
     /// Whether nothing can change it any more.
     pub fn is_settled(&self) -> bool {
         match self {

@@ -83,13 +83,25 @@ async fn calls_at_once_are_one_send() {
 #[tokio::test]
 async fn who_cannot_wait_asks_again() {
     let gateway = Gateway::dev().await;
-    gateway.simulate("delays", &json!({"slow_answer_ms": 1500})).await;
+    let later = 5000;
+    let delays = json!({"slow_answer_ms": 1500, "sent_ms": later, "delivered_ms": later, "read_ms": later});
+    gateway.simulate("delays", &delays).await;
     let refusal = gateway.refused_within(request("a", SLOW, "Hello"), Duration::from_millis(700)).await;
     assert_eq!(refusal.is(), (Code::Aborted, "REQUEST_IN_PROGRESS"));
     assert!(refusal.retry.is_some());
     let sent = gateway.send(request("a", SLOW, "Hello")).await;
     assert!(sent.replayed && !sent.message_id.is_empty());
     assert_eq!(gateway.sent_bodies().await.len(), 1);
+}
+
+#[tokio::test]
+async fn who_cannot_wait_for_the_answer_hears_of_the_status() {
+    let gateway = Gateway::dev().await;
+    gateway.simulate("delays", &json!({"slow_answer_ms": 20_000, "sent_ms": 100})).await;
+    let mut hurried = tonic::Request::new(request("a", SLOW, "Hello"));
+    hurried.set_timeout(Duration::from_secs(3));
+    let sent = gateway.client().await.send_message(hurried).await.unwrap().into_inner();
+    assert_eq!(sent.message_id, gateway.statuses().await[0].id);
 }
 
 #[tokio::test]

@@ -71,13 +71,13 @@ impl Unsettled {
         let pending = PendingSend { request: key, created, not_after: None, resend, queued: None };
         let pending = is_pending.then_some(pending);
         // Before the claim can be seen, so that whoever sees it finds the slot.
-        let flight = self.take_off(slot, if is_pending { in_doubt_outcome() } else { undone_outcome() });
+        let mut flight = self.take_off(slot, undone_outcome());
         let mut precondition = Precondition::Absent;
         for _ in 0..CLAIMS_MAX {
             let claimed = self.inner.store.claim(&key, &record, pending.as_ref(), precondition).await;
             precondition = match claimed.map_err(Error::Store)? {
                 Claimed::Won(revision) => {
-                    flight.claimed(revision).await;
+                    flight.claimed(revision, is_pending.then(in_doubt_outcome)).await;
                     flight.tell();
                     return Ok(Claim::Mine(flight));
                 }

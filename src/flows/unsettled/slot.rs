@@ -226,12 +226,15 @@ impl Slot {
     pub(in crate::flows) async fn landed(&self, deadline: Option<Instant>) -> Result<Outcome, Error> {
         let mut standing = self.standing.subscribe();
         let landed = standing.wait_for(|standing| !standing.is_flying);
-        let landed = match deadline {
-            Some(deadline) => timeout_at(deadline, landed).await.map_err(|_| Error::InProgress)?,
-            None => landed.await,
+        let Some(deadline) = deadline else {
+            return landed.await.map(|standing| standing.outcome.clone()).map_err(|_| Error::InProgress);
         };
-        // The sender is this slot itself.
-        landed.map(|standing| standing.outcome.clone()).map_err(|_| Error::InProgress)
+        match timeout_at(deadline, landed).await {
+            // The sender is this slot itself.
+            Ok(landed) => landed.map(|standing| standing.outcome.clone()).map_err(|_| Error::InProgress),
+            // A status may have said it before the answer.
+            Err(_) => self.durable().0.accepted().ok_or(Error::InProgress),
+        }
     }
 
     /// A status proves that Meta accepted the message.
@@ -286,8 +289,10 @@ impl Flight {
         Self { unsettled, slot, if_lost: Some(if_lost) }
     }
 
-    pub(super) async fn claimed(&self, revision: u64) {
+    /// The claim is durable. From here on it ends so if it is lost, where that is another end than before.
+    pub(super) async fn claimed(&mut self, revision: u64, if_lost: Option<Outcome>) {
         *self.slot.written.lock().await = Some((revision, Outcome::Sending));
+        self.if_lost = if_lost.or(self.if_lost.take());
     }
 
     /// Gives a queued send back to the queue, durably, after an attempt with which certainly nothing went out. False if a

@@ -21,6 +21,12 @@ impl From<send_message::Error> for Status {
                     draft.build()
                 }
             }
+            send_message::Error::Late { tag } => {
+                let message = "Meta did not answer before the deadline; the message may have gone out: a status event \
+                     with the send tag proves it";
+                let draft = Draft::new(Code::Unknown, Reason::SendOutcomeUnknown, message);
+                unproven(draft.actor(Actor::Caller), tag.as_str(), None).build()
+            }
             send_message::Error::Interrupted { tag } => {
                 let message = "the send was cut off by the end of the process; it may have gone out";
                 let draft = Draft::new(Code::Unknown, Reason::SendOutcomeUnknown, message);
