@@ -255,11 +255,12 @@ async fn message_in_the_end(
     }
 }
 
-/// Whether the gateway holds the number back, since Meta has said that it goes too fast or cannot send at all. How long is
-/// not this table's business.
+/// Whether the gateway holds the number or the recipient back, since Meta has said that it goes too fast or cannot send at
+/// all. How long is not this table's business.
 fn is_held(first: &Answer, again: &Answer) -> bool {
-    const OF_NUMBERS: [&str; 5] = [
+    const OF_NUMBERS: [&str; 6] = [
         "UPSTREAM_THROUGHPUT",
+        "UPSTREAM_PAIR_RATE",
         "UPSTREAM_ACCOUNT_RATE",
         "UPSTREAM_CREDENTIALS",
         "UPSTREAM_ACCOUNT",
