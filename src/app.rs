@@ -35,7 +35,7 @@ use crate::web::webhook;
 use options::{admin_options, grpc_options, message_limits, watch_limits, webhook_config, webhook_options};
 use parts::{Parts, flows};
 
-/// Between two looks at the secret files.
+/// Between two looks at the files of secrets and certificates.
 const SECRETS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Why the gateway could not start.

@@ -1,8 +1,8 @@
 //! The configuration: one file, the environment, and the secrets they point to.
 //!
 //! [`Config::load`] reads everything and reports every problem at once. What is fixed for the life of the process
-//! is in the sections; accounts, callers and secrets are in a snapshot of `tenants` that a [`Watcher`] replaces when secret
-//! files change. This room reads and checks; it decides nothing about behavior.
+//! is in the sections; accounts, callers and secrets are in a snapshot of `tenants`, certificates in a [`Tls`], which a [`Watcher`] replaces
+//! when their files change. This room reads and checks; it decides nothing about behavior.
 
 mod accounts;
 mod layers;
@@ -13,6 +13,7 @@ mod reload;
 mod secrets;
 mod sections;
 mod suggest;
+mod tls;
 mod units;
 
 use std::collections::BTreeMap;
@@ -24,14 +25,17 @@ use crate::lifecycle;
 use crate::storage;
 use crate::telemetry;
 use crate::tenants::Tenants;
+use crate::tls::{ClientAuth, Tls};
 
 use accounts::Accounts;
 use problem::Collector;
 pub use problem::{Problem, Problems};
 use reader::Table;
+use reload::Seen;
 pub use reload::{Reload, Watcher};
 use secrets::Fingerprint;
 pub use sections::{Admin, Events, Grpc, Media, Sending, Webhook};
+pub use tls::TlsFiles;
 
 /// The reference of every key, with its default.
 pub const DEFAULTS: &str = layers::DEFAULTS;
@@ -116,6 +120,7 @@ pub struct Config {
     tenants: Tenants,
     accounts: Accounts,
     fingerprint: Fingerprint,
+    tls: Option<(Tls, Fingerprint)>,
 }
 
 impl Config {
@@ -131,8 +136,13 @@ impl Config {
         accounts.check(&problems);
         let (snapshot, fingerprint) = secrets::resolve(&accounts, &problems);
         let media = Media::read(root.table("media"));
+        let grpc = Grpc::read(root.table("grpc"));
+        let tls = grpc.tls.as_ref().and_then(|files| {
+            let (config, fingerprint) = files.resolve(&problems);
+            Some((Tls::new(config?), fingerprint))
+        });
         let config = Self {
-            grpc: Grpc::read(root.table("grpc")),
+            grpc,
             webhook: Webhook::read(root.table("webhook")),
             admin: Admin::read(root.table("admin")),
             cloud_api: sections::read_cloud_api(root.table("cloud_api"), media.transfer_timeout),
@@ -145,6 +155,7 @@ impl Config {
             tenants: Tenants::new(snapshot),
             accounts,
             fingerprint,
+            tls,
         };
         root.finish();
         config.check(&problems);
@@ -183,9 +194,20 @@ impl Config {
         self.tenants.clone()
     }
 
-    /// What keeps [`Config::tenants`] current; run it in the background.
+    /// The TLS of the gRPC port at each moment; `None` for plain text.
+    pub fn tls(&self) -> Option<Tls> {
+        self.tls.as_ref().map(|(tls, _)| tls.clone())
+    }
+
+    /// What keeps [`Config::tenants`] and [`Config::tls`] current; run it in the background.
     pub fn watcher(&self) -> Watcher {
-        Watcher::new(self.accounts.clone(), self.tenants.clone(), self.fingerprint)
+        let tls = self.grpc.tls.clone().zip(self.tls.clone());
+        Watcher {
+            accounts: self.accounts.clone(),
+            tenants: self.tenants.clone(),
+            secrets: Seen::new("secrets", self.fingerprint),
+            tls: tls.map(|(files, (tls, fingerprint))| (files, tls, Seen::new("TLS files", fingerprint))),
+        }
     }
 
     /// The configuration in effect, as TOML, without its secrets.
@@ -198,8 +220,18 @@ impl Config {
         let grpc = &self.grpc;
         if !grpc.listen.ip().is_loopback() && !grpc.insecure && self.accounts.callers.is_empty() {
             let text = "everyone who reaches this address could send messages and read events: configure [[callers]], \
-                        or listen on a loopback address, or accept it with grpc.insecure = true";
+                        or listen on a loopback address, or accept it with grpc.insecure = true. TLS alone does not say who \
+                        calls";
             problems.report_value("grpc.listen", grpc.listen.to_string(), text);
+        }
+        // Where certificates are required, that the file is missing was reported.
+        let asks = grpc
+            .tls
+            .as_ref()
+            .is_some_and(|tls| tls.client_ca_file.is_some() || tls.client_auth == ClientAuth::Required);
+        for caller in self.accounts.callers.iter().filter(|caller| !asks && !caller.identities.is_empty()) {
+            let text = "clients are not asked for certificates; set grpc.tls.client_ca_file";
+            problems.report(format!("{}identities", caller.prefix), text);
         }
         let ports = [
             ("grpc.listen", grpc.listen),

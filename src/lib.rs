@@ -24,6 +24,7 @@ pub mod lifecycle;
 pub mod listener;
 pub mod telemetry;
 pub mod tenants;
+pub mod tls;
 
 #[cfg(feature = "simulator")]
 pub mod simulator;

@@ -1,4 +1,4 @@
-//! Our own accept loop: TCP in, HTTP/1.1 or HTTP/2 out to a tower service.
+//! Our own accept loop: TCP or TLS in, HTTP/1.1 or HTTP/2 out to a tower service.
 //!
 //! The ready-made servers have no timeout for a request head, no limit on connections, and no way to close one
 //! connection on purpose; the public webhook port needs the first two and slow subscribers the third. This module
@@ -7,6 +7,7 @@
 mod activity;
 mod admission;
 mod connection;
+mod transport;
 
 use std::io;
 use std::net::SocketAddr;
@@ -24,6 +25,7 @@ use tracing::{debug, warn};
 
 use crate::lifecycle::Shutdown;
 use crate::telemetry::{Seldom, names};
+use crate::tls::Tls;
 
 use admission::Admission;
 pub use connection::{ConnectionInfo, KillSwitch};
@@ -41,6 +43,8 @@ pub struct Options {
     pub name: &'static str,
     /// What is spoken, and its limits.
     pub protocol: Protocol,
+    /// TLS; `None` for plain text.
+    pub tls: Option<Tls>,
     /// Open connections; one more is accepted and closed at once.
     pub connections_max: usize,
     /// Open connections of one IPv4 address or IPv6 /64; `None` where a proxy stands before us.
@@ -54,6 +58,16 @@ pub enum Protocol {
     Http1(Http1Limits),
     /// HTTP/2 with prior knowledge only, as gRPC uses it.
     Http2(Http2Limits),
+}
+
+impl Protocol {
+    /// How long a TLS handshake may take.
+    fn handshake_timeout(&self) -> Duration {
+        match self {
+            Self::Http1(limits) => limits.header_timeout,
+            Self::Http2(limits) => limits.handshake_timeout,
+        }
+    }
 }
 
 /// Limits of an HTTP/1.1 connection. The time for a request body is the service's business.
@@ -83,7 +97,7 @@ impl Default for Http1Limits {
 /// Limits of an HTTP/2 connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Http2Limits {
-    /// From the connect to the end of the client's preface.
+    /// From the connect to the end of the client's preface; with TLS as long for its handshake, and then again.
     pub handshake_timeout: Duration,
     /// Open streams; more wait in the client without an error, so this is generous.
     pub max_concurrent_streams: u32,
@@ -210,6 +224,8 @@ impl Listener {
                 tokens: tokens.clone(),
                 tracker: connections.clone(),
                 name: options.name,
+                // That of this moment: the next connection may get a newer certificate.
+                acceptor: options.tls.as_ref().map(Tls::acceptor),
             };
             let future = connection::serve(stream, service.clone(), options.protocol.clone(), serving);
             connections.spawn(async move {
@@ -227,7 +243,8 @@ impl Listener {
 fn prepare(stream: &TcpStream, peer: SocketAddr) -> io::Result<ConnectionInfo> {
     // Answers are small and written whole: waiting to fill a packet only delays them.
     stream.set_nodelay(true)?;
-    Ok(ConnectionInfo { peer, local: stream.local_addr()?, kill: KillSwitch::default() })
+    let (local, kill) = (stream.local_addr()?, KillSwitch::default());
+    Ok(ConnectionInfo { peer, local, kill, certificate: None })
 }
 
 /// True for failures of the connection that was about to be accepted: the next one may well succeed.

@@ -12,6 +12,8 @@ use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
+use crate::tls::Identity;
+
 /// A Meta app.
 #[derive(Debug)]
 pub struct App {
@@ -43,6 +45,8 @@ pub struct Caller {
     pub name: Arc<str>,
     /// The hashes of its live tokens; none while its file is empty.
     pub token_hashes: Vec<TokenHash>,
+    /// The names that its certificate may have, any one of them.
+    pub identities: Vec<Identity>,
 }
 
 /// The SHA-256 of a bearer token. Fast on purpose: the token's entropy protects it, not the cost of a guess.
@@ -104,6 +108,7 @@ pub struct Snapshot {
     /// Every configured number, by its id.
     numbers: BTreeMap<Arc<str>, Arc<Waba>>,
     caller_by_hash: BTreeMap<TokenHash, Arc<str>>,
+    caller_by_identity: BTreeMap<Identity, Arc<str>>,
 }
 
 impl Snapshot {
@@ -117,7 +122,11 @@ impl Snapshot {
         let hashes =
             callers.iter().flat_map(|caller| caller.token_hashes.iter().map(|hash| (*hash, &caller.name)));
         let caller_by_hash = hashes.map(|(hash, name)| (hash, Arc::clone(name))).collect();
-        Self { apps, callers, wabas, numbers, caller_by_hash }
+        let identities = callers.iter().flat_map(|caller| {
+            caller.identities.iter().map(|identity| (identity.clone(), Arc::clone(&caller.name)))
+        });
+        let caller_by_identity = identities.collect();
+        Self { apps, callers, wabas, numbers, caller_by_hash, caller_by_identity }
     }
 
     /// The account of a number; `None` if the number is not configured.
@@ -171,5 +180,10 @@ impl Snapshot {
     /// The name of the caller whose token this is. It is looked up by its hash, so timing tells nothing of it.
     pub fn caller_by_token(&self, token: &str) -> Option<&Arc<str>> {
         self.caller_by_hash.get(&TokenHash::of(token))
+    }
+
+    /// The name of the caller whose certificate has this name.
+    pub fn caller_by_identity(&self, identity: &Identity) -> Option<&Arc<str>> {
+        self.caller_by_identity.get(identity)
     }
 }

@@ -57,6 +57,7 @@ pub(super) fn grpc_options(config: &Config) -> Options {
     Options {
         name: "grpc",
         protocol: Protocol::Http2(limits),
+        tls: config.tls(),
         connections_max: config.grpc.connections_max,
         connections_per_peer_max: None,
     }
@@ -72,6 +73,7 @@ pub(super) fn webhook_options(config: &Config) -> Options {
     Options {
         name: "webhook",
         protocol: Protocol::Http1(limits),
+        tls: None,
         connections_max: webhook.connections_max,
         connections_per_peer_max: webhook.connections_per_peer_max,
     }
@@ -81,6 +83,7 @@ pub(super) fn admin_options() -> Options {
     Options {
         name: "admin",
         protocol: Protocol::Http1(Http1Limits::default()),
+        tls: None,
         connections_max: ADMIN_CONNECTIONS_MAX,
         connections_per_peer_max: None,
     }

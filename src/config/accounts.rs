@@ -9,6 +9,7 @@ use secrecy::SecretString;
 use super::problem::Collector;
 use super::reader::{Table, check_id};
 use crate::tenants::TokenHash;
+use crate::tls::Identity;
 
 /// Live secrets of one app: the current one and, during a rotation, another.
 const APP_SECRETS_MAX: usize = 2;
@@ -70,6 +71,7 @@ pub(super) struct CallerEntry {
     pub(super) name: String,
     pub(super) token_hashes: Vec<TokenHash>,
     pub(super) token_hashes_file: Option<PathBuf>,
+    pub(super) identities: Vec<Identity>,
 }
 
 /// Reads `[[apps]]`, `[[wabas]]` and `[[callers]]`.
@@ -145,9 +147,18 @@ impl CallerEntry {
             .optional_text("token_sha256_file")
             .filter(|path| !path.trim().is_empty())
             .map(PathBuf::from);
+        let mut identities = Vec::new();
+        for (index, text) in table.texts("identities").iter().enumerate() {
+            if let Some(identity) = Identity::parse(text) {
+                identities.push(identity);
+            } else {
+                let key = format!("{}[{index}]", table.path("identities"));
+                table.problems().report_value(key, text.as_str(), Identity::FORM);
+            }
+        }
         let prefix = table.path("");
         table.finish();
-        Self { prefix, name, token_hashes, token_hashes_file }
+        Self { prefix, name, token_hashes, token_hashes_file, identities }
     }
 }
 
@@ -186,6 +197,15 @@ impl Accounts {
         let mut callers = Unique::new(problems, "caller");
         for caller in &self.callers {
             callers.add(format!("{}name", caller.prefix), &caller.name);
+        }
+        let names =
+            self.callers.iter().map(|caller| caller.identities.iter().map(ToString::to_string).collect());
+        let names: Vec<Vec<_>> = names.collect();
+        let mut identities = Unique::new(problems, "identity");
+        for (caller, names) in self.callers.iter().zip(&names) {
+            for (index, name) in names.iter().enumerate() {
+                identities.add(format!("{}identities[{index}]", caller.prefix), name);
+            }
         }
     }
 }

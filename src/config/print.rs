@@ -1,6 +1,6 @@
 //! Shows the configuration in effect as TOML that could be read back, without its secrets.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret, SecretString};
 
@@ -10,6 +10,7 @@ use super::layers::toml_text;
 use super::units::{format_duration, format_size};
 use crate::storage;
 use crate::telemetry::LogFormat;
+use crate::tls::ClientAuth;
 
 /// One section under construction.
 struct Section(String);
@@ -56,7 +57,8 @@ impl Section {
 }
 
 pub(super) fn print(config: &Config) -> String {
-    let mut sections = vec![grpc(config), webhook(config), admin(config), cloud_api(config)];
+    let mut sections =
+        vec![grpc(config), grpc_tls(config), webhook(config), admin(config), cloud_api(config)];
     sections.extend([
         sending(config),
         media(config),
@@ -91,6 +93,10 @@ pub(super) fn print(config: &Config) -> String {
             }
             None => section.raw("# token_sha256", format!("<redacted, {tokens} hashes>")),
         };
+        if !entry.identities.is_empty() {
+            let names: Vec<_> = entry.identities.iter().map(ToString::to_string).collect();
+            section.texts("identities", names.iter().map(String::as_str));
+        }
         section
     }));
     sections.into_iter().map(|section| section.0).collect::<Vec<_>>().join("\n")
@@ -105,6 +111,22 @@ fn grpc(Config { grpc, .. }: &Config) -> Section {
         .raw("streams_per_connection_max", grpc.streams_per_connection_max)
         .size("message_bytes_max", bytes(grpc.message_bytes_max))
         .raw("reflection", grpc.reflection);
+    section
+}
+
+fn grpc_tls(Config { grpc, .. }: &Config) -> Section {
+    let mut section = Section::new("[grpc.tls]");
+    let files = grpc.tls.as_ref();
+    let path = |path: Option<&PathBuf>| path.map_or_else(|| toml_text(""), |path| path_text(path));
+    let client_auth = match files.map(|files| files.client_auth) {
+        Some(ClientAuth::Required) => "required",
+        Some(ClientAuth::Optional) | None => "optional",
+    };
+    section
+        .raw("cert_file", path(files.map(|files| &files.cert_file)))
+        .raw("key_file", path(files.map(|files| &files.key_file)))
+        .raw("client_ca_file", path(files.and_then(|files| files.client_ca_file.as_ref())))
+        .text("client_auth", client_auth);
     section
 }
 

@@ -1,4 +1,4 @@
-//! The replacement of the tenants' snapshot when a secret file changes.
+//! The replacement of secrets and certificates when their files change.
 
 use std::time::Duration;
 
@@ -8,36 +8,44 @@ use tracing::{info, warn};
 use super::accounts::Accounts;
 use super::problem::{Collector, Problems};
 use super::secrets::{self, Fingerprint};
+use super::tls::TlsFiles;
 use crate::telemetry::names;
 use crate::tenants::Tenants;
+use crate::tls::Tls;
 
-/// What a look at the secret files led to.
+/// What a look at the files led to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reload {
     /// The files are as they were.
     Unchanged,
-    /// They changed, and the new secrets are in use.
+    /// They changed, and what they hold is in use.
     Applied,
-    /// They cannot be used; the old secrets stay in use.
+    /// They cannot be used; what they held before stays in use.
     Rejected(Problems),
 }
 
-/// Reads the secret files again and again, by content: Kubernetes swaps a symbolic link, which changes neither the
-/// path nor, for a watcher of the file, anything at all.
+/// Reads the files again and again, by content: Kubernetes swaps a symbolic link, which changes neither the path nor,
+/// for a watcher of the file, anything at all.
+///
+/// The secrets are one set and the TLS files another: a token that cannot be read must not keep a new certificate out.
 #[derive(Debug)]
 pub struct Watcher {
-    accounts: Accounts,
-    tenants: Tenants,
+    pub(super) accounts: Accounts,
+    pub(super) tenants: Tenants,
+    pub(super) secrets: Seen,
+    pub(super) tls: Option<(TlsFiles, Tls, Seen)>,
+}
+
+/// What a set of files was at the last look.
+#[derive(Debug)]
+pub(super) struct Seen {
+    noun: &'static str,
     fingerprint: Fingerprint,
     /// The problems that were logged last, so that they are logged once.
     logged: Option<Problems>,
 }
 
 impl Watcher {
-    pub(super) fn new(accounts: Accounts, tenants: Tenants, fingerprint: Fingerprint) -> Self {
-        Self { accounts, tenants, fingerprint, logged: None }
-    }
-
     /// Looks every `period`, until dropped.
     pub async fn run(mut self, period: Duration) {
         let mut ticks = interval(period);
@@ -46,6 +54,7 @@ impl Watcher {
             ticks.tick().await;
             let look = move || {
                 self.reload_once();
+                self.reload_tls_once();
                 self
             };
             // File systems may hang; a thread of their own may hang with them.
@@ -57,15 +66,43 @@ impl Watcher {
         }
     }
 
-    /// Looks once. Either every secret is replaced or none.
+    /// Looks at the secrets once. Either every secret is replaced or none.
     pub fn reload_once(&mut self) -> Reload {
+        let Self { accounts, tenants, secrets, .. } = self;
+        secrets.look(
+            |problems| {
+                let (snapshot, fingerprint) = secrets::resolve(accounts, problems);
+                (Some(snapshot), fingerprint)
+            },
+            |snapshot| tenants.store(snapshot),
+        )
+    }
+
+    /// Looks at the TLS files once. Certificate, key and authorities are replaced together or not at all.
+    pub fn reload_tls_once(&mut self) -> Reload {
+        let Some((files, tls, seen)) = &mut self.tls else { return Reload::Unchanged };
+        seen.look(|problems| files.resolve(problems), |config| tls.store(config))
+    }
+}
+
+impl Seen {
+    pub(super) fn new(noun: &'static str, fingerprint: Fingerprint) -> Self {
+        Self { noun, fingerprint, logged: None }
+    }
+
+    /// `read` gives nothing only if it reports why.
+    fn look<T>(
+        &mut self,
+        read: impl FnOnce(&Collector) -> (Option<T>, Fingerprint),
+        apply: impl FnOnce(T),
+    ) -> Reload {
         let problems = Collector::default();
-        let (snapshot, fingerprint) = secrets::resolve(&self.accounts, &problems);
-        match problems.finish(snapshot) {
+        let (value, fingerprint) = read(&problems);
+        match problems.finish(value) {
             Err(problems) => {
                 count("rejected");
                 if self.logged.as_ref() != Some(&problems) {
-                    warn!(%problems, "changed secrets cannot be used; the old ones stay in use");
+                    warn!(%problems, "changed {} cannot be used; the old ones stay in use", self.noun);
                     self.logged = Some(problems.clone());
                 }
                 Reload::Rejected(problems)
@@ -74,10 +111,12 @@ impl Watcher {
                 self.logged = None;
                 Reload::Unchanged
             }
-            Ok(snapshot) => {
+            Ok(value) => {
                 count("applied");
-                info!("changed secrets are in use");
-                self.tenants.store(snapshot);
+                info!("changed {} are in use", self.noun);
+                if let Some(value) = value {
+                    apply(value);
+                }
                 self.fingerprint = fingerprint;
                 self.logged = None;
                 Reload::Applied

@@ -20,20 +20,29 @@ pub(super) type Fingerprint = [u8; 32];
 
 /// Reads every secret and reports each one that cannot be used.
 pub(super) fn resolve(accounts: &Accounts, problems: &Collector) -> (Snapshot, Fingerprint) {
-    let mut reader = Reader { problems, digest: Sha256::new() };
+    let mut reader = Reader::new(problems);
     let apps = accounts.apps.iter().map(|app| reader.app(app)).collect();
     let wabas = accounts.wabas.iter().map(|waba| reader.waba(waba)).collect();
     let callers: Vec<_> = accounts.callers.iter().map(|caller| reader.caller(caller)).collect();
     check_hashes_unique(accounts, &callers, problems);
-    (Snapshot::new(apps, wabas, callers), reader.digest.finalize().into())
+    (Snapshot::new(apps, wabas, callers), reader.fingerprint())
 }
 
-struct Reader<'a> {
+/// Reads files, and adds all that they hold up.
+pub(super) struct Reader<'a> {
     problems: &'a Collector,
     digest: Sha256,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    pub(super) fn new(problems: &'a Collector) -> Self {
+        Self { problems, digest: Sha256::new() }
+    }
+
+    pub(super) fn fingerprint(self) -> Fingerprint {
+        self.digest.finalize().into()
+    }
+
     fn app(&mut self, app: &AppEntry) -> App {
         let key = |index| format!("{}secret_files[{index}]", app.prefix);
         let secrets =
@@ -65,11 +74,12 @@ impl Reader<'_> {
                     }
                 }
             }
-        } else if token_hashes.is_empty() {
-            let text = "has no token; list hashes in token_sha256 or name a file in token_sha256_file";
+        } else if token_hashes.is_empty() && caller.identities.is_empty() {
+            let text = "has no token; list hashes in token_sha256, name a file in token_sha256_file, or list the names of \
+                        its certificate in identities";
             self.problems.report(format!("{}token_sha256", caller.prefix), text);
         }
-        Caller { name: Arc::from(caller.name.as_str()), token_hashes }
+        Caller { name: Arc::from(caller.name.as_str()), token_hashes, identities: caller.identities.clone() }
     }
 
     /// The secret without the white space around it. It must be one word: secrets travel in headers.
@@ -93,7 +103,7 @@ impl Reader<'_> {
     }
 
     /// The text of a file; `None` if that was reported, or if its missing name was before.
-    fn file(&mut self, key: &str, path: &Path) -> Option<SecretString> {
+    pub(super) fn file(&mut self, key: &str, path: &Path) -> Option<SecretString> {
         if path.as_os_str().is_empty() {
             return None;
         }
@@ -109,7 +119,11 @@ impl Reader<'_> {
         self.digest.update(u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_be_bytes());
         self.digest.update(&bytes);
         if u64::try_from(bytes.len()).is_ok_and(|length| length > FILE_BYTES_MAX) {
-            self.problems.report_value(key, shown, "is larger than 64 KiB, and so not a secret");
+            self.problems.report_value(
+                key,
+                shown,
+                "is larger than 64 KiB, which no secret and no certificate is",
+            );
             return None;
         }
         let Ok(text) = String::from_utf8(bytes) else {

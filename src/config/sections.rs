@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::reader::Table;
+use super::tls::TlsFiles;
 use crate::cloud_api;
 use crate::lifecycle;
 use crate::storage;
@@ -27,6 +28,8 @@ pub struct Grpc {
     pub message_bytes_max: usize,
     /// Whether reflection is served.
     pub reflection: bool,
+    /// The files of its TLS; `None` for plain text.
+    pub tls: Option<TlsFiles>,
 }
 
 impl Grpc {
@@ -38,6 +41,7 @@ impl Grpc {
             streams_per_connection_max: table.count("streams_per_connection_max", 1..=100_000),
             message_bytes_max: usize_of(table.size("message_bytes_max", 64 * KIB..=64 * MIB)),
             reflection: table.boolean("reflection"),
+            tls: TlsFiles::read(table.table("tls")),
         };
         table.finish();
         read

@@ -6,6 +6,8 @@ use secrecy::ExposeSecret;
 use tempfile::TempDir;
 
 use super::*;
+use crate::tls::Identity;
+use crate::tls::tests::self_signed;
 
 /// A directory with a configuration file and secrets.
 struct Files(TempDir);
@@ -422,4 +424,106 @@ fn the_development_configuration_is_complete() {
     assert_eq!(config.telemetry.log_level, "debug");
     dev.grpc_listen = SocketAddr::from(([0, 0, 0, 0], 0));
     assert!(Config::dev(&dev).is_err(), "not open to the network by accident");
+}
+
+const TLS: &str = r#"
+[[callers]]
+name = "orders"
+identities = ["spiffe://example.org/orders", "dns:Orders.example.com"]
+[grpc.tls]
+cert_file = "DIR/port.pem"
+key_file = "DIR/port.key"
+client_ca_file = "DIR/port.pem"
+"#;
+
+fn with_certificate() -> Files {
+    let files = Files::with_secrets();
+    self_signed(files.0.path(), "port");
+    files
+}
+
+#[test]
+fn tls_files_and_identities_are_read_and_printed() {
+    let files = with_certificate();
+    let config = files.load(&format!("{COMPLETE}{TLS}client_auth = \"required\"\n")).unwrap();
+    assert!(config.tls().is_some());
+    assert_eq!(config.grpc.tls.as_ref().unwrap().client_auth, ClientAuth::Required);
+    let snapshot = config.tenants().load();
+    for (identity, name) in [
+        ("spiffe://example.org/orders", Some("orders")),
+        ("spiffe://example.org/orders/x", None),
+        ("dns:orders.example.com", Some("orders")),
+        ("dns:example.com", None),
+    ] {
+        let found = snapshot.caller_by_identity(&Identity::parse(identity).unwrap());
+        assert_eq!(found.map(|name| &**name), name, "{identity}");
+    }
+    let printed = config.print();
+    assert_eq!(files.load(&printed).unwrap().print(), printed);
+    assert!(printed.contains("/port.key\"") && !printed.contains("PRIVATE"), "{printed}");
+    assert!(!format!("{config:?}").contains("PRIVATE"));
+}
+
+#[test]
+fn tls_files_that_do_not_fit_are_named_with_the_remedy() {
+    let files = with_certificate();
+    self_signed(files.0.path(), "other");
+    files.write("empty", "");
+    let whole = format!("{COMPLETE}{TLS}");
+    let cases = [
+        ("cert_file = \"DIR/port.pem\"", "", "grpc.tls.cert_file: is empty"),
+        ("key_file = \"DIR/port.key\"", "", "grpc.tls.key_file: is empty; name the private key"),
+        ("DIR/port.key", "DIR/none.key", "cannot be read: No such file"),
+        ("DIR/port.key", "DIR/other.key", "the key of another certificate"),
+        ("DIR/port.key", "DIR/port.pem", "must hold a private key as PEM"),
+        ("cert_file = \"DIR/port.pem\"", "cert_file = \"DIR/empty\"", "must hold certificates as PEM"),
+        (
+            "client_ca_file = \"DIR/port.pem\"",
+            "client_ca_file = \"DIR/port.key\"",
+            "must hold certificates as PEM",
+        ),
+        (
+            "client_ca_file = \"DIR/port.pem\"",
+            "client_auth = \"required\"",
+            "grpc.tls.client_ca_file: is empty",
+        ),
+        (
+            "client_ca_file = \"DIR/port.pem\"",
+            "",
+            "callers[0].identities: clients are not asked for certificates",
+        ),
+        ("client_ca_file", "client_auth = \"never\"\nclient_ca_file", "must be \"optional\" or \"required\""),
+        (
+            "dns:Orders",
+            "dns:*.Orders",
+            "callers[0].identities[1] = \"dns:*.Orders.example.com\": must be a name",
+        ),
+        (
+            "dns:Orders.example.com",
+            "spiffe://example.org/orders",
+            "the same identity stands at callers[0].identities[0]",
+        ),
+    ];
+    for (part, replacement, words) in cases {
+        assert!(whole.contains(part), "{part}");
+        let problems = files.load(&whole.replacen(part, replacement, 1)).unwrap_err().to_string();
+        assert!(problems.contains(words), "{part} → {replacement}: {problems}");
+        assert!(problems.starts_with("the configuration has a problem"), "no consequences: {problems}");
+    }
+}
+
+#[test]
+fn certificates_and_secrets_are_swapped_apart() {
+    let files = with_certificate();
+    let config = files.load(&format!("{COMPLETE}{TLS}")).unwrap();
+    let mut watcher = config.watcher();
+    assert_eq!(watcher.reload_tls_once(), Reload::Unchanged);
+    files.write("token", "");
+    let key = fs::read_to_string(files.0.path().join("port.key")).unwrap();
+    self_signed(files.0.path(), "port");
+    assert_eq!(watcher.reload_tls_once(), Reload::Applied);
+    assert!(matches!(watcher.reload_once(), Reload::Rejected(_)));
+    files.write("port.key", &key);
+    let Reload::Rejected(problems) = watcher.reload_tls_once() else { panic!("rejected") };
+    assert!(problems.to_string().contains("grpc.tls.key_file"), "{problems}");
 }

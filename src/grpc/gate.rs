@@ -19,6 +19,7 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{BoxError, Service};
 
+use crate::listener::ConnectionInfo;
 use crate::telemetry::names;
 
 use super::callers::Callers;
@@ -60,14 +61,16 @@ where
         // An upload keeps time itself, and says why it ends. Between two sends of a stream there may be any time.
         let is_timed = is_ours && !path.ends_with("/UploadMedia") && !path.ends_with("/SendMessages");
         if is_ours {
-            let caller = self.callers.identify(request.headers());
+            let connection = request.extensions().get::<ConnectionInfo>();
+            let certificate = connection.and_then(|connection| connection.certificate.as_deref());
+            let caller = self.callers.identify(request.headers(), certificate);
             // Counted, so that a wave of strangers shows.
             let decision = if caller.is_ok() { "allowed" } else { "unauthenticated" };
             counter!(names::AUTH_DECISIONS, names::OUTCOME => decision).increment(1);
             match caller {
                 Ok(caller) => drop(request.extensions_mut().insert(caller)),
                 Err(error) => {
-                    let status = status::unauthenticated(error);
+                    let status = status::unauthenticated(&error);
                     record(method, status.code(), started);
                     return Box::pin(std::future::ready(Ok(status.into_http())));
                 }

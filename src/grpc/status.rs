@@ -111,7 +111,7 @@ fn bounded(mut text: String, bytes_max: usize) -> String {
 }
 
 /// Nobody is known to call.
-pub(super) fn unauthenticated(error: callers::Error) -> Status {
+pub(super) fn unauthenticated(error: &callers::Error) -> Status {
     Draft::new(Code::Unauthenticated, Reason::CallerUnauthenticated, error.to_string())
         .actor(Actor::Caller)
         .build()

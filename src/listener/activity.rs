@@ -10,10 +10,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::connection::KillSwitch;
+use super::transport::Transport;
 use super::{Http1Limits, Http2Limits, Protocol};
 
 /// Length of the fixed text that opens every HTTP/2 connection.
@@ -117,16 +117,16 @@ impl Drop for RequestGuard {
     }
 }
 
-/// A TCP stream that reports what is read from it, and that is reset when it was killed.
+/// A connection that reports what is read from it, and that is reset when it was killed.
 #[derive(Debug)]
 pub(super) struct WatchedStream {
-    stream: TcpStream,
+    stream: Transport,
     activity: Arc<Activity>,
     kill: KillSwitch,
 }
 
 impl WatchedStream {
-    pub(super) fn new(stream: TcpStream, activity: Arc<Activity>, kill: KillSwitch) -> Self {
+    pub(super) fn new(stream: Transport, activity: Arc<Activity>, kill: KillSwitch) -> Self {
         Self { stream, activity, kill }
     }
 }
@@ -134,7 +134,7 @@ impl WatchedStream {
 impl Drop for WatchedStream {
     fn drop(&mut self) {
         // Without this the kernel would go on for minutes trying to hand over what the peer does not read.
-        if self.kill.is_killed() && self.stream.set_zero_linger().is_err() {
+        if self.kill.is_killed() && self.stream.tcp().set_zero_linger().is_err() {
             tracing::debug!("the killed connection was closed already");
         }
     }

@@ -15,6 +15,7 @@ use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::util::Oneshot;
@@ -22,8 +23,10 @@ use tower::{BoxError, Service, ServiceExt};
 use tracing::debug;
 
 use crate::telemetry::names;
+use crate::tls::PeerCertificate;
 
 use super::activity::{Activity, Overdue, RequestGuard, WatchedStream};
+use super::transport::{Transport, handshake};
 use super::{Http1Limits, Http2Limits, Protocol, Tokens};
 
 /// The least that hyper reads ahead on HTTP/1.1: small enough to hold thousands, large enough for bodies.
@@ -38,6 +41,8 @@ pub struct ConnectionInfo {
     pub local: SocketAddr,
     /// Closes this connection.
     pub kill: KillSwitch,
+    /// What the client has certified; `None` without TLS and without a certificate.
+    pub certificate: Option<Arc<PeerCertificate>>,
 }
 
 /// Closes one TCP connection at once, with every stream on it: for peers that never read what they asked for.
@@ -63,6 +68,8 @@ pub(super) struct Serving {
     /// Holds the tasks of HTTP/2 streams, so that the listener waits for them too.
     pub(super) tracker: TaskTracker,
     pub(super) name: &'static str,
+    /// Where the port has TLS.
+    pub(super) acceptor: Option<TlsAcceptor>,
 }
 
 /// Serves `stream` until one side ends it.
@@ -73,10 +80,26 @@ where
     S::Future: Send + 'static,
     B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
-    let Serving { info, tokens, tracker, name } = serving;
+    let Serving { mut info, tokens, tracker, name, acceptor } = serving;
+    let peer = info.peer;
+    let stream = match acceptor {
+        None => Transport::Plain(stream),
+        Some(acceptor) => match handshake(stream, acceptor, protocol.handshake_timeout(), &tokens).await {
+            Ok((stream, certificate)) => {
+                info.certificate = certificate.map(Arc::new);
+                stream
+            }
+            Err(reason) => {
+                metrics::counter!(names::TLS_FAILURES, names::LISTENER => name, names::REASON => reason)
+                    .increment(1);
+                // As with connections that fail: whoever can reach the port could fill the log.
+                debug!(listener = name, %peer, reason, "no TLS connection");
+                return;
+            }
+        },
+    };
     let activity = Arc::new(Activity::new(&protocol));
     let io = TokioIo::new(WatchedStream::new(stream, Arc::clone(&activity), info.kill.clone()));
-    let peer = info.peer;
     let mut watch = Watch::new(Arc::clone(&activity), info.kill.clone(), &tokens);
     let end = match protocol {
         Protocol::Http1(limits) => {

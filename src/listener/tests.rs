@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout};
 use tower::service_fn;
 
 use super::*;
+use crate::tls::tests::some_tls;
 
 const SOON: Duration = Duration::from_secs(5);
 
@@ -36,6 +37,10 @@ struct Server {
 
 impl Server {
     fn start(protocol: Protocol, connections_max: usize) -> Self {
+        Self::start_with(protocol, connections_max, None)
+    }
+
+    fn start_with(protocol: Protocol, connections_max: usize, tls: Option<Tls>) -> Self {
         let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr();
         let shutdown = Shutdown::with_exit(|_| {});
@@ -57,7 +62,8 @@ impl Server {
                 Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(info.peer.to_string()))))
             }
         });
-        let options = Options { name: "test", protocol, connections_max, connections_per_peer_max: None };
+        let options =
+            Options { name: "test", protocol, tls, connections_max, connections_per_peer_max: None };
         let serving =
             shutdown.spawn("listener", listener.serve(service, options, Tokens::draining(&shutdown)));
         Self { address, shutdown, release, entered, serving }
@@ -322,8 +328,13 @@ async fn a_drain_outlasts_the_age_of_a_connection() {
 async fn the_services_of_tonic_and_axum_fit() {
     let shutdown = Shutdown::with_exit(|_| {});
     let listener = || Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let options =
-        |protocol| Options { name: "test", protocol, connections_max: 1, connections_per_peer_max: None };
+    let options = |protocol| Options {
+        name: "test",
+        protocol,
+        tls: None,
+        connections_max: 1,
+        connections_per_peer_max: None,
+    };
     let grpc = tonic::service::Routes::default();
     shutdown.spawn("grpc", listener().serve(grpc, options(http2()), Tokens::draining(&shutdown)));
     let web = axum::Router::<()>::new();
@@ -347,4 +358,17 @@ async fn a_killed_http2_connection_is_reset_with_every_stream_on_it() {
     assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
     server.shutdown.drain().cancel();
     timeout(SOON, server.serving).await.expect("the waiting stream ended with its connection").unwrap();
+}
+
+#[tokio::test]
+async fn a_handshake_that_does_not_come_is_ended() {
+    let server = Server::start_with(http2(), 10, Some(some_tls()));
+    let mut stream = server.connect().await;
+    let mut rest = Vec::new();
+    timeout(SOON, stream.read_to_end(&mut rest)).await.expect("it was not closed").unwrap();
+    assert_eq!(rest, b"");
+    // A drain does not wait for one either.
+    let _silent = server.connect().await;
+    server.shutdown.drain().cancel();
+    timeout(SOON, server.serving).await.expect("it did not end").unwrap();
 }

@@ -21,9 +21,13 @@ pub const CONNECTIONS: &str = "whatsapp_gateway_connections";
 pub const CONNECTIONS_REFUSED: &str = "whatsapp_gateway_connections_refused_total";
 /// Counter: connections that we closed. Labels: [`LISTENER`], [`REASON`] (`head_timeout`, `idle`, `killed`, `age`, `stop`).
 pub const CONNECTIONS_CUT: &str = "whatsapp_gateway_connections_cut_total";
+/// Counter: connections that ended in their TLS handshake. Labels: [`LISTENER`], [`REASON`] (`not_tls`, `no_certificate`,
+/// `certificate_expired`, `certificate_not_yet_valid`, `unknown_issuer`, `bad_certificate`, `refused_by_client`, `no_http2`,
+/// `incompatible`, `timeout`, `closed`, `drain`, `other`).
+pub const TLS_FAILURES: &str = "whatsapp_gateway_tls_handshake_failures_total";
 /// Counter: failures to accept a connection, such as too many open files. Label: [`LISTENER`].
 pub const ACCEPT_ERRORS: &str = "whatsapp_gateway_accept_errors_total";
-/// Counter: attempts to read changed secrets. Label: [`OUTCOME`] (`applied`, `rejected`).
+/// Counter: attempts to read changed secrets or TLS files. Label: [`OUTCOME`] (`applied`, `rejected`).
 pub const CONFIG_RELOAD: &str = "whatsapp_gateway_config_reload_total";
 /// Counter: webhook POSTs. Label: [`OUTCOME`] (`accepted`, `bad_signature`, `too_large`, `busy`, `timeout`, `cut`, `not_stored`).
 pub const WEBHOOKS: &str = "whatsapp_gateway_webhooks_total";
@@ -196,8 +200,9 @@ fn describe_servers() {
     describe_gauge!(CONNECTIONS, Unit::Count, "Open connections.");
     describe_counter!(CONNECTIONS_REFUSED, "Connections refused because a connection limit was reached.");
     describe_counter!(CONNECTIONS_CUT, "Connections closed by the gateway.");
+    describe_counter!(TLS_FAILURES, "Connections that ended in their TLS handshake.");
     describe_counter!(ACCEPT_ERRORS, "Failures to accept a connection.");
-    describe_counter!(CONFIG_RELOAD, "Attempts to read changed secrets.");
+    describe_counter!(CONFIG_RELOAD, "Attempts to read changed secrets or TLS files.");
     describe_counter!(AUTH_DECISIONS, "Decisions about callers.");
 }
 

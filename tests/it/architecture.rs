@@ -48,12 +48,22 @@ const ROOMS: &[Room] = &[
     // Of a room that has a `Config` it may name that alone; see `config_names_configs`.
     Room {
         name: "config",
-        may_name: &["cloud_api", "lifecycle", "storage", "telemetry", "tenants"],
+        may_name: &["cloud_api", "lifecycle", "storage", "telemetry", "tenants", "tls"],
         must_not_touch: &["tonic", "prost", "axum", "reqwest", "rusqlite"],
     },
     Room {
         name: "grpc",
-        may_name: &["clock", "contract", "domain", "flows", "lifecycle", "listener", "telemetry", "tenants"],
+        may_name: &[
+            "clock",
+            "contract",
+            "domain",
+            "flows",
+            "lifecycle",
+            "listener",
+            "telemetry",
+            "tenants",
+            "tls",
+        ],
         must_not_touch: &["axum", "reqwest", "rusqlite"],
     },
     Room {
@@ -118,9 +128,14 @@ const ROOMS: &[Room] = &[
     },
     Room { name: "clock", may_name: &[], must_not_touch: &["tonic", "axum"] },
     Room { name: "lifecycle", may_name: &[], must_not_touch: &["tonic", "axum"] },
-    Room { name: "listener", may_name: &["lifecycle", "telemetry"], must_not_touch: &["prost", "rusqlite"] },
+    Room {
+        name: "listener",
+        may_name: &["lifecycle", "telemetry", "tls"],
+        must_not_touch: &["prost", "rusqlite"],
+    },
     Room { name: "telemetry", may_name: &[], must_not_touch: &["axum", "prost"] },
-    Room { name: "tenants", may_name: &[], must_not_touch: &["tonic", "axum", "serde_json"] },
+    Room { name: "tenants", may_name: &["tls"], must_not_touch: &["tonic", "axum", "serde_json"] },
+    Room { name: "tls", may_name: &[], must_not_touch: &["tonic", "axum", "serde_json"] },
     Room {
         name: "simulator",
         may_name: &[],

@@ -57,6 +57,7 @@ mod template_library;
 mod template_writes;
 mod templates;
 mod templates_lost;
+mod tls;
 mod traces;
 mod types_table;
 mod unknown;

@@ -3,6 +3,7 @@
 //! Every process gets free ports and its own temporary folder, and ends with its test. Nothing sleeps: helpers wait for
 //! what they need with a bound.
 
+pub mod certificates;
 pub mod disk;
 pub mod gateway;
 pub mod rng;
