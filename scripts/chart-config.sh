@@ -17,13 +17,18 @@ fi
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-mkdir "$work/secrets"
+mkdir "$work/secrets" "$work/tls"
+# A certificate that is its own authority is enough to be read.
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=gateway -days 1 \
+  -keyout "$work/tls/tls.key" -out "$work/tls/tls.crt" 2>"$work/output"
+cp "$work/tls/tls.crt" "$work/tls/ca.crt"
 line=0
 
 for values in helm/ci/*.yaml; do
   # The file is the block under its name, without the four spaces of its indentation and with our paths.
   "$helm" template gw helm --values "$values" --show-only templates/configmap.yaml |
-    sed -e '1,/^  config.toml: |$/d' -e 's/^    //' -e "s#$mounted#$work/secrets#g" >"$work/config.toml"
+    sed -e '1,/^  config.toml: |$/d' -e 's/^    //' -e "s#$mounted#$work/secrets#g" \
+      -e "s#/etc/whatsapp-gateway/tls#$work/tls#g" >"$work/config.toml"
   # One word for each secret; of hashes, each caller needs its own.
   grep -o "$work/secrets/[^\"]*" "$work/config.toml" | while IFS= read -r secret; do
     case $secret in

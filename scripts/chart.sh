@@ -74,6 +74,10 @@ main() {
   refuses 'names the phone number id 106540352242922 twice' --set-string 'wabas[0].phoneNumberIds[1]=106540352242922'
   refuses 'callers is empty, so nobody could call' --set-json 'callers=[]'
   refuses 'the caller orders has no token' --set-json 'callers=[{"name":"orders"}]'
+  refuses 'the caller orders has identities, but no client certificates are asked for' --set 'callers[0].identities[0]=dns:a.example'
+  refuses 'grpcTls.secretName is empty' --set grpcTls.clientCaKey=ca.crt
+  refuses 'grpcTls.clientCaKey is empty' --set grpcTls.secretName=tls --set grpcTls.clientAuth=required
+  refuses "at '/callers/0/identities/0'" --set 'callers[0].identities[0]=orders.example.com'
   refuses 'ingress.host is empty' --set ingress.enabled=true
   refuses "at '/apps/0/id': got number, want string" --set 'apps[0].id=1234567890'
   refuses "at '/callers/0/tokenSha256/0'" --set 'callers[0].tokenSha256[0]=my-token'
@@ -106,7 +110,7 @@ check_versions() {
 # again.
 check_settings() {
   local settings rendered context setting difference
-  settings=$(grep -E '^(\[[a-z_]+\]$|[a-z_]+ = )' src/config/default.toml | grep -vE '^(listen|backend|data_dir) = ')
+  settings=$(grep -E '^(\[[a-z_]+\]$|[a-z_]+ = )' src/config/default.toml | grep -vE '^(listen|backend|data_dir|(cert|key|client_ca)_file|client_auth) = ')
   # What a setting has behind its "=" is YAML as well.
   rendered=$(awk '
     BEGIN { print "config:" }

@@ -1,6 +1,7 @@
 {{/* The directories that the configuration names and the StatefulSet mounts. */}}
 {{- define "whatsapp-gateway.configDir" -}}/etc/whatsapp-gateway{{- end }}
 {{- define "whatsapp-gateway.secretsDir" -}}/etc/whatsapp-gateway/secrets{{- end }}
+{{- define "whatsapp-gateway.tlsDir" -}}/etc/whatsapp-gateway/tls{{- end }}
 {{- define "whatsapp-gateway.dataDir" -}}/var/lib/whatsapp-gateway{{- end }}
 
 {{/* The file of one key of the existing Secret, and the files of a list of them, as JSON. */}}
@@ -36,6 +37,18 @@ The sections are those of src/config/default.toml: what the user sets, and what 
 {{- end }}
 {{- end }}
 {{ end }}
+{{- with .Values.grpcTls }}
+{{- $tlsDir := include "whatsapp-gateway.tlsDir" . }}
+{{- if .secretName }}
+[grpc.tls]
+cert_file = {{ printf "%s/tls.crt" $tlsDir | toJson }}
+key_file = {{ printf "%s/tls.key" $tlsDir | toJson }}
+{{- if .clientCaKey }}
+client_ca_file = {{ printf "%s/%s" $tlsDir .clientCaKey | toJson }}
+{{- end }}
+client_auth = {{ toJson .clientAuth }}
+{{ end }}
+{{- end }}
 {{- $appId := "" }}
 {{- range .Values.apps }}
 {{- $appId = default .id $appId }}
@@ -59,6 +72,9 @@ token_sha256 = {{ toJson . }}
 {{- end }}
 {{- with .tokenSha256Key }}
 token_sha256_file = {{ include "whatsapp-gateway.secretFile" . }}
+{{- end }}
+{{- with .identities }}
+identities = {{ toJson . }}
 {{- end }}
 {{ end }}
 {{- end }}

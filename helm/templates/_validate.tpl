@@ -53,9 +53,19 @@ What a schema cannot say, or could only say without naming the remedy. Every pro
 {{- $problems = append $problems (printf "callers names %s twice: put all its hashes into one entry." .name) }}
 {{- end }}
 {{- $callerNames = append $callerNames .name }}
-{{- if not (or .tokenSha256 .tokenSha256Key) }}
-{{- $problems = append $problems (printf "the caller %s has no token: give it tokenSha256 or tokenSha256Key." .name) }}
+{{- if not (or .tokenSha256 .tokenSha256Key .identities) }}
+{{- $problems = append $problems (printf "the caller %s has no token: give it tokenSha256, tokenSha256Key or identities." .name) }}
 {{- end }}
+{{- if and .identities (not $.Values.grpcTls.clientCaKey) }}
+{{- $problems = append $problems (printf "the caller %s has identities, but no client certificates are asked for: set grpcTls.clientCaKey." .name) }}
+{{- end }}
+{{- end }}
+
+{{- if and .Values.grpcTls.clientCaKey (not .Values.grpcTls.secretName) }}
+{{- $problems = append $problems "grpcTls.clientCaKey is set but grpcTls.secretName is empty: name the Secret that holds tls.crt, tls.key and this key." }}
+{{- end }}
+{{- if and (eq .Values.grpcTls.clientAuth "required") (not .Values.grpcTls.clientCaKey) }}
+{{- $problems = append $problems "grpcTls.clientAuth is required but grpcTls.clientCaKey is empty: name the key that holds the authorities of the clients." }}
 {{- end }}
 
 {{- if and .Values.ingress.enabled (not .Values.ingress.host) }}
