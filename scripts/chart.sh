@@ -73,7 +73,8 @@ main() {
   refuses 'belongs to the app 77, which is not in apps' --set-string 'wabas[0].appId=77'
   refuses 'names the phone number id 106540352242922 twice' --set-string 'wabas[0].phoneNumberIds[1]=106540352242922'
   refuses 'callers is empty, so nobody could call' --set-json 'callers=[]'
-  refuses 'the caller orders has no token' --set-json 'callers=[{"name":"orders"}]'
+  refuses 'the caller orders has no token' --set-json 'callers=[{"name":"orders","methods":["*"]}]'
+  refuses "missing property 'methods'" --set-json 'callers=[{"name":"orders"}]'
   refuses 'the caller orders has identities, but no client certificates are asked for' --set 'callers[0].identities[0]=dns:a.example'
   refuses 'grpcTls.secretName is empty' --set grpcTls.clientCaKey=ca.crt
   refuses 'grpcTls.clientCaKey is empty' --set grpcTls.secretName=tls --set grpcTls.clientAuth=required

@@ -166,8 +166,8 @@ impl App {
         let send_message = parts.send_message(windows, unsettled, fallbacks);
         shutdown.spawn_background("sends", send_message.clone().run());
         let flows = flows(parts, follow_message, conversations, (send_message, queue));
-        let callers =
-            Callers::new(config.tenants(), grpc.local_addr().ip().is_loopback(), config.grpc.insecure);
+        let is_loopback = grpc.local_addr().ip().is_loopback();
+        let callers = Callers::new(config.tenants(), is_loopback, config.grpc.insecure, Arc::clone(&clock));
         let service = grpc::server::GatewayService::new(flows);
         let (routes, health) = grpc::server::routes(service, callers, message_limits(&config)).await?;
 

@@ -1,9 +1,10 @@
 //! The commands of the binary: what each needs, starts, and prints.
 //!
-//! `dev`, `serve` and `simulator` print one line of JSON to stdout when ready, `convert` prints its result; everything
+//! `dev`, `serve` and `simulator` print one line of JSON to stdout when ready, `convert` and `create-token` print their results; everything
 //! else goes to stderr.
 
 mod convert;
+mod create_token;
 #[cfg(feature = "simulator")]
 mod dev;
 mod healthcheck;
@@ -40,6 +41,8 @@ pub enum Command {
     PrintConfig(ConfigFile),
     /// Turn the body of a Cloud API request (stdin) into the request that sends the same through the gateway
     Convert,
+    /// Make a bearer token for a caller, and the line of the configuration that has its hash
+    CreateToken(create_token::Arguments),
     /// Ask a running gateway whether it is ready; for containers
     Healthcheck(healthcheck::Arguments),
 }
@@ -80,6 +83,7 @@ impl Command {
                 0
             }),
             Self::Convert => convert::run(),
+            Self::CreateToken(arguments) => create_token::run(&arguments),
             Self::Healthcheck(arguments) => healthcheck::run(&arguments),
         };
         outcome.unwrap_or_else(|exit_code| exit_code)

@@ -36,6 +36,7 @@ pub use reload::{Reload, Watcher};
 use secrets::Fingerprint;
 pub use sections::{Admin, Events, Grpc, Media, Sending, Webhook};
 pub use tls::TlsFiles;
+pub(crate) use units::parse_duration;
 
 /// The reference of every key, with its default.
 pub const DEFAULTS: &str = layers::DEFAULTS;
@@ -218,7 +219,7 @@ impl Config {
     /// The rules between sections.
     fn check(&self, problems: &Collector) {
         let grpc = &self.grpc;
-        if !grpc.listen.ip().is_loopback() && !grpc.insecure && self.accounts.callers.is_empty() {
+        if !grpc.listen.ip().is_loopback() && !grpc.insecure && !self.accounts.has_credentials() {
             let text = "everyone who reaches this address could send messages and read events: configure [[callers]], \
                         or listen on a loopback address, or accept it with grpc.insecure = true. TLS alone does not say who \
                         calls";

@@ -14,6 +14,7 @@ pub mod media;
 pub mod message;
 pub mod message_state;
 pub mod number_health;
+pub mod rights;
 pub mod schedule;
 pub mod template;
 pub mod template_shape;

@@ -3,6 +3,7 @@
 //! Translates between the contract and the flows, finds out who calls, and turns every error into a status. It knows
 //! nothing of Meta and nothing of storage.
 
+mod audit;
 mod callers;
 mod conversation;
 mod convert;
@@ -13,11 +14,15 @@ mod manage_template;
 mod measure;
 mod media;
 mod message;
+mod quotas;
+mod rights;
 mod send_messages;
 mod sent;
 mod service;
+mod slowdown;
 mod status;
 mod stream;
+mod who_am_i;
 
 pub mod server;
 

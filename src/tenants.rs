@@ -1,10 +1,11 @@
 //! The configured accounts and callers with their secrets, as one value that is swapped whole.
 //!
 //! A leaf: `config` builds it and replaces it when a secret file changes; `flows` and `grpc` look things up in it. It
-//! knows neither where the values come from nor what they are used for.
+//! knows neither where the values come from nor what they are used for. `bearer` has the form of tokens.
+
+pub(crate) mod bearer;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -12,7 +13,10 @@ use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
+use crate::domain::rights::Rights;
 use crate::tls::Identity;
+
+pub use bearer::{Token, TokenHash};
 
 /// A Meta app.
 #[derive(Debug)]
@@ -43,39 +47,12 @@ pub struct Waba {
 pub struct Caller {
     /// Its name, for logs, audit and limits.
     pub name: Arc<str>,
-    /// The hashes of its live tokens; none while its file is empty.
-    pub token_hashes: Vec<TokenHash>,
+    /// Its tokens, two at most; none while its file is empty.
+    pub tokens: Vec<Token>,
     /// The names that its certificate may have, any one of them.
     pub identities: Vec<Identity>,
-}
-
-/// The SHA-256 of a bearer token. Fast on purpose: the token's entropy protects it, not the cost of a guess.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TokenHash([u8; 32]);
-
-impl TokenHash {
-    pub(crate) const FORM: &str =
-        "must be the SHA-256 of a token, 64 hexadecimal digits: printf %s \"$TOKEN\" | sha256sum";
-
-    /// The hash of a token as a caller presents it.
-    pub fn of(token: &str) -> Self {
-        Self(Sha256::digest(token.as_bytes()).into())
-    }
-
-    /// Reads 64 hexadecimal digits.
-    pub fn parse(text: &str) -> Option<Self> {
-        let mut hash = [0; 32];
-        hex::decode_to_slice(text.trim(), &mut hash).ok()?;
-        Some(Self(hash))
-    }
-}
-
-impl fmt::Debug for TokenHash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Enough to tell two apart, too little to test guesses of a weak token against.
-        let [a, b, ..] = self.0;
-        write!(f, "TokenHash({a:02x}{b:02x}…)")
-    }
+    /// What it may do.
+    pub rights: Arc<Rights>,
 }
 
 /// The current [`Snapshot`], shared by everyone who looks things up; clones are the same one.
@@ -107,8 +84,9 @@ pub struct Snapshot {
     wabas: Vec<Arc<Waba>>,
     /// Every configured number, by its id.
     numbers: BTreeMap<Arc<str>, Arc<Waba>>,
-    caller_by_hash: BTreeMap<TokenHash, Arc<str>>,
-    caller_by_identity: BTreeMap<Identity, Arc<str>>,
+    /// The place of the caller in `callers`, and its token.
+    caller_by_hash: BTreeMap<TokenHash, (usize, Token)>,
+    caller_by_identity: BTreeMap<Identity, usize>,
 }
 
 impl Snapshot {
@@ -119,13 +97,14 @@ impl Snapshot {
             waba.phone_number_ids.clone().into_iter().map(move |number| (number, Arc::clone(&waba)))
         };
         let numbers = wabas.iter().flat_map(number_of).collect();
-        let hashes =
-            callers.iter().flat_map(|caller| caller.token_hashes.iter().map(|hash| (*hash, &caller.name)));
-        let caller_by_hash = hashes.map(|(hash, name)| (hash, Arc::clone(name))).collect();
-        let identities = callers.iter().flat_map(|caller| {
-            caller.identities.iter().map(|identity| (identity.clone(), Arc::clone(&caller.name)))
-        });
-        let caller_by_identity = identities.collect();
+        let tokens_of = |(index, caller): (usize, &Caller)| {
+            caller.tokens.clone().into_iter().map(move |token| (token.hash, (index, token)))
+        };
+        let identities_of = |(index, caller): (usize, &Caller)| {
+            caller.identities.clone().into_iter().map(move |identity| (identity, index))
+        };
+        let caller_by_hash = callers.iter().enumerate().flat_map(tokens_of).collect();
+        let caller_by_identity = callers.iter().enumerate().flat_map(identities_of).collect();
         Self { apps, callers, wabas, numbers, caller_by_hash, caller_by_identity }
     }
 
@@ -177,13 +156,20 @@ impl Snapshot {
         self.apps.iter().fold(Choice::from(0), |any, app| any | matches(app)).into()
     }
 
-    /// The name of the caller whose token this is. It is looked up by its hash, so timing tells nothing of it.
-    pub fn caller_by_token(&self, token: &str) -> Option<&Arc<str>> {
-        self.caller_by_hash.get(&TokenHash::of(token))
+    /// The caller whose token this is, whether the token counts at this time or not. It is looked up by its hash, so timing
+    /// tells nothing of it.
+    pub fn caller_by_token(&self, token: &str) -> Option<(&Caller, &Token)> {
+        let (index, token) = self.caller_by_hash.get(&TokenHash::of(token))?;
+        Some((self.callers.get(*index)?, token))
     }
 
-    /// The name of the caller whose certificate has this name.
-    pub fn caller_by_identity(&self, identity: &Identity) -> Option<&Arc<str>> {
-        self.caller_by_identity.get(identity)
+    /// The caller of this name; `None` if it is not configured.
+    pub fn caller(&self, name: &str) -> Option<&Caller> {
+        self.callers.iter().find(|caller| &*caller.name == name)
+    }
+
+    /// The caller whose certificate has this name.
+    pub fn caller_by_identity(&self, identity: &Identity) -> Option<&Caller> {
+        self.callers.get(*self.caller_by_identity.get(identity)?)
     }
 }

@@ -76,5 +76,21 @@ token_sha256_file = {{ include "whatsapp-gateway.secretFile" . }}
 {{- with .identities }}
 identities = {{ toJson . }}
 {{- end }}
+methods = {{ toJson .methods }}
+{{- with .phoneNumbers }}
+phone_numbers = {{ toJson . }}
+{{- end }}
+{{- with .wabas }}
+wabas = {{ toJson . }}
+{{- end }}
+{{- with .eventTypes }}
+event_types = {{ toJson . }}
+{{- end }}
+{{- with .sendsPerSecond }}
+sends_per_second = {{ int . }}
+{{- end }}
+{{- with .streamsMax }}
+streams_max = {{ int . }}
+{{- end }}
 {{ end }}
 {{- end }}

@@ -8,12 +8,15 @@ use secrecy::SecretString;
 
 use super::problem::Collector;
 use super::reader::{Table, check_id};
-use crate::tenants::TokenHash;
+use crate::domain::filter::is_type_pattern;
+use crate::domain::rights::{EVERYTHING, Rights, is_method_pattern};
+use crate::tenants::Token;
 use crate::tls::Identity;
 
 /// Live secrets of one app: the current one and, during a rotation, another.
 const APP_SECRETS_MAX: usize = 2;
-/// Who calls when no callers are configured: on a loopback address, and on an insecure one.
+/// Who calls without credentials: on a loopback address, and on an insecure one. They may do everything unless they are
+/// configured.
 const RESERVED_CALLERS: [&str; 2] = ["local", "anonymous"];
 
 /// Where a secret comes from.
@@ -69,9 +72,10 @@ pub(super) struct WabaEntry {
 pub(super) struct CallerEntry {
     pub(super) prefix: String,
     pub(super) name: String,
-    pub(super) token_hashes: Vec<TokenHash>,
-    pub(super) token_hashes_file: Option<PathBuf>,
+    pub(super) tokens: Vec<Token>,
+    pub(super) tokens_file: Option<PathBuf>,
     pub(super) identities: Vec<Identity>,
+    pub(super) rights: Rights,
 }
 
 /// Reads `[[apps]]`, `[[wabas]]` and `[[callers]]`.
@@ -129,37 +133,103 @@ impl CallerEntry {
             let form = "must be 1 to 64 letters, digits, '-', '_' or '.'";
             table.problems().report_value(table.path("name"), name.as_str(), form);
         }
-        if RESERVED_CALLERS.contains(&name.as_str()) {
-            let text = "is reserved for calls without credentials; choose another";
-            table.problems().report_value(table.path("name"), name.as_str(), text);
-        }
-        let mut token_hashes = Vec::new();
+        let mut tokens = Vec::new();
         for (index, text) in table.texts("token_sha256").iter().enumerate() {
-            match TokenHash::parse(text) {
-                Some(hash) => token_hashes.push(hash),
+            match Token::parse(text) {
+                Some(token) => tokens.push(token),
                 // The value is not shown: it may be the token itself.
-                None => table
-                    .problems()
-                    .report(format!("{}[{index}]", table.path("token_sha256")), TokenHash::FORM),
+                None => {
+                    table.problems().report(format!("{}[{index}]", table.path("token_sha256")), Token::FORM);
+                }
             }
         }
-        let token_hashes_file = table
+        let tokens_file = table
             .optional_text("token_sha256_file")
             .filter(|path| !path.trim().is_empty())
             .map(PathBuf::from);
-        let mut identities = Vec::new();
-        for (index, text) in table.texts("identities").iter().enumerate() {
-            if let Some(identity) = Identity::parse(text) {
-                identities.push(identity);
-            } else {
-                let key = format!("{}[{index}]", table.path("identities"));
-                table.problems().report_value(key, text.as_str(), Identity::FORM);
+        let identities = identities(&mut table);
+        let rights = rights(&mut table);
+        let prefix = table.path("");
+        let entry = Self { prefix, name, tokens, tokens_file, identities, rights };
+        let has_some =
+            !entry.tokens.is_empty() || entry.tokens_file.is_some() || !entry.identities.is_empty();
+        if entry.has_no_credentials() && has_some {
+            let text = "is reserved for calls without credentials; choose another, or leave the tokens and identities out \
+                        to say what such calls may do";
+            table.problems().report_value(table.path("name"), entry.name.as_str(), text);
+        }
+        table.finish();
+        entry
+    }
+
+    /// Whether it stands for calls without credentials.
+    pub(super) fn has_no_credentials(&self) -> bool {
+        RESERVED_CALLERS.contains(&self.name.as_str())
+    }
+
+    /// Reports a right to a number or WABA that this gateway does not have.
+    fn check_ids(&self, accounts: &Accounts, problems: &Collector) {
+        let numbers = accounts.wabas.iter().flat_map(|waba| &waba.phone_number_ids);
+        let wabas = accounts.wabas.iter().map(|waba| &waba.id);
+        let lists: [(_, _, Vec<&String>); 2] = [
+            ("phone_numbers", &self.rights.phone_numbers, numbers.collect()),
+            ("wabas", &self.rights.wabas, wabas.collect()),
+        ];
+        for (key, list, configured) in lists {
+            for (index, id) in list.iter().enumerate().filter(|(_, id)| *id != EVERYTHING) {
+                if !configured.contains(&id) {
+                    let text = "is not configured in [[wabas]]; correct it, or write \"*\" for all";
+                    problems.report_value(format!("{}{key}[{index}]", self.prefix), id.as_str(), text);
+                }
             }
         }
-        let prefix = table.path("");
-        table.finish();
-        Self { prefix, name, token_hashes, token_hashes_file, identities }
     }
+}
+
+/// Reads the names that a caller's certificate may have.
+fn identities(table: &mut Table<'_>) -> Vec<Identity> {
+    let mut identities = Vec::new();
+    for (index, text) in table.texts("identities").iter().enumerate() {
+        if let Some(identity) = Identity::parse(text) {
+            identities.push(identity);
+        } else {
+            let key = format!("{}[{index}]", table.path("identities"));
+            table.problems().report_value(key, text.as_str(), Identity::FORM);
+        }
+    }
+    identities
+}
+
+/// Reads what a caller may do. It must be said: nothing is allowed by default, and a caller that lost everything without a
+/// word would be found by its users.
+fn rights(table: &mut Table<'_>) -> Rights {
+    let rights = Rights {
+        methods: table.texts("methods"),
+        phone_numbers: table.texts("phone_numbers"),
+        wabas: table.texts("wabas"),
+        event_types: table.texts("event_types"),
+        sends_per_second: table.optional_count("sends_per_second", 1..=1_000_000),
+        streams_max: table.optional_count("streams_max", 1..=100_000),
+    };
+    let problems = table.problems();
+    if rights.methods.is_empty() {
+        let text = "must list what the caller may do, since nothing is allowed by default: methods = [\"*\"], \
+                    phone_numbers = [\"*\"], wabas = [\"*\"] and event_types = [\"*\"] allow everything";
+        problems.report(table.path("methods"), text);
+    }
+    for (index, name) in rights.methods.iter().enumerate().filter(|(_, name)| !is_method_pattern(name)) {
+        let text = "is no method; write SendMessage, ManageTemplate/delete, ManageTemplate/* or \"*\"";
+        problems.report_value(format!("{}[{index}]", table.path("methods")), name.as_str(), text);
+    }
+    for (index, name) in rights.event_types.iter().enumerate().filter(|(_, name)| !is_type_pattern(name)) {
+        let text = "is no event type; write whatsapp.message.status, whatsapp.message.* or \"*\"";
+        problems.report_value(format!("{}[{index}]", table.path("event_types")), name.as_str(), text);
+    }
+    if let Some((method, list)) = rights.useless() {
+        let text = format!("must not be empty, since methods allow {method}; \"*\" stands for all");
+        problems.report(table.path(list), text);
+    }
+    rights
 }
 
 impl Accounts {
@@ -171,6 +241,7 @@ impl Accounts {
             problems.report("wabas", text);
         }
         self.check_unique(problems);
+        self.callers.iter().for_each(|caller| caller.check_ids(self, problems));
         for waba in &self.wabas {
             if !waba.app_id.is_empty() && !self.apps.iter().any(|app| app.id == waba.app_id) {
                 let ids: Vec<_> = self.apps.iter().map(|app| app.id.as_str()).collect();
@@ -179,6 +250,11 @@ impl Accounts {
                 problems.report_value(format!("{}app_id", waba.prefix), waba.app_id.as_str(), text);
             }
         }
+    }
+
+    /// Whether anybody can show who they are.
+    pub(super) fn has_credentials(&self) -> bool {
+        self.callers.iter().any(|caller| !caller.has_no_credentials())
     }
 
     fn check_unique(&self, problems: &Collector) {

@@ -8,6 +8,7 @@ use super::Config;
 use super::accounts::SecretSource;
 use super::layers::toml_text;
 use super::units::{format_duration, format_size};
+use crate::domain::rights::Rights;
 use crate::storage;
 use crate::telemetry::LogFormat;
 use crate::tls::ClientAuth;
@@ -86,8 +87,8 @@ pub(super) fn print(config: &Config) -> String {
     sections.extend(accounts.callers.iter().zip(&snapshot.callers).map(|(entry, caller)| {
         let mut section = Section::new("[[callers]]");
         section.text("name", &caller.name);
-        let tokens = caller.token_hashes.len();
-        match &entry.token_hashes_file {
+        let tokens = caller.tokens.len();
+        match &entry.tokens_file {
             Some(path) => {
                 section.raw("token_sha256_file", format!("{} # <redacted, {tokens} hashes>", path_text(path)))
             }
@@ -97,9 +98,28 @@ pub(super) fn print(config: &Config) -> String {
             let names: Vec<_> = entry.identities.iter().map(ToString::to_string).collect();
             section.texts("identities", names.iter().map(String::as_str));
         }
+        rights(&mut section, &caller.rights);
         section
     }));
     sections.into_iter().map(|section| section.0).collect::<Vec<_>>().join("\n")
+}
+
+fn rights(section: &mut Section, rights: &Rights) {
+    let lists = [
+        ("methods", &rights.methods),
+        ("phone_numbers", &rights.phone_numbers),
+        ("wabas", &rights.wabas),
+        ("event_types", &rights.event_types),
+    ];
+    for (key, list) in lists {
+        section.texts(key, list.iter().map(String::as_str));
+    }
+    let quotas = [("sends_per_second", rights.sends_per_second), ("streams_max", rights.streams_max)];
+    for (key, quota) in quotas {
+        if let Some(quota) = quota {
+            section.raw(key, quota);
+        }
+    }
 }
 
 fn grpc(Config { grpc, .. }: &Config) -> Section {

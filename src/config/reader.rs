@@ -182,6 +182,12 @@ impl<'a> Table<'a> {
         u32::try_from(number).unwrap_or(u32::MAX)
     }
 
+    /// A whole number within `range`; `None` if the key is absent.
+    pub(super) fn optional_count(&mut self, key: &'static str, range: RangeInclusive<u32>) -> Option<u32> {
+        self.known.push(key);
+        self.values.contains_key(key).then(|| self.count(key, range))
+    }
+
     /// A fraction from 0 to 1.
     pub(super) fn ratio(&mut self, key: &'static str) -> f64 {
         let kind = self.take(key).map(|value| value.kind);

@@ -10,10 +10,12 @@ use sha2::{Digest, Sha256};
 
 use super::accounts::{Accounts, AppEntry, CallerEntry, SecretSource, WabaEntry};
 use super::problem::Collector;
-use crate::tenants::{App, Caller, Snapshot, TokenHash, Waba};
+use crate::tenants::{App, Caller, Snapshot, Token, TokenHash, Waba};
 
 /// Secrets are short; a larger file is a mistake, and must not be read into memory.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
+/// Tokens of one caller: the current one and, during a rotation, another.
+const TOKENS_MAX: usize = 2;
 
 /// What the secrets were, as one hash: equal while nothing changed.
 pub(super) type Fingerprint = [u8; 32];
@@ -61,25 +63,38 @@ impl<'a> Reader<'a> {
     }
 
     fn caller(&mut self, caller: &CallerEntry) -> Caller {
-        let mut token_hashes = caller.token_hashes.clone();
-        if let Some(path) = &caller.token_hashes_file {
+        let mut tokens = caller.tokens.clone();
+        if let Some(path) = &caller.tokens_file {
             let key = format!("{}token_sha256_file", caller.prefix);
             let text = self.file(&key, path).unwrap_or_default();
             let lines = text.expose_secret().lines().enumerate();
             for (index, line) in lines.filter(|(_, line)| !line.trim().is_empty()) {
-                match TokenHash::parse(line) {
-                    Some(hash) => token_hashes.push(hash),
+                match Token::parse(line) {
+                    Some(token) => tokens.push(token),
                     None => {
-                        self.problems.report(key.as_str(), format!("line {} {}", index + 1, TokenHash::FORM));
+                        self.problems.report(key.as_str(), format!("line {} {}", index + 1, Token::FORM));
                     }
                 }
             }
-        } else if token_hashes.is_empty() && caller.identities.is_empty() {
+        } else if tokens.is_empty() && caller.identities.is_empty() && !caller.has_no_credentials() {
             let text = "has no token; list hashes in token_sha256, name a file in token_sha256_file, or list the names of \
                         its certificate in identities";
             self.problems.report(format!("{}token_sha256", caller.prefix), text);
         }
-        Caller { name: Arc::from(caller.name.as_str()), token_hashes, identities: caller.identities.clone() }
+        if tokens.len() > TOKENS_MAX {
+            let count = tokens.len();
+            let text = format!(
+                "has {count} tokens; one, and another while it is being rotated, may live: remove the old"
+            );
+            self.problems.report(format!("{}token_sha256", caller.prefix), text);
+        }
+        let rights = Arc::new(caller.rights.clone());
+        Caller {
+            name: Arc::from(caller.name.as_str()),
+            tokens,
+            identities: caller.identities.clone(),
+            rights,
+        }
     }
 
     /// The secret without the white space around it. It must be one word: secrets travel in headers.
@@ -137,8 +152,8 @@ impl<'a> Reader<'a> {
 fn check_hashes_unique(accounts: &Accounts, callers: &[Caller], problems: &Collector) {
     let mut owners: HashMap<TokenHash, &str> = HashMap::new();
     for (entry, caller) in accounts.callers.iter().zip(callers) {
-        for hash in &caller.token_hashes {
-            let owner = *owners.entry(*hash).or_insert(&entry.name);
+        for token in &caller.tokens {
+            let owner = *owners.entry(token.hash).or_insert(&entry.name);
             if owner != entry.name {
                 let text = format!("has the same token as caller {owner:?}; give each caller its own");
                 problems.report_value(format!("{}name", entry.prefix), entry.name.as_str(), text);

@@ -6,6 +6,7 @@ use secrecy::ExposeSecret;
 use tempfile::TempDir;
 
 use super::*;
+use crate::domain::rights::Rights;
 use crate::tls::Identity;
 use crate::tls::tests::self_signed;
 
@@ -66,6 +67,8 @@ access_token_file = "DIR/token"
 phone_number_ids = ["107"]
 "#;
 
+const RIGHTS: &str = "methods = [\"*\"]\nphone_numbers = [\"*\"]\nwabas = [\"*\"]\nevent_types = [\"*\"]\n";
+
 const SINGLE: [(&str, &str); 7] = [
     ("WHATSAPP_GATEWAY__GRPC__LISTEN", "127.0.0.1:0"),
     ("WHATSAPP_ACCESS_TOKEN", "access-canary"),
@@ -106,7 +109,7 @@ fn a_complete_file_loads_over_the_defaults() {
 fn the_snapshot_answers_lookups() {
     let files = Files::with_secrets();
     let hash = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
-    let callers = format!("{COMPLETE}[[callers]]\nname = \"orders\"\ntoken_sha256 = [\"{hash}\"]\n");
+    let callers = format!("{COMPLETE}[[callers]]\nname = \"orders\"\ntoken_sha256 = [\"{hash}\"]\n{RIGHTS}");
     let snapshot = files.load(&callers).unwrap().tenants().load();
     assert_eq!(&*snapshot.number("00105").unwrap().id, "10");
     assert_eq!(&*snapshot.number("107").unwrap().id, "11");
@@ -118,7 +121,9 @@ fn the_snapshot_answers_lookups() {
     assert_eq!(secrets, ["app-secret-canary"]);
     assert!(snapshot.verify_token_matches("verify-canary"));
     assert!(!snapshot.verify_token_matches("verify") && !snapshot.verify_token_matches(""));
-    assert_eq!(snapshot.caller_by_token("test").map(|name| &**name), Some("orders"));
+    let (orders, token) = snapshot.caller_by_token("test").unwrap();
+    assert_eq!((&*orders.name, token.expires), ("orders", None));
+    assert_eq!(*orders.rights, Rights::all());
     assert!(snapshot.caller_by_token("Test").is_none());
 }
 
@@ -209,7 +214,18 @@ access_token_file = "DIR/token"
 phone_number_ids = ["106", "106"]
 [[callers]]
 name = "local"
-token_sha256 = ["canary"]
+token_sha256 = ["9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08", "canary"]
+methods = ["SendMessage", "FlyToTheMoon"]
+phone_numbers = ["107"]
+event_types = ["what*"]
+streams_max = 0
+[[callers]]
+name = "billing"
+token_sha256 = ["9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a09"]
+[[callers]]
+name = "shop"
+token_sha256 = ["9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a10"]
+methods = ["ManageTemplate/*"]
 [storage]
 backend = "nats"
 "#;
@@ -234,8 +250,14 @@ backend = "nats"
         "wabas[0].app_id = \"2\": names no configured app; add it to [[apps]] (configured: 1)",
         "wabas[0].access_token: is unknown; did you mean \"access_token_file\"?",
         "wabas[0].phone_number_ids[1] = \"106\": the same phone number id stands at wabas[0].phone_number_ids[0]",
-        "callers[0].name = \"local\": is reserved",
-        "callers[0].token_sha256[0]: must be the SHA-256 of a token",
+        "callers[0].name = \"local\": is reserved for calls without credentials",
+        "callers[0].token_sha256[1]: must be the SHA-256 of a token",
+        "callers[0].methods[1] = \"FlyToTheMoon\": is no method",
+        "callers[0].phone_numbers[0] = \"107\": is not configured in [[wabas]]",
+        "callers[0].event_types[0] = \"what*\": is no event type",
+        "callers[0].streams_max = \"0\": must be a whole number from 1 to 100000",
+        "callers[1].methods: must list what the caller may do, since nothing is allowed by default: methods = [\"*\"]",
+        "callers[2].wabas: must not be empty, since methods allow ManageTemplate/get",
         "storage.backend = \"nats\": must be \"embedded\"",
         "webhook.listen = \"0.0.0.0:8080\": takes the port of grpc.listen",
     ] {
@@ -388,12 +410,40 @@ fn a_swapped_link_is_noticed() {
 }
 
 #[test]
+fn calls_without_credentials_may_be_limited() {
+    let files = Files::with_secrets();
+    let local = format!(
+        "{COMPLETE}[[callers]]\nname = \"anonymous\"\nmethods = [\"SendMessage\"]\nphone_numbers = [\"106\"]\n"
+    );
+    let config = files.load(&local).unwrap();
+    let snapshot = config.tenants().load();
+    let rights = &snapshot.caller("anonymous").unwrap().rights;
+    assert!(rights.may_call("SendMessage") && !rights.may_call("GetMedia") && !rights.may_use_number("107"));
+    assert!(config.print().contains("phone_numbers = [\"106\"]"), "{}", config.print());
+    // They do not make an open address safe.
+    let open = files.load(&local.replace("insecure = true", "")).unwrap_err();
+    assert!(open.to_string().contains("grpc.insecure = true"), "{open}");
+}
+
+#[test]
 fn caller_hashes_come_from_a_file_too() {
     let files = Files::with_secrets();
     files.write("hashes", "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08\n\n");
-    let callers = format!("{COMPLETE}[[callers]]\nname = \"orders\"\ntoken_sha256_file = \"DIR/hashes\"\n");
+    let callers =
+        format!("{COMPLETE}[[callers]]\nname = \"orders\"\ntoken_sha256_file = \"DIR/hashes\"\n{RIGHTS}");
     let config = files.load(&callers).unwrap();
-    assert_eq!(config.tenants().load().caller_by_token("test").map(|name| &**name), Some("orders"));
+    let name_of =
+        |token| config.tenants().load().caller_by_token(token).map(|(caller, _)| caller.name.to_string());
+    assert_eq!(name_of("test").as_deref(), Some("orders"));
+    let line =
+        "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08 expires=2027-01-31T12:00:00Z";
+    files.write("hashes", line);
+    assert_eq!(config.watcher().reload_once(), Reload::Applied);
+    assert!(config.tenants().load().caller_by_token("test").unwrap().1.expires.is_some());
+    let three = ["1", "2", "3"].map(|digit| digit.repeat(64)).join("\n");
+    files.write("hashes", &three);
+    let Reload::Rejected(problems) = config.watcher().reload_once() else { panic!("rejected") };
+    assert!(problems.to_string().contains("has 3 tokens; one, and another while it is being rotated"));
     files.write("hashes", "canary");
     let Reload::Rejected(problems) = config.watcher().reload_once() else { panic!("rejected") };
     assert!(problems.to_string().contains("callers[0].token_sha256_file: line 1 must be the SHA-256"));
@@ -430,6 +480,10 @@ const TLS: &str = r#"
 [[callers]]
 name = "orders"
 identities = ["spiffe://example.org/orders", "dns:Orders.example.com"]
+methods = ["*"]
+phone_numbers = ["*"]
+wabas = ["*"]
+event_types = ["*"]
 [grpc.tls]
 cert_file = "DIR/port.pem"
 key_file = "DIR/port.key"
@@ -456,7 +510,7 @@ fn tls_files_and_identities_are_read_and_printed() {
         ("dns:example.com", None),
     ] {
         let found = snapshot.caller_by_identity(&Identity::parse(identity).unwrap());
-        assert_eq!(found.map(|name| &**name), name, "{identity}");
+        assert_eq!(found.map(|caller| &*caller.name), name, "{identity}");
     }
     let printed = config.print();
     assert_eq!(files.load(&printed).unwrap().print(), printed);

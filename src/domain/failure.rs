@@ -124,6 +124,10 @@ reasons! {
     ValidationFailed = "VALIDATION_FAILED",
     /// No, or wrong, credentials.
     CallerUnauthenticated = "CALLER_UNAUTHENTICATED",
+    /// The caller may not do this.
+    CallerNotAllowed = "CALLER_NOT_ALLOWED",
+    /// The caller has used up what it may do.
+    CallerQuota = "CALLER_QUOTA",
     /// No such method.
     MethodUnknown = "METHOD_UNKNOWN",
     /// The request stopped coming.

@@ -1,4 +1,6 @@
-//! Which events a subscriber wants.
+//! Which events a subscriber wants, and which it may see.
+
+use super::rights;
 
 /// Entries a list may hold.
 pub const FILTER_ENTRIES_MAX: usize = 256;
@@ -28,6 +30,33 @@ pub struct EventFilter {
     pub types: Vec<String>,
     /// Conversations.
     pub conversation_keys: Vec<String>,
+    /// What may be seen at all; `None` sets no bounds.
+    pub scope: Option<EventScope>,
+}
+
+/// The events that a caller may see. In each list `*` means all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventScope {
+    /// Business numbers, whose events may be seen.
+    pub phone_number_ids: Vec<String>,
+    /// WABAs, whose events of no number may be seen.
+    pub waba_ids: Vec<String>,
+    /// Event types, as in filters.
+    pub types: Vec<String>,
+}
+
+impl EventScope {
+    /// Whether an event with these attributes may be seen. One that is of neither a number nor a WABA needs the right to
+    /// all of both.
+    fn sees(&self, event: &Subject<'_>) -> bool {
+        let (number, waba) = (event.phone_number_id, event.waba_id);
+        let is_own = match (number, waba) {
+            ("", "") => rights::lists(&self.phone_number_ids, "") && rights::lists(&self.waba_ids, ""),
+            ("", waba) => rights::lists(&self.waba_ids, waba),
+            (number, _) => rights::lists(&self.phone_number_ids, number),
+        };
+        is_own && self.types.iter().any(|granted| type_matches(granted, event.event_type))
+    }
 }
 
 impl EventFilter {
@@ -37,12 +66,14 @@ impl EventFilter {
             && allows(&self.waba_ids, event.waba_id)
             && allows(&self.conversation_keys, event.conversation_key)
             && (self.types.is_empty() || self.types.iter().any(|t| type_matches(t, event.event_type)))
+            && self.scope.as_ref().is_none_or(|scope| scope.sees(event))
     }
 
     /// Whether it matches everything.
     pub fn is_empty(&self) -> bool {
-        let Self { phone_number_ids, waba_ids, types, conversation_keys } = self;
-        [phone_number_ids, waba_ids, types, conversation_keys].iter().all(|list| list.is_empty())
+        let Self { phone_number_ids, waba_ids, types, conversation_keys, scope } = self;
+        scope.is_none()
+            && [phone_number_ids, waba_ids, types, conversation_keys].iter().all(|list| list.is_empty())
     }
 }
 
@@ -52,6 +83,12 @@ pub fn is_type_pattern(pattern: &str) -> bool {
     let is_word =
         |w: &str| !w.is_empty() && w.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
     pattern == "*" || words.split('.').all(is_word)
+}
+
+/// Whether there may be an event type that both patterns match.
+pub(super) fn types_overlap(a: &str, b: &str) -> bool {
+    let (stem_a, stem_b) = (a.trim_end_matches('*'), b.trim_end_matches('*'));
+    type_matches(a, stem_b) || type_matches(b, stem_a)
 }
 
 fn allows(list: &[String], value: &str) -> bool {

@@ -7,6 +7,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::cloud_api::signature::{Rejection, SignatureKeys};
 use crate::domain::ids::{AppId, PhoneNumberId, WabaId};
+use crate::domain::rights::{Forbidden, Rights};
 use crate::tenants::{Snapshot, Tenants, TokenHash, Waba};
 
 /// The configured numbers, WABAs and app secrets of this moment.
@@ -21,13 +22,16 @@ pub struct Numbers {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// None was named and there is not exactly one.
-    #[error("is required, since {} are configured: {}", configured.len(), configured.join(", "))]
+    #[error("is required, since {} are configured: {}", usable.len(), usable.join(", "))]
     Ambiguous {
         /// The field to fill.
         field: &'static str,
-        /// What could stand there.
-        configured: Vec<String>,
+        /// What could stand there: those that the caller may use.
+        usable: Vec<String>,
     },
+    /// The caller may not use it, whether it exists or not.
+    #[error(transparent)]
+    Forbidden(#[from] Forbidden),
     /// This gateway does not know the number.
     #[error("phone number id {0} is not configured on this gateway")]
     NumberNotConfigured(String),
@@ -42,34 +46,40 @@ impl Numbers {
         Self { tenants, keys: Arc::new(ArcSwapOption::empty()) }
     }
 
-    /// The number that a request means: the one it names, or the only one.
-    pub fn resolve(&self, named: &str) -> Result<PhoneNumberId, Error> {
+    /// The number that a request means: the one it names, or the only one that its caller may use.
+    pub fn resolve(&self, named: &str, rights: &Rights) -> Result<PhoneNumberId, Error> {
         let snapshot = self.tenants.load();
-        let configured = || snapshot.numbers().map(ToString::to_string).collect::<Vec<_>>();
-        let id = match (named, snapshot.only_number()) {
-            ("", Some((only, _))) => only.to_string(),
-            ("", None) => {
-                return Err(Error::Ambiguous { field: "phone_number_id", configured: configured() });
-            }
-            (named, _) => named.to_owned(),
-        };
+        let usable = snapshot.numbers().map(|id| &**id).filter(|id| rights.may_use_number(id)).collect();
+        let id = meant(named, usable, "phone_number_id")?;
+        if !rights.may_use_number(&id) {
+            return Err(Forbidden { named: format!("phone number id {id}"), list: "phone_numbers" }.into());
+        }
         let not_configured = || Error::NumberNotConfigured(id.clone());
         snapshot.number(&id).ok_or_else(not_configured)?;
         PhoneNumberId::parse(&id).map_err(|_| not_configured())
     }
 
-    /// The WABA that a request means: the one it names, or the only one.
-    pub fn resolve_waba(&self, named: &str) -> Result<WabaId, Error> {
+    /// The WABA that a request means: the one it names, or the only one that its caller may use.
+    pub fn resolve_waba(&self, named: &str, rights: &Rights) -> Result<WabaId, Error> {
         let snapshot = self.tenants.load();
-        let configured = || snapshot.wabas().iter().map(|waba| waba.id.to_string()).collect::<Vec<_>>();
-        let id = match (named, snapshot.only_waba()) {
-            ("", Some(only)) => only.id.to_string(),
-            ("", None) => return Err(Error::Ambiguous { field: "waba_id", configured: configured() }),
-            (named, _) => named.to_owned(),
-        };
+        let ids = snapshot.wabas().iter().map(|waba| &*waba.id);
+        let id = meant(named, ids.filter(|id| rights.may_use_waba(id)).collect(), "waba_id")?;
+        if !rights.may_use_waba(&id) {
+            return Err(Forbidden { named: format!("WABA {id}"), list: "wabas" }.into());
+        }
         let not_configured = || Error::WabaNotConfigured(id.clone());
         snapshot.waba(&id).ok_or_else(not_configured)?;
         WabaId::parse(&id).map_err(|_| not_configured())
+    }
+
+    /// Whether this number is configured.
+    pub fn has_number(&self, id: &str) -> bool {
+        self.tenants.load().number(id).is_some()
+    }
+
+    /// Whether this WABA is configured.
+    pub fn has_waba(&self, id: &str) -> bool {
+        self.tenants.load().waba(id).is_some()
     }
 
     /// The access token for calls of this number.
@@ -137,5 +147,17 @@ impl Numbers {
         let verified = keys.verify(header, body);
         self.keys.store(Some(Arc::new((snapshot, keys))));
         verified
+    }
+}
+
+/// What is named, or the only one of those that may be used. Where there is none, `named` is for the caller's rights to
+/// refuse.
+fn meant(named: &str, usable: Vec<&str>, field: &'static str) -> Result<String, Error> {
+    match (named, usable.as_slice()) {
+        ("", [only]) => Ok((*only).to_owned()),
+        ("", [_, _, ..]) => {
+            Err(Error::Ambiguous { field, usable: usable.into_iter().map(str::to_owned).collect() })
+        }
+        (named, _) => Ok(named.to_owned()),
     }
 }

@@ -3,15 +3,24 @@
 //! A bearer token whose hash the configuration knows names the caller, and so does a client certificate with a name that
 //! it knows. Who presents both must be one caller, or one of the two is in the wrong hands; a certificate that nobody is
 //! known by leaves the name to the token. Without either the caller is `local` where the gateway listens on loopback, and
-//! `anonymous` where the configuration says that this is wanted. What is presented must be right even there.
+//! `anonymous` where the configuration says that this is wanted; both may do everything unless they are configured. What
+//! is presented must be right even there.
 
-use std::sync::Arc;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use http::{HeaderMap, header};
+use jiff::Timestamp;
 
+use crate::clock::SharedClock;
 use crate::domain::caller::Caller;
-use crate::tenants::{Snapshot, Tenants};
+use crate::domain::rights::Rights;
+use crate::tenants::bearer::{self, Form};
+use crate::tenants::{self, Snapshot, Tenants};
 use crate::tls::PeerCertificate;
+
+use super::audit::Facts;
 
 /// Names of a certificate that a refusal shows.
 const NAMES_SHOWN: usize = 3;
@@ -22,7 +31,64 @@ const NAME_CHARS_SHOWN: usize = 128;
 #[derive(Debug, Clone)]
 pub struct Callers {
     tenants: Tenants,
-    without_credentials: Option<Caller>,
+    without_credentials: Option<(Caller, Credential)>,
+    clock: SharedClock,
+}
+
+/// How a caller is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Credential {
+    /// It reaches a loopback address.
+    Loopback,
+    /// None is asked for.
+    None,
+    /// A client certificate, and no token.
+    Certificate,
+    /// A bearer token, with a certificate of the same caller or without.
+    Token {
+        /// How logs name it.
+        id: String,
+        /// When it ends; `None` means never.
+        expires: Option<SystemTime>,
+    },
+}
+
+/// Who makes one call, and what becomes known of it for the audit log.
+#[derive(Debug)]
+pub(super) struct Identity {
+    pub(super) caller: Caller,
+    pub(super) credential: Credential,
+    pub(super) rights: Arc<Rights>,
+    /// From where; for the audit log.
+    pub(super) peer: Option<IpAddr>,
+    facts: Mutex<Facts>,
+}
+
+impl Identity {
+    pub(super) fn new(caller: Caller, credential: Credential, rights: Arc<Rights>) -> Self {
+        Self { caller, credential, rights, peer: None, facts: Mutex::default() }
+    }
+
+    /// The same caller, for a message of its own on the same stream.
+    pub(super) fn again(&self) -> Self {
+        let Self { caller, credential, rights, peer, facts: _ } = self;
+        Self::new(caller.clone(), credential.clone(), Arc::clone(rights)).at(*peer)
+    }
+
+    /// The same caller, with the address that it calls from.
+    pub(super) fn at(self, peer: Option<IpAddr>) -> Self {
+        Self { peer, ..self }
+    }
+
+    /// Notes what the audit log should have.
+    pub(super) fn note(&self, fill: impl FnOnce(&mut Facts)) {
+        fill(&mut self.facts.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// What was noted.
+    pub(super) fn facts(&self) -> Facts {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// Why nobody is known to call.
@@ -34,9 +100,34 @@ pub(super) enum Error {
     /// Not of the form of a bearer token.
     #[error("the authorization metadata is not of the form `Bearer <token>`")]
     Malformed,
+    /// A token of ours with a typing error.
+    #[error("the token is damaged: its checksum is wrong, so a part of it is missing or mistyped")]
+    Damaged,
     /// A token that nobody has.
     #[error("the token is not known to this gateway")]
     Unknown,
+    /// A token that has ended.
+    #[error(
+        "the token {id} of caller {caller} expired at {at}; use the next one, or ask the operator for it"
+    )]
+    Expired {
+        /// The token.
+        id: String,
+        /// Whose it is.
+        caller: String,
+        /// When it ended.
+        at: Timestamp,
+    },
+    /// A token whose time has not come.
+    #[error("the token {id} of caller {caller} is not valid before {at}")]
+    NotYetValid {
+        /// The token.
+        id: String,
+        /// Whose it is.
+        caller: String,
+        /// When it begins.
+        at: Timestamp,
+    },
     /// A certificate that nobody has, and no token.
     #[error(
         "the client certificate is not known to this gateway: it has {0}; list one of its names in callers.identities"
@@ -52,16 +143,32 @@ pub(super) enum Error {
     Contradictory,
 }
 
+impl Error {
+    /// A word for metrics, the audit log and callers.
+    pub(super) fn cause(&self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Malformed | Self::Damaged => "malformed",
+            Self::Unknown => "unknown",
+            Self::Expired { .. } => "expired",
+            Self::NotYetValid { .. } => "not_yet_valid",
+            Self::CertificateUnknown(_) => "certificate_unknown",
+            Self::CertificateAmbiguous => "certificate_ambiguous",
+            Self::Contradictory => "contradictory",
+        }
+    }
+}
+
 impl Callers {
     /// Knows the callers of the configuration. `is_loopback` says where the gateway listens, `is_insecure` that callers
     /// without credentials are wanted elsewhere too.
-    pub fn new(tenants: Tenants, is_loopback: bool, is_insecure: bool) -> Self {
+    pub fn new(tenants: Tenants, is_loopback: bool, is_insecure: bool, clock: SharedClock) -> Self {
         let without_credentials = match (is_loopback, is_insecure) {
-            (true, _) => Some(Caller::local()),
-            (false, true) => Some(Caller::anonymous()),
+            (true, _) => Some((Caller::local(), Credential::Loopback)),
+            (false, true) => Some((Caller::anonymous(), Credential::None)),
             (false, false) => None,
         };
-        Self { tenants, without_credentials }
+        Self { tenants, without_credentials, clock }
     }
 
     /// The caller behind a request, by its headers and by what the handshake of its connection has verified.
@@ -69,41 +176,71 @@ impl Callers {
         &self,
         headers: &HeaderMap,
         certificate: Option<&PeerCertificate>,
-    ) -> Result<Caller, Error> {
+    ) -> Result<Identity, Error> {
         let snapshot = self.tenants.load();
         let certified =
             certificate.map(|certificate| by_certificate(&snapshot, certificate)).transpose()?.flatten();
-        let name = match headers.get(header::AUTHORIZATION) {
-            Some(header) => {
-                let header = header.to_str().ok().and_then(|header| header.split_once(' '));
-                let (scheme, token) = header.ok_or(Error::Malformed)?;
-                if !scheme.eq_ignore_ascii_case("bearer") || token.trim().is_empty() {
-                    return Err(Error::Malformed);
-                }
-                let name = snapshot.caller_by_token(token.trim()).ok_or(Error::Unknown)?;
-                if certified.is_some_and(|certified| certified != name) {
-                    return Err(Error::Contradictory);
-                }
-                Some(name)
-            }
-            None => certified,
+        let Some(header) = headers.get(header::AUTHORIZATION) else {
+            return match (certified, certificate) {
+                (Some(caller), _) => Ok(known(caller, Credential::Certificate)),
+                (None, Some(certificate)) => Err(Error::CertificateUnknown(shown(certificate))),
+                (None, None) => self.without(&snapshot),
+            };
         };
-        match (name, certificate) {
-            (Some(name), _) => Ok(Caller::named(name)),
-            (None, Some(certificate)) => Err(Error::CertificateUnknown(shown(certificate))),
-            (None, None) => self.without_credentials.clone().ok_or(Error::Missing),
+        let (scheme, token) = header.to_str().ok().and_then(|h| h.split_once(' ')).ok_or(Error::Malformed)?;
+        if !scheme.eq_ignore_ascii_case("bearer") || token.trim().is_empty() {
+            return Err(Error::Malformed);
         }
+        let (caller, credential) = self.by_token(&snapshot, token.trim())?;
+        if certified.is_some_and(|certified| certified.name != caller.name) {
+            return Err(Error::Contradictory);
+        }
+        Ok(known(caller, credential))
     }
+
+    /// The caller of a call without credentials.
+    fn without(&self, snapshot: &Snapshot) -> Result<Identity, Error> {
+        let (caller, credential) = self.without_credentials.clone().ok_or(Error::Missing)?;
+        let configured = snapshot.caller(caller.name()).map(|configured| Arc::clone(&configured.rights));
+        let rights = configured.unwrap_or_else(|| Arc::new(Rights::all()));
+        Ok(Identity::new(caller, credential, rights))
+    }
+
+    /// Hash, lookup and form are done in each case, so that the time taken tells nothing of a token.
+    fn by_token<'a>(
+        &self,
+        snapshot: &'a Snapshot,
+        text: &str,
+    ) -> Result<(&'a tenants::Caller, Credential), Error> {
+        let (found, form) = (snapshot.caller_by_token(text), bearer::form(text));
+        let Some((caller, token)) = found else {
+            return Err(if form == Form::Damaged { Error::Damaged } else { Error::Unknown });
+        };
+        let (id, name, now) = (token.id(text), caller.name.to_string(), self.clock.now());
+        let shown = |time| Timestamp::try_from(time).unwrap_or_default();
+        if let Some(at) = token.expires.filter(|at| *at <= now) {
+            return Err(Error::Expired { id, caller: name, at: shown(at) });
+        }
+        if let Some(at) = token.not_before.filter(|at| *at > now) {
+            return Err(Error::NotYetValid { id, caller: name, at: shown(at) });
+        }
+        Ok((caller, Credential::Token { id, expires: token.expires }))
+    }
+}
+
+/// A configured caller.
+fn known(caller: &tenants::Caller, credential: Credential) -> Identity {
+    Identity::new(Caller::named(&caller.name), credential, Arc::clone(&caller.rights))
 }
 
 /// The caller of a certificate; `None` if nobody has any of its names.
 fn by_certificate<'a>(
     snapshot: &'a Snapshot,
     certificate: &PeerCertificate,
-) -> Result<Option<&'a Arc<str>>, Error> {
-    let mut names = certificate.identities().iter().filter_map(|name| snapshot.caller_by_identity(name));
-    let first = names.next();
-    if names.any(|name| Some(name) != first) {
+) -> Result<Option<&'a tenants::Caller>, Error> {
+    let mut callers = certificate.identities().iter().filter_map(|name| snapshot.caller_by_identity(name));
+    let first = callers.next();
+    if callers.any(|caller| Some(&caller.name) != first.map(|first| &first.name)) {
         return Err(Error::CertificateAmbiguous);
     }
     Ok(first)

@@ -8,17 +8,19 @@ use crate::domain::ids::{BusinessScopedUserId, PhoneNumberId, WaId};
 use crate::domain::window::Known;
 use crate::flows::conversations::{Conversation, Which};
 
+use super::callers::Identity;
 use super::convert::{self, Violations};
-use super::service::{Service, chosen};
+use super::service::Service;
 use super::status;
 
 impl Service {
     pub(super) async fn conversation(
         &self,
+        who: &Identity,
         request: v1::GetConversationRequest,
     ) -> Result<v1::GetConversationResponse, Status> {
         let mut found = Violations::of_message("GetConversationRequest", &request);
-        let number = chosen(self.flows.numbers.resolve(&request.phone_number_id), &mut found)?;
+        let number = self.number(who, ("phone_number_id", &request.phone_number_id), &mut found)?;
         let which = match request.conversation {
             Some(Pb::Recipient(recipient)) => {
                 convert::recipient(&recipient, &mut found).map(Which::Recipient)

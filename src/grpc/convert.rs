@@ -209,7 +209,7 @@ pub(super) fn filter(filter: Option<v1::EventFilter>, found: &mut Violations) ->
             format!("{pattern:?} is no event type: write whatsapp.message.status, or whatsapp.message.*");
         found.add(&format!("filter.types[{position}]"), rule);
     }
-    EventFilter { phone_number_ids, waba_ids, types, conversation_keys }
+    EventFilter { phone_number_ids, waba_ids, types, conversation_keys, scope: None }
 }
 
 /// Reads a heartbeat interval, clamped.

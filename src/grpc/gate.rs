@@ -1,19 +1,23 @@
-//! What stands before every method: who calls is found out from the headers, before a byte of the request is read.
+//! What stands before every method: who calls is found out from the headers and from the certificate of
+//! the connection, and whether they may call this method, before a
+//! byte of the request is read.
 //!
 //! tonic reads and decodes a whole request before a handler sees it, so a handler is too late to keep strangers from
 //! holding memory. Here they are refused at once, a request that stops coming is ended, and what tonic refuses by
-//! itself gets the details that the contract promises. Health and reflection are open to everyone.
+//! itself gets the details that the contract promises. Every call leaves its line in the audit log here. Health and
+//! reflection are open to everyone.
 
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body::{Frame, SizeHint};
-use metrics::{counter, histogram};
+use metrics::histogram;
 use tokio::time::{Instant, Sleep, sleep};
 use tonic::body::Body;
 use tonic::{Code, Status};
@@ -22,8 +26,11 @@ use tower::{BoxError, Service};
 use crate::listener::ConnectionInfo;
 use crate::telemetry::names;
 
-use super::callers::Callers;
+use super::audit::{self, Line};
+use super::callers::{Callers, Identity};
 use super::measure;
+use super::rights;
+use super::slowdown::Slowdown;
 use super::status;
 
 /// Where the services of the contract are; paths begin with it.
@@ -36,6 +43,7 @@ const REQUEST_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Gate<S> {
     pub(super) inner: S,
     pub(super) callers: Callers,
+    pub(super) slowdown: Slowdown,
     /// The limit of a request that `inner` keeps, for its text.
     pub(super) request_bytes_max: usize,
 }
@@ -60,21 +68,19 @@ where
         let (is_ours, method) = (path.starts_with(OURS), measure::method(path));
         // An upload keeps time itself, and says why it ends. Between two sends of a stream there may be any time.
         let is_timed = is_ours && !path.ends_with("/UploadMedia") && !path.ends_with("/SendMessages");
+        let mut line = None;
         if is_ours {
             let connection = request.extensions().get::<ConnectionInfo>();
-            let certificate = connection.and_then(|connection| connection.certificate.as_deref());
-            let caller = self.callers.identify(request.headers(), certificate);
-            // Counted, so that a wave of strangers shows.
-            let decision = if caller.is_ok() { "allowed" } else { "unauthenticated" };
-            counter!(names::AUTH_DECISIONS, names::OUTCOME => decision).increment(1);
-            match caller {
-                Ok(caller) => drop(request.extensions_mut().insert(caller)),
-                Err(error) => {
-                    let status = status::unauthenticated(&error);
-                    record(method, status.code(), started);
-                    return Box::pin(std::future::ready(Ok(status.into_http())));
-                }
+            let who = match self.identify(request.headers(), method, connection) {
+                Ok(who) => who,
+                Err((status, delay)) => return Box::pin(refuse(status, method, started, delay)),
+            };
+            let line = line.insert(Line::new(who, method));
+            if let Err(status) = admit(&line.who, method) {
+                line.code = status.code();
+                return Box::pin(refuse(status, method, started, Duration::ZERO));
             }
+            request.extensions_mut().insert(Arc::clone(&line.who));
         }
         let request = request.map(|inner| {
             if is_timed { Body::new(TimedBody { inner, silence: None }) } else { Body::new(inner) }
@@ -88,9 +94,54 @@ where
                 record(method, status.code(), started);
                 replace(response.headers_mut(), &status);
             }
+            if let Some(line) = &mut line {
+                // A status in the head is an error; without one the call succeeded, or its stream is open.
+                let status = Status::from_header_map(response.headers());
+                line.code = status.map_or(Code::Ok, |status| status.code());
+            }
             Ok(response)
         })
     }
+}
+
+impl<S> Gate<S> {
+    /// Who calls; or the refusal, and how long it should wait.
+    fn identify(
+        &self,
+        headers: &HeaderMap,
+        method: &'static str,
+        connection: Option<&ConnectionInfo>,
+    ) -> Result<Arc<Identity>, (Status, Duration)> {
+        let peer = connection.map(|connection| connection.peer.ip());
+        let certificate = connection.and_then(|connection| connection.certificate.as_deref());
+        let known = self.callers.identify(headers, certificate).map(|who| Arc::new(who.at(peer)));
+        known.map_err(|error| {
+            audit::stranger(method, peer, error.cause(), &error.to_string());
+            let delay = peer.map_or(Duration::ZERO, |peer| self.slowdown.failed(peer));
+            (status::unauthenticated(&error), delay)
+        })
+    }
+}
+
+/// Whether a method may be called. One that nobody has said anything about counts as one that does not exist.
+fn admit(who: &Identity, method: &'static str) -> Result<(), Status> {
+    if method == measure::OTHER {
+        return Err(status::method_unknown());
+    }
+    rights::reach(who, method).map_err(Status::from)
+}
+
+async fn refuse(
+    status: Status,
+    method: &'static str,
+    started: Instant,
+    delay: Duration,
+) -> Result<Response<Body>, Infallible> {
+    if !delay.is_zero() {
+        sleep(delay).await;
+    }
+    record(method, status.code(), started);
+    Ok(status.into_http())
 }
 
 /// The status of an answer that no handler of ours made. Health and reflection refuse in their own way.

@@ -9,15 +9,16 @@ use tracing::error;
 use crate::contract::v1::manage_template_request::Action;
 use crate::contract::v1::manage_template_response::Result as Outcome;
 use crate::contract::{fingerprint, from_json, v1};
-use crate::domain::caller::Caller;
 use crate::domain::template::{
     Comparison, Partial, Template, TemplateOutcome, TemplatePage, UpsertedTemplate,
 };
 use crate::flows::manage_template::{ManageTemplate, Once};
 
+use super::callers::Identity;
 use super::convert::{self, Violations};
 use super::measure::MANAGE_TEMPLATE;
-use super::service::{Service, chosen};
+use super::rights;
+use super::service::Service;
 use super::status;
 
 macro_rules! methods {
@@ -53,13 +54,16 @@ methods! {
 impl Service {
     pub(super) async fn manage(
         &self,
-        caller: &Caller,
+        who: &Identity,
         request: &v1::ManageTemplateRequest,
         deadline: Option<Instant>,
     ) -> Result<v1::ManageTemplateResponse, Status> {
         let mut found = Violations::of_message("ManageTemplateRequest", request);
         let action = convert::template_action(request, &mut found);
-        let waba = chosen(self.flows.numbers.resolve_waba(&request.waba_id), &mut found)?;
+        let waba = self.waba(who, ("waba_id", &request.waba_id), &mut found)?;
+        if let Some(Action::Migrate(migrate)) = &request.action {
+            rights::use_waba(who, &migrate.source_waba_id)?;
+        }
         let (Some(action), Some(waba), true) = (action, waba, found.is_empty()) else {
             return Err(status::invalid(found.into_inner()));
         };
@@ -68,11 +72,11 @@ impl Service {
         let (result, replayed) = if request.validate_only {
             (None, false)
         } else if request.request_id.is_empty() {
-            (Some(outcome_to_pb(flow.manage(caller, &waba, action).await?)?), false)
+            (Some(outcome_to_pb(flow.manage(&who.caller, &waba, action).await?)?), false)
         } else {
             let named = (request.request_id.clone(), fingerprint::of_template(request));
-            let once = Once::new(caller, named, deadline, encode_outcome);
-            let stored = flow.manage_once(caller, &waba, action, once).await?;
+            let once = Once::new(&who.caller, named, deadline, encode_outcome);
+            let stored = flow.manage_once(&who.caller, &waba, action, once).await?;
             (decode_outcome(&stored.answer)?, stored.is_replayed)
         };
         Ok(v1::ManageTemplateResponse {

@@ -20,6 +20,14 @@ pub(super) const DOWNLOAD_MEDIA: &str = "whatsapp.gateway.v1.GatewayService/Down
 pub(super) const GET_MEDIA: &str = "whatsapp.gateway.v1.GatewayService/GetMedia";
 pub(super) const DELETE_MEDIA: &str = "whatsapp.gateway.v1.GatewayService/DeleteMedia";
 pub(super) const SUBSCRIBE_EVENTS: &str = "whatsapp.gateway.v1.GatewayService/SubscribeEvents";
+pub(super) const WHO_AM_I: &str = "whatsapp.gateway.v1.GatewayService/WhoAmI";
+/// What a path is called that is no method of ours.
+pub(super) const OTHER: &str = "_OTHER";
+
+/// The name of a method, and of its action, as rights and the audit log write it.
+pub(super) fn short(method: &'static str) -> &'static str {
+    method.split_once('/').map_or(method, |(_, name)| name)
+}
 
 /// The method of a path, as metrics and traces write it.
 pub(super) fn method(path: &str) -> &'static str {
@@ -36,9 +44,10 @@ pub(super) fn method(path: &str) -> &'static str {
         GET_MEDIA,
         DELETE_MEDIA,
         SUBSCRIBE_EVENTS,
+        WHO_AM_I,
     ];
     let name = path.trim_start_matches('/');
-    known.into_iter().find(|method| *method == name).unwrap_or("_OTHER")
+    known.into_iter().find(|method| *method == name).unwrap_or(OTHER)
 }
 
 /// Runs one call in its span, and measures it.

@@ -11,15 +11,15 @@ use tonic::{Code, Status, Streaming};
 
 use crate::contract::fingerprint;
 use crate::contract::v1::{self, download_media_response, upload_media_request, upload_media_response};
-use crate::domain::caller::Caller;
 use crate::domain::failure::FieldViolation;
 use crate::domain::ids::{MediaId, PhoneNumberId};
 use crate::domain::media::{Checksum, MediaFile, Purpose};
 use crate::flows::download_media::{Download, Wanted};
 use crate::flows::upload_media::{self, Broken, Codec, Once, Uploaded, UploadedName};
 
+use super::callers::Identity;
 use super::convert::Violations;
-use super::service::{Service, chosen};
+use super::service::Service;
 use super::status;
 
 /// Bytes of a chunk.
@@ -28,7 +28,7 @@ const CHUNK_BYTES_MAX: usize = 1024 * 1024;
 impl Service {
     pub(super) async fn upload(
         &self,
-        caller: &Caller,
+        who: &Identity,
         mut stream: Streaming<v1::UploadMediaRequest>,
         deadline: Option<Instant>,
     ) -> Result<v1::UploadMediaResponse, Status> {
@@ -42,21 +42,25 @@ impl Service {
         };
         let request_id = header.request_id.clone();
         let fingerprint = fingerprint::of_upload(&header);
-        let (purpose, file) = self.read_header(header)?;
+        let (purpose, file) = self.read_header(who, header)?;
         let (flow, pieces) = (&self.flows.upload_media, PieceStream { stream });
         let (uploaded, replayed) = if request_id.is_empty() {
-            (flow.upload(caller, &purpose, &file, pieces).await?, false)
+            (flow.upload(&who.caller, &purpose, &file, pieces).await?, false)
         } else {
             let codec = Codec { encode: encode_uploaded, decode: decode_uploaded };
-            let once = Once::new(caller, (request_id, fingerprint), deadline, codec);
-            flow.upload_once(caller, &purpose, &file, pieces, &once).await?
+            let once = Once::new(&who.caller, (request_id, fingerprint), deadline, codec);
+            flow.upload_once(&who.caller, &purpose, &file, pieces, &once).await?
         };
         let size_bytes = file.size_bytes;
         Ok(v1::UploadMediaResponse { size_bytes, replayed, ..uploaded_to_pb(&uploaded) })
     }
 
     /// Everything that can be known before the first byte.
-    fn read_header(&self, header: v1::UploadMediaHeader) -> Result<(Purpose, MediaFile), Status> {
+    fn read_header(
+        &self,
+        who: &Identity,
+        header: v1::UploadMediaHeader,
+    ) -> Result<(Purpose, MediaFile), Status> {
         let is_sample = header.purpose() == v1::MediaPurpose::TemplateSample;
         let request =
             v1::UploadMediaRequest { part: Some(upload_media_request::Part::Header(header.clone())) };
@@ -72,13 +76,11 @@ impl Service {
         } else {
             unfit("header.waba_id", !header.waba_id.is_empty(), "MEDIA_PURPOSE_TEMPLATE_SAMPLE");
         }
-        let numbers = &self.flows.numbers;
         let purpose = if is_sample {
-            let waba = numbers.resolve_waba(&header.waba_id);
-            in_header(waba, "header.waba_id", &mut found)?.map(Purpose::TemplateSample)
+            let waba = self.waba(who, ("header.waba_id", &header.waba_id), &mut found)?;
+            waba.map(Purpose::TemplateSample)
         } else {
-            let number = numbers.resolve(&header.phone_number_id);
-            let number = in_header(number, "header.phone_number_id", &mut found)?;
+            let number = self.number(who, ("header.phone_number_id", &header.phone_number_id), &mut found)?;
             number.map(|number| Purpose::Message { number, ttl_minutes: header.ttl_minutes })
         };
         let (Some(purpose), true) = (purpose, found.is_empty()) else {
@@ -95,22 +97,23 @@ impl Service {
 
     pub(super) async fn download(
         &self,
-        caller: &Caller,
+        who: &Identity,
         request: &v1::DownloadMediaRequest,
     ) -> Result<MediaStream, Status> {
         let found = Violations::of_message("DownloadMediaRequest", request);
-        let (number, id) = self.medium(&request.phone_number_id, &request.media_id, found)?;
+        let (number, id) = self.medium(who, &request.phone_number_id, &request.media_id, found)?;
         let wanted = Wanted { offset: request.offset, length: request.length };
-        let download = self.flows.download_media.open(caller, &number, &id, wanted).await?;
+        let download = self.flows.download_media.open(&who.caller, &number, &id, wanted).await?;
         Ok(MediaStream::new(download))
     }
 
     pub(super) async fn describe(
         &self,
+        who: &Identity,
         request: &v1::GetMediaRequest,
     ) -> Result<v1::GetMediaResponse, Status> {
         let found = Violations::of_message("GetMediaRequest", request);
-        let (number, id) = self.medium(&request.phone_number_id, &request.media_id, found)?;
+        let (number, id) = self.medium(who, &request.phone_number_id, &request.media_id, found)?;
         let info = self.flows.download_media.get(&number, &id).await?;
         Ok(v1::GetMediaResponse {
             media_id: info.id.to_string(),
@@ -122,41 +125,26 @@ impl Service {
 
     pub(super) async fn delete(
         &self,
+        who: &Identity,
         request: &v1::DeleteMediaRequest,
     ) -> Result<v1::DeleteMediaResponse, Status> {
         let found = Violations::of_message("DeleteMediaRequest", request);
-        let (number, id) = self.medium(&request.phone_number_id, &request.media_id, found)?;
+        let (number, id) = self.medium(who, &request.phone_number_id, &request.media_id, found)?;
         self.flows.download_media.delete(&number, &id).await?;
         Ok(v1::DeleteMediaResponse {})
     }
 
     fn medium(
         &self,
+        who: &Identity,
         number: &str,
         id: &str,
         mut found: Violations,
     ) -> Result<(PhoneNumberId, MediaId), Status> {
-        match (chosen(self.flows.numbers.resolve(number), &mut found)?, MediaId::parse(id)) {
+        match (self.number(who, ("phone_number_id", number), &mut found)?, MediaId::parse(id)) {
             (Some(number), Ok(id)) if found.is_empty() => Ok((number, id)),
             _ => Err(status::invalid(found.into_inner())),
         }
-    }
-}
-
-/// What a header names; several to choose from is a violation of its field.
-fn in_header<T>(
-    resolved: Result<T, crate::flows::numbers::Error>,
-    field: &str,
-    found: &mut Violations,
-) -> Result<Option<T>, Status> {
-    match resolved {
-        Ok(value) => Ok(Some(value)),
-        Err(error @ crate::flows::numbers::Error::Ambiguous { .. }) => {
-            found.add(field, error.to_string());
-            Ok(None)
-        }
-        Err(_) if !found.is_empty() => Ok(None),
-        Err(error) => Err(error.into()),
     }
 }
 

@@ -8,14 +8,15 @@ use futures_util::stream::unfold;
 use tonic::Status;
 
 use crate::contract::v1;
-use crate::domain::caller::Caller;
 use crate::domain::failure::Verdict;
 use crate::domain::ids::MessageId;
 use crate::domain::message_state::MessageState;
 use crate::flows::follow_message::{KnownMessage, Meant, MeantRequest, Watch, WhyNot};
 
+use super::callers::Identity;
 use super::convert::Violations;
-use super::service::{Service, chosen};
+use super::quotas::Place;
+use super::service::Service;
 use super::status;
 
 /// The response of `WatchMessage`.
@@ -24,7 +25,7 @@ pub(super) type MessageStream = Pin<Box<dyn Stream<Item = Result<v1::WatchMessag
 impl Service {
     pub(super) async fn tell(
         &self,
-        caller: &Caller,
+        who: &Identity,
         request: &v1::GetMessageRequest,
     ) -> Result<v1::GetMessageResponse, Status> {
         use v1::get_message_request::Key as Pb;
@@ -33,14 +34,14 @@ impl Service {
             Pb::MessageId(id) => Key::Message(id),
             Pb::RequestId(id) => Key::Request(id),
         });
-        let meant = self.message_meant(caller, &request.phone_number_id, key, found)?;
+        let meant = self.message_meant(who, &request.phone_number_id, key, found)?;
         let known = self.flows.follow_message.get(&meant).await?;
         Ok(v1::GetMessageResponse { message: Some(to_pb(&known)) })
     }
 
     pub(super) fn watch(
         &self,
-        caller: &Caller,
+        who: &Identity,
         request: &v1::WatchMessageRequest,
     ) -> Result<MessageStream, Status> {
         use v1::watch_message_request::Key as Pb;
@@ -55,36 +56,38 @@ impl Service {
             Pb::MessageId(id) => Key::Message(id),
             Pb::RequestId(id) => Key::Request(id),
         });
-        let meant = self.message_meant(caller, &request.phone_number_id, key, found)?;
+        let meant = self.message_meant(who, &request.phone_number_id, key, found)?;
         let until = until.unwrap_or(MessageState::Delivered);
+        let place = self.quotas.stream(who)?;
         let watch = self.flows.follow_message.watch(meant, until)?;
-        let next = async |mut watch: Watch| {
+        let next = async |(mut watch, place): (Watch, Option<Place>)| {
             let known = watch.next().await?;
             let response = known.map(|known| v1::WatchMessageResponse { message: Some(to_pb(&known)) });
-            Some((response.map_err(Status::from), watch))
+            Some((response.map_err(Status::from), (watch, place)))
         };
-        Ok(Box::pin(unfold(watch, next)))
+        Ok(Box::pin(unfold((watch, place), next)))
     }
 
     /// The message that a request means. A request id names its number itself.
     fn message_meant(
         &self,
-        caller: &Caller,
+        who: &Identity,
         phone_number_id: &str,
         key: Option<Key<'_>>,
         mut found: Violations,
     ) -> Result<Meant, Status> {
-        let numbers = &self.flows.numbers;
         let number = match key {
             Some(Key::Request(_)) if phone_number_id.is_empty() => None,
-            _ => chosen(numbers.resolve(phone_number_id), &mut found)?,
+            _ => self.number(who, ("phone_number_id", phone_number_id), &mut found)?,
         };
         let meant = match (key, number) {
             (Some(Key::Message(id)), Some(number)) => {
-                MessageId::parse(id).ok().map(|message| Meant::Message(number, message))
+                let message = MessageId::parse(id).ok();
+                who.note(|facts| facts.message = message.as_ref().and_then(|id| self.audit_key.message(id)));
+                message.map(|message| Meant::Message(number, message))
             }
             (Some(Key::Request(id)), number) => {
-                Some(Meant::Request(MeantRequest::new(caller, id.to_owned(), number)))
+                Some(Meant::Request(MeantRequest::new(&who.caller, id.to_owned(), number)))
             }
             (Some(Key::Message(_)) | None, _) => None,
         };

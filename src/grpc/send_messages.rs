@@ -18,16 +18,19 @@ use prost::Message as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::WaitForCancellationFutureOwned;
-use tonic::{Status, Streaming};
+use tonic::{Code, Status, Streaming};
 
 use crate::contract::v1;
 use crate::contract::v1::send_messages_response::Result as Answer;
-use crate::domain::caller::Caller;
 use crate::domain::schedule::Class;
 use crate::lifecycle::Shutdown;
 use crate::telemetry::names;
 
+use super::audit::Line;
+use super::callers::Identity;
 use super::convert::{Asked, Violations};
+use super::measure::SEND_MESSAGES;
+use super::quotas::Place;
 use super::service::Service;
 use super::status;
 
@@ -57,7 +60,7 @@ impl SendStreams {
 /// The response of `SendMessages`.
 pub struct AnswerStream {
     service: Service,
-    caller: Caller,
+    who: Arc<Identity>,
     requests: Streaming<v1::SendMessagesRequest>,
     /// Until when the caller waits for the whole stream.
     deadline: Option<Instant>,
@@ -67,6 +70,8 @@ pub struct AnswerStream {
     end: Option<Result<(), Status>>,
     drained: Pin<Box<WaitForCancellationFutureOwned>>,
     _place: OwnedSemaphorePermit,
+    /// Among the streams of its caller.
+    _own_place: Option<Place>,
 }
 
 /// An answer to come, and the bytes of its request.
@@ -82,7 +87,7 @@ impl Service {
     /// Opens the stream of answers, which reads the requests.
     pub(super) fn send_all(
         &self,
-        caller: Caller,
+        who: &Arc<Identity>,
         requests: Streaming<v1::SendMessagesRequest>,
         deadline: Option<Instant>,
     ) -> Result<AnswerStream, Status> {
@@ -90,12 +95,13 @@ impl Service {
         if streams.shutdown.drain().is_cancelled() {
             return Err(status::queue::sends_draining());
         }
+        let own_place = self.quotas.stream(who)?;
         let place = Arc::clone(&streams.places).try_acquire_owned();
         let place = place.map_err(|_| status::queue::too_many_send_streams(streams.streams_max))?;
         gauge!(names::SEND_STREAMS).increment(1.0);
         Ok(AnswerStream {
             service: self.clone(),
-            caller,
+            who: Arc::clone(who),
             requests,
             deadline,
             in_work: FuturesUnordered::new(),
@@ -103,12 +109,26 @@ impl Service {
             end: None,
             drained: Box::pin(streams.shutdown.drain().clone().cancelled_owned()),
             _place: place,
+            _own_place: own_place,
         })
     }
 
+    /// One message of the stream, with its line in the audit log.
     async fn answer(
         self,
-        caller: Caller,
+        who: Arc<Identity>,
+        request: v1::SendMessagesRequest,
+        deadline: Instant,
+    ) -> Result<v1::SendMessageResponse, Status> {
+        let mut line = Line::new(Arc::clone(&who), SEND_MESSAGES);
+        let answer = Box::pin(self.answer_one(&who, request, deadline)).await;
+        line.code = answer.as_ref().err().map_or(Code::Ok, Status::code);
+        answer
+    }
+
+    async fn answer_one(
+        self,
+        who: &Identity,
         request: v1::SendMessagesRequest,
         deadline: Instant,
     ) -> Result<v1::SendMessageResponse, Status> {
@@ -121,7 +141,7 @@ impl Service {
         if !found.is_empty() {
             return Err(status::invalid(found.into_inner()));
         }
-        self.send(&caller, message, Asked { deadline: Some(deadline), usual: Class::Bulk }).await
+        self.send(who, message, Asked { deadline: Some(deadline), usual: Class::Bulk }).await
     }
 }
 
@@ -131,7 +151,7 @@ impl AnswerStream {
         let latest = Instant::now() + TIME_MAX;
         let deadline = self.deadline.map_or(latest, |deadline| deadline.min(latest));
         let (key, bytes) = (request.key.clone(), request.encoded_len());
-        let answer = self.service.clone().answer(self.caller.clone(), request, deadline);
+        let answer = self.service.clone().answer(Arc::new(self.who.again()), request, deadline);
         let working = self.service.flows.send_streams.shutdown.spawn_request(answer);
         self.in_work_bytes += bytes;
         self.in_work.push(Box::pin(async move {

@@ -14,6 +14,7 @@ use super::callers::Callers;
 use super::gate::Gate;
 use super::guest::Guest;
 use super::service::Service;
+use super::slowdown::Slowdown;
 
 pub use super::send_messages::SendStreams;
 pub use super::service::{Flows, Service as GatewayService};
@@ -64,7 +65,8 @@ pub async fn routes(
         routes = routes.add_service(v1).add_service(v1alpha);
     }
     let request_bytes_max = limits.request_bytes_max;
-    Ok((Gate { inner: routes.prepare(), callers, request_bytes_max }, health))
+    let slowdown = Slowdown::new();
+    Ok((Gate { inner: routes.prepare(), callers, slowdown, request_bytes_max }, health))
 }
 
 /// Serves until the drain.

@@ -3,11 +3,9 @@
 use std::time::SystemTime;
 
 use tonic::{Request, Response, Status, Streaming};
-use tracing::error;
 
 use crate::contract::server::gateway_service_server::GatewayService;
 use crate::contract::v1;
-use crate::domain::caller::Caller;
 use crate::domain::cursor::Cursor;
 use crate::domain::ids::MessageId;
 use crate::domain::message::OutboundMessage;
@@ -19,26 +17,31 @@ use crate::flows::download_media::DownloadMedia;
 use crate::flows::follow_message::FollowMessage;
 use crate::flows::manage_template::ManageTemplate;
 use crate::flows::mark_read::MarkRead;
-use crate::flows::numbers::{self, Numbers};
+use crate::flows::numbers::Numbers;
 use crate::flows::queue::{Enqueued, Queue};
 use crate::flows::send_message::SendMessage;
 use crate::flows::upload_media::UploadMedia;
 use crate::flows::window::{Admitted, Windows};
 use crate::listener::ConnectionInfo;
 
+use super::audit::Key;
+use super::callers::Identity;
 use super::convert::{self, Asked, Violations};
 use super::deadline::deadline;
 use super::manage_template;
 use super::measure::{
     DELETE_MEDIA, DOWNLOAD_MEDIA, GET_CONVERSATION, GET_MEDIA, GET_MESSAGE, MARK_MESSAGE_READ, SEND_MESSAGE,
-    SEND_MESSAGES, SUBSCRIBE_EVENTS, UPLOAD_MEDIA, WATCH_MESSAGE, measured,
+    SEND_MESSAGES, SUBSCRIBE_EVENTS, UPLOAD_MEDIA, WATCH_MESSAGE, WHO_AM_I, measured,
 };
 use super::media::MediaStream;
 use super::message::MessageStream;
+use super::quotas::Quotas;
+use super::rights::{self, who};
 use super::send_messages::{AnswerStream, SendStreams};
 use super::sent::{queued_to_pb, sent_to_pb};
 use super::status;
 use super::stream::ResponseStream;
+use super::who_am_i;
 
 /// The flows behind the service.
 #[derive(Debug, Clone)]
@@ -73,24 +76,27 @@ pub struct Flows {
 #[derive(Debug, Clone)]
 pub struct Service {
     pub(super) flows: Flows,
+    pub(super) quotas: Quotas,
+    /// Of the hashes in the audit log.
+    pub(super) audit_key: Key,
 }
 
 impl Service {
     /// Serves these flows.
     pub fn new(flows: Flows) -> Self {
-        Self { flows }
+        Self { flows, quotas: Quotas::default(), audit_key: Key::draw() }
     }
 
     pub(super) async fn send(
         &self,
-        caller: &Caller,
+        who: &Identity,
         request: v1::SendMessageRequest,
         asked: Asked,
     ) -> Result<v1::SendMessageResponse, Status> {
         let mut found = Violations::default();
         let outbound = convert::outbound(&request, &mut found);
         let terms = convert::terms(&request, asked);
-        let number = chosen(self.flows.numbers.resolve(&request.phone_number_id), &mut found)?;
+        let number = self.number(who, ("phone_number_id", &request.phone_number_id), &mut found)?;
         let (Some(outbound), Some(phone_number_id)) = (outbound, number) else {
             return Err(status::invalid(found.into_inner()));
         };
@@ -102,6 +108,7 @@ impl Service {
             content: outbound.content,
             endpoint: outbound.endpoint,
         };
+        who.note(|facts| facts.recipient = self.audit_key.recipient(&message.recipient));
         let policy = convert::window_policy(request.window_policy);
         let fallback = outbound.fallback.map(|content| convert::instead_of(&message, content));
         let if_closed = IfClosed { policy, fallback };
@@ -121,47 +128,56 @@ impl Service {
         }
         let of_fallback = if_closed.fallback.as_ref().map(preview).unwrap_or_default();
         let of_message = preview(&message);
+        self.quotas.send(who)?;
         let sent = if terms.queue.is_some() {
-            match self.flows.queue.enqueue(caller, message, if_closed, terms).await? {
+            match self.flows.queue.enqueue(&who.caller, message, if_closed, terms).await? {
                 Enqueued::Waits { tag, phone_number_id, is_replayed } => {
                     return Ok(queued_to_pb(&tag, &phone_number_id, is_replayed, of_message));
                 }
                 Enqueued::Sent(sent) => sent,
             }
         } else {
-            self.flows.send_message.send(caller, message, if_closed, terms).await?
+            self.flows.send_message.send(&who.caller, message, if_closed, terms).await?
         };
+        who.note(|facts| facts.message = self.audit_key.message(&sent.receipt.message_id));
         let request_json = if sent.used_fallback { of_fallback } else { of_message };
         Ok(v1::SendMessageResponse { request_json, ..sent_to_pb(sent) })
     }
 
-    async fn mark(&self, request: v1::MarkMessageReadRequest) -> Result<v1::MarkMessageReadResponse, Status> {
+    async fn mark(
+        &self,
+        who: &Identity,
+        request: v1::MarkMessageReadRequest,
+    ) -> Result<v1::MarkMessageReadResponse, Status> {
         let mut found = Violations::of_message("MarkMessageReadRequest", &request);
-        let number = chosen(self.flows.numbers.resolve(&request.phone_number_id), &mut found)?;
+        let number = self.number(who, ("phone_number_id", &request.phone_number_id), &mut found)?;
         let (Ok(message), Some(number)) = (MessageId::parse(&request.message_id), number) else {
             return Err(status::invalid(found.into_inner()));
         };
         if !found.is_empty() {
             return Err(status::invalid(found.into_inner()));
         }
+        who.note(|facts| facts.message = self.audit_key.message(&message));
         self.flows.mark_read.mark(&number, &message, request.typing_indicator).await?;
         Ok(v1::MarkMessageReadResponse {})
     }
 
     async fn subscribe(
         &self,
-        caller: &Caller,
+        who: &Identity,
         request: v1::SubscribeEventsRequest,
         connection: Option<ConnectionInfo>,
     ) -> Result<ResponseStream, Status> {
-        let subscription = subscription(request)?;
+        let mut subscription = subscription(request)?;
+        subscription.filter = who.rights.narrow(subscription.filter)?;
+        let place = self.quotas.stream(who)?;
         let on_stuck = Box::new(move || {
             if let Some(connection) = connection {
                 connection.kill.kill();
             }
         });
-        let events = self.flows.deliver_events.open(caller, subscription, on_stuck).await?;
-        Ok(ResponseStream::new(events))
+        let events = self.flows.deliver_events.open(&who.caller, subscription, on_stuck).await?;
+        Ok(ResponseStream::new(events, place))
     }
 }
 
@@ -172,10 +188,10 @@ impl GatewayService for Service {
         request: Request<v1::SendMessageRequest>,
     ) -> Result<Response<v1::SendMessageResponse>, Status> {
         measured(SEND_MESSAGE, &request, async {
-            let caller = caller(&request)?;
+            let who = who(&request)?;
             let asked = Asked { deadline: deadline(&request), usual: Priority::Normal };
             // On the heap: it has more states than other calls.
-            Box::pin(self.send(caller, request.get_ref().clone(), asked)).await.map(Response::new)
+            Box::pin(self.send(who, request.get_ref().clone(), asked)).await.map(Response::new)
         })
         .await
     }
@@ -189,8 +205,7 @@ impl GatewayService for Service {
         let (metadata, extensions, stream) = request.into_parts();
         let request = Request::from_parts(metadata, extensions, ());
         measured(SEND_MESSAGES, &request, async {
-            let caller = caller(&request)?.clone();
-            self.send_all(caller, stream, deadline(&request)).map(Response::new)
+            self.send_all(who(&request)?, stream, deadline(&request)).map(Response::new)
         })
         .await
     }
@@ -200,7 +215,7 @@ impl GatewayService for Service {
         request: Request<v1::GetConversationRequest>,
     ) -> Result<Response<v1::GetConversationResponse>, Status> {
         measured(GET_CONVERSATION, &request, async {
-            self.conversation(request.get_ref().clone()).await.map(Response::new)
+            self.conversation(who(&request)?, request.get_ref().clone()).await.map(Response::new)
         })
         .await
     }
@@ -210,7 +225,7 @@ impl GatewayService for Service {
         request: Request<v1::MarkMessageReadRequest>,
     ) -> Result<Response<v1::MarkMessageReadResponse>, Status> {
         measured(MARK_MESSAGE_READ, &request, async {
-            self.mark(request.get_ref().clone()).await.map(Response::new)
+            self.mark(who(&request)?, request.get_ref().clone()).await.map(Response::new)
         })
         .await
     }
@@ -219,9 +234,14 @@ impl GatewayService for Service {
         &self,
         request: Request<v1::ManageTemplateRequest>,
     ) -> Result<Response<v1::ManageTemplateResponse>, Status> {
-        measured(manage_template::method(request.get_ref()), &request, async {
-            let caller = caller(&request)?;
-            self.manage(caller, request.get_ref(), deadline(&request)).await.map(Response::new)
+        let method = manage_template::method(request.get_ref());
+        measured(method, &request, async {
+            let who = who(&request)?;
+            // Without an action nothing is done: the request is refused for that.
+            if request.get_ref().action.is_some() {
+                rights::act(who, method)?;
+            }
+            self.manage(who, request.get_ref(), deadline(&request)).await.map(Response::new)
         })
         .await
     }
@@ -233,9 +253,9 @@ impl GatewayService for Service {
         let (metadata, extensions, stream) = request.into_parts();
         let request = Request::from_parts(metadata, extensions, ());
         measured(UPLOAD_MEDIA, &request, async {
-            let caller = caller(&request)?;
+            let who = who(&request)?;
             // On the heap: the state of an upload is larger than that of all other calls.
-            Box::pin(self.upload(caller, stream, deadline(&request))).await.map(Response::new)
+            Box::pin(self.upload(who, stream, deadline(&request))).await.map(Response::new)
         })
         .await
     }
@@ -245,8 +265,8 @@ impl GatewayService for Service {
         request: Request<v1::GetMessageRequest>,
     ) -> Result<Response<v1::GetMessageResponse>, Status> {
         measured(GET_MESSAGE, &request, async {
-            let caller = caller(&request)?;
-            self.tell(caller, request.get_ref()).await.map(Response::new)
+            let who = who(&request)?;
+            self.tell(who, request.get_ref()).await.map(Response::new)
         })
         .await
     }
@@ -258,7 +278,7 @@ impl GatewayService for Service {
         request: Request<v1::WatchMessageRequest>,
     ) -> Result<Response<MessageStream>, Status> {
         measured(WATCH_MESSAGE, &request, async {
-            self.watch(caller(&request)?, request.get_ref()).map(Response::new)
+            self.watch(who(&request)?, request.get_ref()).map(Response::new)
         })
         .await
     }
@@ -270,8 +290,8 @@ impl GatewayService for Service {
         request: Request<v1::DownloadMediaRequest>,
     ) -> Result<Response<MediaStream>, Status> {
         measured(DOWNLOAD_MEDIA, &request, async {
-            let caller = caller(&request)?;
-            self.download(caller, request.get_ref()).await.map(Response::new)
+            let who = who(&request)?;
+            self.download(who, request.get_ref()).await.map(Response::new)
         })
         .await
     }
@@ -280,16 +300,20 @@ impl GatewayService for Service {
         &self,
         request: Request<v1::GetMediaRequest>,
     ) -> Result<Response<v1::GetMediaResponse>, Status> {
-        measured(GET_MEDIA, &request, async { self.describe(request.get_ref()).await.map(Response::new) })
-            .await
+        measured(GET_MEDIA, &request, async {
+            self.describe(who(&request)?, request.get_ref()).await.map(Response::new)
+        })
+        .await
     }
 
     async fn delete_media(
         &self,
         request: Request<v1::DeleteMediaRequest>,
     ) -> Result<Response<v1::DeleteMediaResponse>, Status> {
-        measured(DELETE_MEDIA, &request, async { self.delete(request.get_ref()).await.map(Response::new) })
-            .await
+        measured(DELETE_MEDIA, &request, async {
+            self.delete(who(&request)?, request.get_ref()).await.map(Response::new)
+        })
+        .await
     }
 
     type SubscribeEventsStream = ResponseStream;
@@ -299,36 +323,18 @@ impl GatewayService for Service {
         request: Request<v1::SubscribeEventsRequest>,
     ) -> Result<Response<ResponseStream>, Status> {
         measured(SUBSCRIBE_EVENTS, &request, async {
-            let caller = caller(&request)?;
+            let who = who(&request)?;
             let connection = request.extensions().get::<ConnectionInfo>().cloned();
-            self.subscribe(caller, request.get_ref().clone(), connection).await.map(Response::new)
+            self.subscribe(who, request.get_ref().clone(), connection).await.map(Response::new)
         })
         .await
     }
-}
 
-/// Whom the gate found to call.
-fn caller<T>(request: &Request<T>) -> Result<&Caller, Status> {
-    request.extensions().get().ok_or_else(|| {
-        error!("a call came past the gate");
-        status::internal()
-    })
-}
-
-/// The number or WABA that a request means. A missing one joins the other violations.
-pub(super) fn chosen<T>(
-    resolved: Result<T, numbers::Error>,
-    found: &mut Violations,
-) -> Result<Option<T>, Status> {
-    use numbers::Error as E;
-    match resolved {
-        Ok(chosen) => Ok(Some(chosen)),
-        Err(ref error @ E::Ambiguous { field, .. }) => {
-            found.add(field, error.to_string());
-            Ok(None)
-        }
-        Err(E::NumberNotConfigured(_) | E::WabaNotConfigured(_)) if !found.is_empty() => Ok(None),
-        Err(error @ (E::NumberNotConfigured(_) | E::WabaNotConfigured(_))) => Err(error.into()),
+    async fn who_am_i(
+        &self,
+        request: Request<v1::WhoAmIRequest>,
+    ) -> Result<Response<v1::WhoAmIResponse>, Status> {
+        measured(WHO_AM_I, &request, async { Ok(Response::new(who_am_i::answer(who(&request)?))) }).await
     }
 }
 

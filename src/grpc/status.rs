@@ -14,12 +14,13 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::domain::failure::{Actor, Class, Failure, FieldViolation, MetaError, Reason};
 use crate::domain::media::Refusal;
+use crate::domain::rights::Forbidden;
 use crate::flows::deliver_events::{End, StartError};
 use crate::flows::{
     conversations, download_media, failed_call, follow_message, numbers, upload_media, window,
 };
 
-use super::callers;
+use super::{callers, quotas};
 
 /// The domain of every `ErrorInfo`.
 const DOMAIN: &str = "whatsapp-gateway";
@@ -113,8 +114,38 @@ fn bounded(mut text: String, bytes_max: usize) -> String {
 /// Nobody is known to call.
 pub(super) fn unauthenticated(error: &callers::Error) -> Status {
     Draft::new(Code::Unauthenticated, Reason::CallerUnauthenticated, error.to_string())
+        .with("cause", error.cause())
         .actor(Actor::Caller)
         .build()
+}
+
+/// No such method.
+pub(super) fn method_unknown() -> Status {
+    let message = "this gateway has no such method; is it older than the client?";
+    Draft::new(Code::Unimplemented, Reason::MethodUnknown, message).actor(Actor::Caller).build()
+}
+
+impl From<Forbidden> for Status {
+    fn from(forbidden: Forbidden) -> Self {
+        Draft::new(Code::PermissionDenied, Reason::CallerNotAllowed, forbidden.to_string())
+            .with("right", forbidden.list)
+            .actor(Actor::Operator)
+            .build()
+    }
+}
+
+impl From<quotas::Exceeded> for Status {
+    fn from(exceeded: quotas::Exceeded) -> Self {
+        use quotas::Exceeded as E;
+        let message = exceeded.to_string();
+        let (subject, retry_after) = match exceeded {
+            E::Sends { retry_after, .. } => ("sends", retry_after),
+            E::Streams { .. } => ("streams", RETRY_DELAY),
+        };
+        let mut draft = Draft::new(Code::ResourceExhausted, Reason::CallerQuota, message.clone());
+        draft.details.add_quota_failure_violation(subject, message);
+        draft.retry_after(Some(retry_after)).actor(Actor::Caller).build()
+    }
 }
 
 /// The request stopped coming.
@@ -139,10 +170,7 @@ pub(super) fn adopted(foreign: &Status, request_bytes_max: usize) -> Status {
         Code::Internal => {
             unreadable(Code::InvalidArgument, format!("the request cannot be read: {}", foreign.message()))
         }
-        Code::Unimplemented if foreign.message().is_empty() => {
-            let message = "this gateway has no such method; is it older than the client?";
-            Draft::new(Code::Unimplemented, Reason::MethodUnknown, message).actor(Actor::Caller).build()
-        }
+        Code::Unimplemented if foreign.message().is_empty() => method_unknown(),
         // A compression: the protocol wants this code.
         Code::Unimplemented => unreadable(Code::Unimplemented, foreign.message().to_owned()),
         Code::Ok
@@ -176,6 +204,7 @@ impl From<numbers::Error> for Status {
             numbers::Error::Ambiguous { field, .. } => {
                 invalid(vec![FieldViolation { field: field.to_owned(), description: message }])
             }
+            numbers::Error::Forbidden(forbidden) => forbidden.into(),
             numbers::Error::NumberNotConfigured(_) => {
                 Draft::new(Code::NotFound, Reason::PhoneNumberNotConfigured, message)
                     .actor(Actor::Caller)

@@ -12,6 +12,7 @@ use crate::contract::frames::{EncodedBatch, Frame as PbFrame, SubscribeEventsRes
 use crate::contract::v1;
 use crate::flows::deliver_events::{End, EventStream, Frame};
 
+use super::quotas::Place;
 use super::status;
 
 /// Streams that close together come back spread over this time.
@@ -22,6 +23,8 @@ const RECONNECT_SPREAD: Duration = Duration::from_secs(2);
 pub struct ResponseStream {
     events: EventStream,
     phase: Phase,
+    /// Among the streams of its caller.
+    _place: Option<Place>,
 }
 
 #[derive(Debug)]
@@ -33,8 +36,8 @@ enum Phase {
 }
 
 impl ResponseStream {
-    pub(super) fn new(events: EventStream) -> Self {
-        Self { events, phase: Phase::Frames }
+    pub(super) fn new(events: EventStream, place: Option<Place>) -> Self {
+        Self { events, phase: Phase::Frames, _place: place }
     }
 
     /// The frames are at their end: says how it ended.

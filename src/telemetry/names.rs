@@ -63,7 +63,9 @@ pub const NUMBER_PARKED: &str = "whatsapp_gateway_number_parked";
 pub const NUMBER_SUSPENDED: &str = "whatsapp_gateway_number_suspended";
 /// Counter: errors that Meta answered with. Label: [`ERROR_CLASS`].
 pub const META_ERRORS: &str = "whatsapp_gateway_meta_errors_total";
-/// Counter: decisions about who calls. Label: [`OUTCOME`] (`allowed`, `unauthenticated`).
+/// Counter: decisions about callers. Label: [`OUTCOME`] (`allowed`; `denied`: known and not allowed; why nobody is known:
+/// `missing`, `malformed`, `unknown`, `expired`, `not_yet_valid`, `certificate_unknown`, `certificate_ambiguous`,
+/// `contradictory`).
 pub const AUTH_DECISIONS: &str = "whatsapp_gateway_auth_decisions_total";
 /// Gauge: open event streams.
 pub const EVENT_STREAMS: &str = "whatsapp_gateway_event_streams";
@@ -174,7 +176,10 @@ pub(super) fn begin() {
     for outcome in ["accepted", "refused", "expired", "unknown"] {
         counter!(QUEUE_ENDED, OUTCOME => outcome).absolute(0);
     }
-    for outcome in ["allowed", "unauthenticated"] {
+    for outcome in ["allowed", "denied", "missing", "malformed", "unknown", "expired", "not_yet_valid"] {
+        counter!(AUTH_DECISIONS, OUTCOME => outcome).absolute(0);
+    }
+    for outcome in ["certificate_unknown", "certificate_ambiguous", "contradictory"] {
         counter!(AUTH_DECISIONS, OUTCOME => outcome).absolute(0);
     }
     for outcome in ["applied", "rejected"] {

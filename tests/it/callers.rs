@@ -7,7 +7,7 @@ use whatsapp_gateway::contract::v1;
 
 use crate::eventually;
 use crate::support::rpc::{send, text};
-use crate::support::serve::token_hash;
+use crate::support::serve::{ALL_RIGHTS, caller, token_hash};
 use crate::support::{Gateway, Refusal, Serve, webhook};
 
 /// Asks for nothing but an answer, with this header or none; `None` means that it was served.
@@ -34,8 +34,7 @@ fn assert_refused(refusal: Option<Refusal>, words: &str) {
 
 #[tokio::test]
 async fn an_open_address_needs_a_token_in_every_method() {
-    let callers =
-        format!("[[callers]]\nname = \"orders\"\ntoken_sha256 = [\"{}\"]\n", token_hash("right-token"));
+    let callers = caller("orders", "right-token", ALL_RIGHTS);
     let Serve { gateway, .. } = &Serve::builder().grpc_listen("0.0.0.0:0").more(&callers).start().await;
     assert_refused(call(gateway, None).await, "missing");
     assert_refused(call(gateway, Some("Bearer wrong-token")).await, "not known");
@@ -67,7 +66,8 @@ async fn an_open_address_needs_a_token_in_every_method() {
 
 #[tokio::test]
 async fn a_changed_token_file_is_picked_up() {
-    let callers = "[[callers]]\nname = \"orders\"\ntoken_sha256_file = \"{folder}/tokens\"\n";
+    let callers =
+        format!("[[callers]]\nname = \"orders\"\ntoken_sha256_file = \"{{folder}}/tokens\"\n{ALL_RIGHTS}");
     // The file is written before the start, by the helper's folder: start with an empty list elsewhere.
     let folder = tempfile::TempDir::new().unwrap();
     let file = folder.path().join("tokens");
@@ -83,8 +83,7 @@ async fn a_changed_token_file_is_picked_up() {
 
 #[tokio::test]
 async fn loopback_serves_without_a_token_but_not_with_a_wrong_one() {
-    let callers =
-        format!("[[callers]]\nname = \"orders\"\ntoken_sha256 = [\"{}\"]\n", token_hash("right-token"));
+    let callers = caller("orders", "right-token", ALL_RIGHTS);
     let serve = Serve::builder().more(&callers).env("WHATSAPP_GATEWAY__TELEMETRY__LOG_LEVEL", "debug");
     let Serve { gateway, .. } = &serve.start().await;
     assert!(call(gateway, None).await.is_none());

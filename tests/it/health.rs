@@ -63,7 +63,7 @@ async fn probes_and_metrics_answer() {
         r#"whatsapp_gateway_webhooks_total{outcome="bad_signature"} 0"#,
         r#"whatsapp_gateway_webhook_items_total{outcome="new"} 0"#,
         r#"whatsapp_gateway_sends_total{type="template",outcome="unknown"} 0"#,
-        r#"whatsapp_gateway_auth_decisions_total{outcome="unauthenticated"} 0"#,
+        r#"whatsapp_gateway_auth_decisions_total{outcome="missing"} 0"#,
         "whatsapp_gateway_event_streams 0",
         "whatsapp_gateway_log_refusing 0",
         "whatsapp_gateway_log_tail_seq 0",

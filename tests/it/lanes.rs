@@ -10,7 +10,7 @@ use whatsapp_gateway::contract::v1;
 
 use crate::eventually;
 use crate::support::rpc::{OPEN, send, text_to};
-use crate::support::serve::{Serve, token_hash};
+use crate::support::serve::{ALL_RIGHTS, Serve, caller};
 use crate::support::{Gateway, Refusal, webhook};
 
 /// 105 % of the throughput of a number (reference 6.1).
@@ -77,9 +77,7 @@ fn fullest(times: &[u64], millis: u64) -> usize {
 async fn a_skewed_load_is_sent_at_the_rate_of_the_number_and_never_above() {
     const LOAD: [(&str, u32); 4] = [("a", 300), ("b", 60), ("c", 30), ("d", 10)];
     let total: u32 = LOAD.iter().map(|(_, count)| count).sum();
-    let callers = LOAD.map(|(name, _)| {
-        format!("[[callers]]\nname = {name:?}\ntoken_sha256 = [{:?}]\n", token_hash(&format!("token-{name}")))
-    });
+    let callers = LOAD.map(|(name, _)| caller(name, &format!("token-{name}"), ALL_RIGHTS));
     let log_level = "WHATSAPP_GATEWAY__TELEMETRY__LOG_LEVEL";
     let serve = Serve::builder().more(&callers.concat()).env(log_level, "debug").start().await;
     let gateway = &serve.gateway;

@@ -10,7 +10,7 @@ use whatsapp_gateway::contract::v1::{self, MessageState};
 use crate::eventually;
 use crate::message_life::{Watch, history, next, rest, states};
 use crate::support::rpc::{OPEN, text_to};
-use crate::support::serve::{SECOND_NUMBER, token_hash};
+use crate::support::serve::{ALL_RIGHTS, SECOND_NUMBER, caller};
 use crate::support::{Gateway, Refusal, Serve, webhook};
 
 const SLOW: &str = "+15550000004";
@@ -230,9 +230,7 @@ async fn what_was_not_sent_is_not_found_and_waited_for() {
 
 #[tokio::test]
 async fn ids_are_those_of_the_caller() {
-    let callers: String = ["orders", "billing"]
-        .map(|name| format!("[[callers]]\nname = \"{name}\"\ntoken_sha256 = [\"{}\"]\n", token_hash(name)))
-        .concat();
+    let callers: String = ["orders", "billing"].map(|name| caller(name, name, ALL_RIGHTS)).concat();
     let Serve { gateway, .. } = &Serve::builder().grpc_listen("0.0.0.0:0").more(&callers).start().await;
     let mut sending = as_caller("orders", message("a", OPEN));
     sending.set_timeout(Duration::from_secs(20));

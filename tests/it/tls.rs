@@ -31,7 +31,7 @@ use crate::eventually;
 use crate::support::certificates::{Authority, Issued};
 use crate::support::gateway::PATIENCE;
 use crate::support::rpc::{send, text};
-use crate::support::serve::token_hash;
+use crate::support::serve::{ALL_RIGHTS, caller};
 use crate::support::{Gateway, Refusal, Serve, webhook};
 
 const ORDERS: &str = "spiffe://example.org/ns/shop/sa/orders";
@@ -126,13 +126,12 @@ fn assert_unconnected(outcome: Result<(), Status>) {
 
 /// The callers `orders` and `billing`, by token and by certificate.
 fn callers(by_certificate: bool) -> String {
-    let caller = |name: &str, identity: &str| {
-        let hash = token_hash(&format!("{name}-token"));
+    let of = |name: &str, identity: &str| {
         let identities =
             if by_certificate { format!("identities = [\"{identity}\"]\n") } else { String::new() };
-        format!("[[callers]]\nname = \"{name}\"\ntoken_sha256 = [\"{hash}\"]\n{identities}")
+        caller(name, &format!("{name}-token"), &format!("{identities}{ALL_RIGHTS}"))
     };
-    format!("{}{}", caller("orders", ORDERS), caller("billing", &format!("dns:{BILLING}")))
+    format!("{}{}", of("orders", ORDERS), of("billing", &format!("dns:{BILLING}")))
 }
 
 /// The section of the configuration.
@@ -205,7 +204,10 @@ async fn a_certificate_names_its_caller() {
         let request = v1::SendMessageRequest { phone_number_id, ..send(text("Hello")) };
         let mut stub = GatewayServiceClient::new(client.connect(gateway).await.unwrap());
         stub.send_message(request).await.unwrap();
-        eventually!(gateway.log().contains(&format!(r#""caller":"{name}""#)));
+        eventually!(gateway.log().contains(&format!(r#""caller":"{name}","credential":"certificate""#)));
+        let known = stub.who_am_i(v1::WhoAmIRequest {}).await.unwrap().into_inner();
+        assert_eq!((known.name.as_str(), known.credential()), (name, v1::CallerCredential::Certificate));
+        assert_eq!(known.rights.unwrap().methods, ["*"]);
     }
     // With a token.
     orders.call(gateway, Some("orders-token")).await.unwrap();
@@ -229,6 +231,12 @@ async fn a_certificate_names_its_caller() {
     let both = client("both", &format!("URI:{ORDERS},DNS:{BILLING}"));
     assert_unauthenticated(both.call(gateway, None).await, "several callers");
     assert_unauthenticated(both.call(gateway, Some("orders-token")).await, "several callers");
+
+    for (cause, count) in [("certificate_unknown", 5), ("certificate_ambiguous", 2), ("contradictory", 1)] {
+        let (_, metrics) = gateway.admin("/metrics").await;
+        let counted = format!("auth_decisions_total{{outcome=\"{cause}\"}} {count}\n");
+        assert!(metrics.contains(&counted), "{counted}{metrics}");
+    }
 
     // Nobody must have one.
     let without = Client::new(&authority, None);

@@ -127,10 +127,10 @@ fn the_tables_have_what_the_reference_sends() {
 }
 
 /// The text with what stands between the markers of a section replaced.
-fn with_section(text: &str, name: &str, section: &str) -> String {
+pub(crate) fn with_section(text: &str, name: &str, section: &str) -> String {
     let (begin, end) = (format!("<!-- begin {name} -->\n"), format!("<!-- end {name} -->"));
-    let (before, rest) = text.split_once(&begin).unwrap_or_else(|| panic!("docs/types.md lacks {begin}"));
-    let (_, after) = rest.split_once(&end).unwrap_or_else(|| panic!("docs/types.md lacks {end}"));
+    let (before, rest) = text.split_once(&begin).unwrap_or_else(|| panic!("no {begin}"));
+    let (_, after) = rest.split_once(&end).unwrap_or_else(|| panic!("no {end}"));
     format!("{before}{begin}{section}{end}{after}")
 }
 

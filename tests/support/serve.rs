@@ -39,6 +39,15 @@ pub fn token_hash(token: &str) -> String {
     hex::encode(Sha256::digest(token.as_bytes()))
 }
 
+/// All there is to allow.
+pub const ALL_RIGHTS: &str =
+    "methods = [\"*\"]\nphone_numbers = [\"*\"]\nwabas = [\"*\"]\nevent_types = [\"*\"]\n";
+
+/// A caller by this token, with these lines about its rights.
+pub fn caller(name: &str, token: &str, rights: &str) -> String {
+    format!("[[callers]]\nname = {name:?}\ntoken_sha256 = [{:?}]\n{rights}", token_hash(token))
+}
+
 /// What to serve.
 #[derive(Debug)]
 pub struct Builder {
