@@ -11,7 +11,7 @@ use super::{EXIT_CONFIG, failed};
 /// Arguments of `create-token`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// Whose token it is: the name of its entry in [[callers]]
+    /// Whose token it is: the name of its entry in `[[callers]]`
     #[arg(long, value_name = "NAME")]
     caller: String,
     /// How long it is valid, such as "90 days"; without it, for ever

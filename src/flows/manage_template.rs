@@ -1,7 +1,7 @@
 //! Manages the message templates of a WABA.
 //!
 //! A write runs to its end even if the caller hangs up, and is never repeated. If its answer is lost, `settle` looks
-//! whether it was done. [`once`] keeps a repeated one from being done twice.
+//! whether it was done. `once` keeps a repeated one from being done twice.
 
 mod once;
 mod settle;

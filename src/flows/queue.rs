@@ -1,6 +1,6 @@
 //! Sends that are answered before they go out: durable → turn → Meta → record → event.
 //!
-//! In memory is only what a turn needs ([`places`]); the message is read when its turn comes, so that a long queue costs
+//! In memory is only what a turn needs (`places`); the message is read when its turn comes, so that a long queue costs
 //! little. A message goes to Meta after the store says so ([`crate::flows::unsettled`]), what became of it is durable
 //! before it is an event, and it is forgotten after that: so a process that is killed at any moment leaves nothing out and
 //! says nothing twice.

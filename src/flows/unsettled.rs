@@ -4,7 +4,7 @@
 //! request that the store calls running, and that has no slot here, did nothing and may be claimed again. A status
 //! with the tag proves that a send was accepted, whether it comes before the answer, after it was lost, or after a restart.
 //!
-//! Slots in doubt are bounded: beyond [`SLOTS_MAX`] the store alone knows them, and a status looks there.
+//! Slots in doubt are bounded: beyond `SLOTS_MAX` the store alone knows them, and a status looks there.
 
 mod claim;
 mod inquiry;

@@ -2,7 +2,7 @@
 //!
 //! Three places hold pieces: the caller's window, a short channel, the socket. Whoever is slow slows the others. The last
 //! piece goes out only when size and checksum are right, so that Meta never has a damaged file. An upload is not a
-//! send: when its caller hangs up, it ends. [`once`] keeps a repeated one from going out twice.
+//! send: when its caller hangs up, it ends. `once` keeps a repeated one from going out twice.
 
 mod once;
 

@@ -42,7 +42,7 @@ impl Turn {
         lane.wait(|lane, now| offer_again(lane, now, id, feedback, pause)).await
     }
 
-    /// As [`Turn::again`], but does not wait: the waiter hears of it, as with [`Lanes::line_up`].
+    /// As [`Turn::again`], but does not wait: the waiter hears of it, as with `Lanes::line_up`.
     pub(in crate::flows) fn line_up_again(
         mut self,
         feedback: Feedback,
