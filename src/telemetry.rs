@@ -23,7 +23,7 @@ use tracing_subscriber::{EnvFilter, Layer, Registry};
 use json_lines::JsonLines;
 
 pub use self::metrics::Metrics;
-pub use propagation::{TraceContext, begin_trace, current_traceparent};
+pub use propagation::{SpanIds, TraceContext, begin_trace, current_traceparent, link};
 pub use seldom::Seldom;
 pub use traces::Guard;
 

@@ -3,6 +3,7 @@
 //! It travels whether or not traces are exported: the gateway then hands on what the caller sent.
 
 use http::HeaderMap;
+use opentelemetry::Context;
 use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
@@ -53,6 +54,21 @@ impl TraceContext {
         Some(Self { trace_id, span_id, flags, state: TraceState::default() })
     }
 
+    /// Where this place in the program stands; `None` outside of spans, and if traces are not exported.
+    pub fn current() -> Option<Self> {
+        Context::map_current(|context| Self::of(context.span().span_context()))
+    }
+
+    fn of(of: &SpanContext) -> Option<Self> {
+        let (trace_id, span_id, flags) = (of.trace_id(), of.span_id(), of.trace_flags());
+        of.is_valid().then(|| Self { trace_id, span_id, flags, state: of.trace_state().clone() })
+    }
+
+    /// Whether whoever began the trace wants it exported.
+    pub fn is_sampled(&self) -> bool {
+        self.flags.is_sampled()
+    }
+
     /// As the value of a `traceparent` header.
     pub fn traceparent(&self) -> String {
         format!("00-{}-{}-{:02x}", self.trace_id, self.span_id, self.flags.to_u8())
@@ -68,30 +84,50 @@ impl TraceContext {
     }
 }
 
-/// Makes `span`, the first of a request, part of the caller's trace, and records its `trace_id` field, which the span
-/// must declare empty. Call it before the span is entered.
-pub fn begin_trace(span: &Span, caller: Option<&TraceContext>) {
-    if let Some(caller) = caller {
-        let parent = opentelemetry::Context::new().with_remote_span_context(caller.span_context());
-        // It fails when traces are not exported, and then there is nothing to join.
-        drop(span.set_parent(parent));
-        span.record("trace_id", caller.trace_id());
-    } else if let Some(own) = context_of(span) {
-        span.record("trace_id", own.trace_id());
+/// A span that is exported. Both write themselves as hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpanIds {
+    /// Names its trace.
+    pub trace_id: TraceId,
+    /// Names it.
+    pub span_id: SpanId,
+}
+
+impl SpanIds {
+    fn sampled(of: &SpanContext) -> Option<Self> {
+        (of.is_valid() && of.is_sampled()).then(|| Self { trace_id: of.trace_id(), span_id: of.span_id() })
     }
+
+    /// The current span, if it is exported; for exemplars. Costs a look at the thread, no lock.
+    pub fn current() -> Option<Self> {
+        Context::map_current(|context| Self::sampled(context.span().span_context()))
+    }
+
+    /// A span that need not be entered, if it is exported.
+    pub fn of(span: &Span) -> Option<Self> {
+        Self::sampled(span.context().span().span_context())
+    }
+}
+
+/// Makes `span`, the first of a request, part of the caller's trace. If traces are not exported, records the caller's
+/// trace in its field `trace_id`, which the span must declare empty. Call it before the span is entered.
+pub fn begin_trace(span: &Span, caller: Option<&TraceContext>) {
+    let Some(caller) = caller else { return };
+    let parent = Context::new().with_remote_span_context(caller.span_context());
+    if span.set_parent(parent).is_err() {
+        span.record("trace_id", caller.trace_id());
+    }
+}
+
+/// Notes in `span` that it goes back to what stands at `origin`, which is in another trace. Call it before the span is
+/// entered: who goes back to what is exported is exported too.
+pub fn link(span: &Span, origin: &TraceContext) {
+    span.add_link(origin.span_context());
 }
 
 /// What to hand on as `traceparent` from here: the current span when traces are exported, else what the caller sent.
 pub fn current_traceparent(caller: Option<&TraceContext>) -> Option<String> {
-    context_of(&Span::current()).as_ref().or(caller).map(TraceContext::traceparent)
-}
-
-fn context_of(span: &Span) -> Option<TraceContext> {
-    let context = span.context();
-    let span = context.span();
-    let of = span.span_context();
-    let (trace_id, span_id, flags) = (of.trace_id(), of.span_id(), of.trace_flags());
-    of.is_valid().then(|| TraceContext { trace_id, span_id, flags, state: of.trace_state().clone() })
+    TraceContext::current().as_ref().or(caller).map(TraceContext::traceparent)
 }
 
 #[cfg(test)]
