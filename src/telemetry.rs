@@ -9,23 +9,28 @@ mod metrics;
 pub mod names;
 mod propagation;
 mod seldom;
+pub mod semconv;
+mod text_lines;
 mod traces;
 
 use std::io;
+use std::path::PathBuf;
 
-use opentelemetry::trace::TracerProvider as _;
+use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing::subscriber::SetGlobalDefaultError;
 use tracing::{Level, Metadata, Subscriber, error};
+use tracing_subscriber::fmt::format;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
 
 use json_lines::JsonLines;
+use text_lines::TextLines;
 
 pub use self::metrics::Metrics;
 pub use propagation::{SpanIds, TraceContext, begin_trace, current_traceparent, link};
 pub use seldom::Seldom;
-pub use traces::Guard;
+pub use traces::{Guard, Protocol, Traces};
 
 /// Libraries that say much at `debug`, some of it about headers: they stay at `info` unless named in the log level.
 const QUIET: &str =
@@ -38,10 +43,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// Which lines are written, as `tracing_subscriber::EnvFilter` reads it.
     pub log_level: String,
-    /// Where traces go, by OTLP over gRPC without TLS; `None` exports none.
-    pub otlp_endpoint: Option<String>,
-    /// The share of traces exported where the caller has not decided, 0 to 1.
-    pub sampling_ratio: f64,
+    /// Where traces go, and which.
+    pub traces: Traces,
 }
 
 /// How a log line looks.
@@ -60,8 +63,21 @@ pub enum Error {
     #[error("the log level cannot be understood: {0}")]
     LogLevel(String),
     /// The exporter cannot be built from its endpoint.
-    #[error("traces cannot be exported")]
+    #[error("traces cannot be exported to telemetry.otlp_endpoint: {0}")]
     Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
+    /// The client of the exporter cannot be built.
+    #[error("traces cannot be exported: {0}")]
+    Client(String),
+    /// A file that the export needs cannot be used.
+    #[error("telemetry.{key}: {} cannot be used: {cause}", file.display())]
+    File {
+        /// The setting that names it.
+        key: &'static str,
+        /// It.
+        file: PathBuf,
+        /// Why, without its text.
+        cause: String,
+    },
     /// Another subscriber was there first.
     #[error("logging was started before")]
     Subscriber(#[from] SetGlobalDefaultError),
@@ -73,22 +89,22 @@ pub enum Error {
 /// Starts logs and, if configured, traces, for the whole process; once. It must run inside the runtime. Keep the
 /// guard, and flush it last.
 pub fn init(config: &Config) -> Result<Guard, Error> {
-    let provider = match &config.otlp_endpoint {
-        Some(endpoint) => Some(traces::provider(endpoint, config.sampling_ratio)?),
-        None => None,
-    };
-    let exporting = provider.as_ref().map(|provider| {
-        let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer(env!("CARGO_PKG_NAME")));
-        // Locations and threads of every span would be most of what is exported.
-        layer
-            .with_location(false)
-            .with_threads(false)
-            .with_filter(tracing_subscriber::filter::filter_fn(is_exported))
-    });
+    let provider = traces::provider(&config.traces)?;
+    let exporting = provider.as_ref().map(export_layer);
     let logs = log_layer(config.log_format, io::stderr).with_filter(log_filter(&config.log_level)?);
     tracing::subscriber::set_global_default(Registry::default().with(exporting).with(logs))?;
     log_panics();
     Ok(Guard::new(provider))
+}
+
+fn export_layer<S>(provider: &SdkTracerProvider) -> impl Layer<S> + use<S>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    let layer = tracing_opentelemetry::layer().with_tracer(traces::tracer(provider));
+    // Locations, threads and targets of every span would be most of what is exported.
+    let layer = layer.with_location(false).with_threads(false).with_target(false);
+    layer.with_filter(tracing_subscriber::filter::filter_fn(is_exported))
 }
 
 /// Says what is wrong with a log level, if anything.
@@ -109,13 +125,15 @@ where
     let layer = tracing_subscriber::fmt::layer().with_writer(writer);
     match format {
         LogFormat::Json => layer.event_format(JsonLines).fmt_fields(JsonLines).boxed(),
-        LogFormat::Text => layer.compact().boxed(),
+        LogFormat::Text => layer.event_format(TextLines(format::format().compact())).boxed(),
     }
 }
 
-/// Spans of ours from `info` up. Those of libraries would include the exporter's own, without end.
+/// Spans of ours from `info` up. Those of libraries would include the exporter's own, without end; a background task has one
+/// as long as the process lives, and what it does is no single trace.
 fn is_exported(metadata: &Metadata<'_>) -> bool {
     metadata.is_span()
+        && metadata.name() != "task"
         && *metadata.level() <= Level::INFO
         && metadata.target().starts_with("whatsapp_gateway")
 }

@@ -1,8 +1,8 @@
 //! Calls to the Cloud API: one request, one answer, and what is known when there is none.
 //!
 //! HTTP/1.1 over pooled connections, no redirects and no retries: a send must not be repeated by a library. The
-//! access token comes with every call, because the configuration may change it. The trace context of a caller
-//! stays here; Meta has no use for it.
+//! access token comes with every call, because the configuration may change it. The trace context
+//! stays here unless the configuration says otherwise; Meta has no use for it.
 
 use std::time::Duration;
 
@@ -18,7 +18,8 @@ use super::envelope::{ErrorAnswer, with_stated_delay};
 use super::error::{Error, causes};
 use super::error_code::{Operation, ambiguous, verdict};
 use crate::clock::SharedClock;
-use crate::telemetry::names;
+use crate::telemetry::semconv::HttpClientEnd;
+use crate::telemetry::{current_traceparent, names, semconv};
 
 /// Bytes of an answer at most. A page of 100 templates with all their components stays far below.
 const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -50,6 +51,7 @@ pub struct Client {
     pub(super) media: MediaHosts,
     pub(super) request_timeout: Duration,
     pub(super) transfer_timeout: Duration,
+    sends_traceparent: bool,
     pub(super) clock: SharedClock,
 }
 
@@ -82,8 +84,8 @@ impl Client {
             .build()
             .map_err(|error| BuildError::Http(causes(error)))?;
         let media = MediaHosts::new(&config.media_hosts, &graph);
-        let Config { request_timeout, transfer_timeout, .. } = *config;
-        Ok(Self { http, graph, api, media, request_timeout, transfer_timeout, clock })
+        let Config { request_timeout, transfer_timeout, sends_traceparent, .. } = *config;
+        Ok(Self { http, graph, api, media, request_timeout, transfer_timeout, sends_traceparent, clock })
     }
 
     /// Makes one call and returns the body of its 2xx answer. Every other answer is an error.
@@ -123,6 +125,9 @@ impl Client {
             Ok(value) => request.header(header::AUTHORIZATION, value),
             Err(error) => return Exchange::none(error),
         };
+        if let Some(traceparent) = self.sends_traceparent.then(|| current_traceparent(None)).flatten() {
+            request = request.header("traceparent", traceparent);
+        }
         if !watch.may_have_left() {
             request =
                 request.header(header::CONTENT_TYPE, "application/json").body(reqwest::Body::wrap(body));
@@ -163,20 +168,12 @@ async fn observed_at<T>(
     method: &Method,
     exchange: impl Future<Output = Exchange<T>>,
 ) -> Result<T, Error> {
-    let span = tracing::info_span!(
-        "cloud_api.request",
-        otel.kind = "client",
-        url.template = template,
-        http.request.method = method.as_str(),
-        http.response.status_code = tracing::field::Empty,
-        meta.code = tracing::field::Empty,
-        meta.fbtrace_id = tracing::field::Empty,
-    );
+    let span = semconv::http_client(method.as_str(), template);
     let began = tokio::time::Instant::now();
     let Exchange { status, result } = exchange.instrument(span.clone()).await;
-    if let Some(status) = status {
-        span.record("http.response.status_code", status);
-    }
+    let error = result.as_ref().err().map(Error::kind);
+    let end = HttpClientEnd { method: method.as_str(), base, template, status, error };
+    semconv::http_client_ended(&span, end);
     observe(base, template, method, status.map_or("none", class_of), began.elapsed());
     if let Some(error) = result.as_ref().err().and_then(Error::meta) {
         span.record("meta.code", error.code);

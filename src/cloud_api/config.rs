@@ -25,6 +25,8 @@ pub struct Config {
     pub media_hosts: Vec<String>,
     /// Idle connections that are kept per host.
     pub idle_connections_max: usize,
+    /// Whether calls carry the trace context of the span that they are, media excepted.
+    pub sends_traceparent: bool,
 }
 
 impl Default for Config {
@@ -38,6 +40,7 @@ impl Default for Config {
             transfer_timeout: Duration::from_mins(15),
             media_hosts: vec!["lookaside.fbsbx.com".to_owned()],
             idle_connections_max: 64,
+            sends_traceparent: false,
         }
     }
 }

@@ -76,6 +76,18 @@ impl Error {
         Verdict { class, reason, actor, retry }
     }
 
+    /// Which of these it is, for traces.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Refused { .. } => "refused",
+            Self::NotSent { .. } => "not_sent",
+            Self::OutcomeUnknown { .. } => "outcome_unknown",
+            Self::NoAnswer { .. } => "no_answer",
+            Self::HostNotAllowed { .. } => "host_not_allowed",
+            Self::Invalid { .. } => "invalid",
+        }
+    }
+
     /// What Meta said, if it did.
     pub fn meta(&self) -> Option<&MetaError> {
         match self {

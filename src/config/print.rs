@@ -10,7 +10,7 @@ use super::layers::toml_text;
 use super::units::{format_duration, format_size};
 use crate::domain::rights::Rights;
 use crate::storage;
-use crate::telemetry::LogFormat;
+use crate::telemetry::{LogFormat, Protocol};
 use crate::tls::ClientAuth;
 
 /// One section under construction.
@@ -180,7 +180,8 @@ fn cloud_api(Config { cloud_api, .. }: &Config) -> Section {
         .texts("media_hosts", cloud_api.media_hosts.iter().map(String::as_str))
         .duration("connect_timeout", cloud_api.connect_timeout)
         .duration("request_timeout", cloud_api.request_timeout)
-        .raw("connections_idle_max", cloud_api.idle_connections_max);
+        .raw("connections_idle_max", cloud_api.idle_connections_max)
+        .raw("send_traceparent", cloud_api.sends_traceparent);
     section
 }
 
@@ -242,11 +243,17 @@ fn telemetry(Config { telemetry, .. }: &Config) -> Section {
         LogFormat::Json => "json",
         LogFormat::Text => "text",
     };
+    let traces = &telemetry.traces;
+    let path = |file: &Option<PathBuf>| file.as_deref().map_or_else(|| toml_text(""), path_text);
     section
         .text("log_format", format)
         .text("log_level", &telemetry.log_level)
-        .text("otlp_endpoint", telemetry.otlp_endpoint.as_deref().unwrap_or_default())
-        .raw("sampling_ratio", format_args!("{:?}", telemetry.sampling_ratio));
+        .text("otlp_endpoint", traces.endpoint.as_deref().unwrap_or_default())
+        .text("otlp_protocol", if traces.protocol == Protocol::Grpc { "grpc" } else { "http" })
+        .raw("otlp_headers_file", path(&traces.headers_file))
+        .raw("otlp_ca_file", path(&traces.ca_file))
+        .raw("sampling_ratio", format_args!("{:?}", traces.sampling_ratio))
+        .raw("sampling_follows_caller", traces.follows_caller);
     section
 }
 

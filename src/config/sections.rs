@@ -1,6 +1,7 @@
 //! The sections of the configuration that hold no secrets: their values, limits and rules.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::reader::Table;
@@ -8,7 +9,7 @@ use super::tls::TlsFiles;
 use crate::cloud_api;
 use crate::lifecycle;
 use crate::storage;
-use crate::telemetry;
+use crate::telemetry::{self, Protocol, Traces};
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -121,6 +122,7 @@ pub(super) fn read_cloud_api(mut table: Table<'_>, transfer_timeout: Duration) -
         request_timeout: table.duration("request_timeout", seconds(1)..=seconds(300)),
         transfer_timeout,
         idle_connections_max: usize_of(table.integer("connections_idle_max", 0..=10_000)),
+        sends_traceparent: table.boolean("send_traceparent"),
     };
     table.finish();
     read
@@ -247,44 +249,63 @@ pub(super) fn read_telemetry(mut table: Table<'_>) -> telemetry::Config {
     let read = telemetry::Config {
         log_format: table.word("log_format", &formats, telemetry::LogFormat::Json),
         log_level,
-        otlp_endpoint: otlp_endpoint(&mut table),
-        sampling_ratio: table.ratio("sampling_ratio"),
+        traces: read_traces(&mut table),
     };
     table.finish();
     read
 }
 
-fn otlp_endpoint(table: &mut Table<'_>) -> Option<String> {
-    let text = table.optional_text("otlp_endpoint").filter(|text| !text.trim().is_empty())?;
-    let endpoint = check_url(table, "otlp_endpoint", &text)?;
-    if endpoint.starts_with("https:") {
-        let form = "must be http://: send to a collector beside the gateway, which forwards by TLS";
-        table.problems().report_value(table.path("otlp_endpoint"), endpoint.as_str(), form);
+fn read_traces(table: &mut Table<'_>) -> Traces {
+    let protocols = [("grpc", Protocol::Grpc), ("http", Protocol::Http)];
+    let protocol = table.word("otlp_protocol", &protocols, Protocol::Grpc);
+    let mut given =
+        |key| -> Option<String> { table.optional_text(key).filter(|text| !text.trim().is_empty()) };
+    let (endpoint, headers_file) = (given("otlp_endpoint"), given("otlp_headers_file").map(PathBuf::from));
+    let ca_file = given("otlp_ca_file").map(PathBuf::from);
+    let form = match protocol {
+        Protocol::Grpc => BASE_URL_FORM,
+        Protocol::Http => {
+            "must be http:// or https://, a host, and perhaps a port and a path, and nothing else"
+        }
+    };
+    let may_have_path = protocol == Protocol::Http;
+    let endpoint = endpoint.and_then(|text| check_url(table, "otlp_endpoint", &text, form, may_have_path));
+    if ca_file.is_some() && endpoint.as_ref().is_some_and(|endpoint| endpoint.starts_with("http:")) {
+        let text = "is for an https:// collector, and otlp_endpoint says http://";
+        table.problems().report(table.path("otlp_ca_file"), text);
     }
-    Some(endpoint)
+    Traces {
+        endpoint,
+        protocol,
+        headers_file,
+        ca_file,
+        sampling_ratio: table.ratio("sampling_ratio"),
+        follows_caller: table.boolean("sampling_follows_caller"),
+    }
 }
+
+const BASE_URL_FORM: &str = "must be http:// or https://, a host and perhaps a port, and nothing else";
 
 fn base_url(table: &mut Table<'_>, key: &'static str) -> String {
     let text = table.text(key);
     if text.is_empty() {
         return text;
     }
-    check_url(table, key, &text).unwrap_or_default()
+    check_url(table, key, &text, BASE_URL_FORM, false).unwrap_or_default()
 }
 
-/// A URL of scheme, host and port alone, without a trailing slash.
-fn check_url(table: &Table<'_>, key: &str, text: &str) -> Option<String> {
+/// A URL of scheme, host and port, and of a path if it may have one, without a trailing slash.
+fn check_url(table: &Table<'_>, key: &str, text: &str, form: &str, may_have_path: bool) -> Option<String> {
     let url: Option<http::Uri> = text.trim().parse().ok();
     let is_base = |url: &http::Uri| {
         matches!(url.scheme_str(), Some("http" | "https"))
             && url.authority().is_some_and(|authority| !authority.as_str().contains('@'))
-            && matches!(url.path(), "" | "/")
+            && (may_have_path || matches!(url.path(), "" | "/"))
             && url.query().is_none()
     };
     if url.as_ref().is_some_and(is_base) {
         return Some(text.trim().trim_end_matches('/').to_owned());
     }
-    let form = "must be http:// or https://, a host and perhaps a port, and nothing else";
     if text.contains('@') {
         // What stands before the @ is a password.
         table.problems().report(table.path(key), form);

@@ -3,10 +3,9 @@
 use metrics::histogram;
 use tokio::time::Instant;
 use tonic::{Code, Request, Status};
-use tracing::field::Empty;
-use tracing::{Instrument, Span, info_span};
+use tracing::Instrument;
 
-use crate::telemetry::{self, TraceContext, names};
+use crate::telemetry::{TraceContext, names, semconv};
 
 pub(super) const SEND_MESSAGE: &str = "whatsapp.gateway.v1.GatewayService/SendMessage";
 pub(super) const SEND_MESSAGES: &str = "whatsapp.gateway.v1.GatewayService/SendMessages";
@@ -56,21 +55,11 @@ pub(super) async fn measured<T, R>(
     request: &Request<T>,
     call: impl Future<Output = Result<R, Status>>,
 ) -> Result<R, Status> {
-    let span = info_span!(
-        "rpc.server",
-        otel.name = method,
-        otel.kind = "server",
-        otel.status_code = Empty,
-        rpc.system.name = "grpc",
-        rpc.method = method,
-        rpc.response.status_code = Empty,
-        trace_id = Empty,
-    );
-    telemetry::begin_trace(&span, TraceContext::extract(request.metadata().as_ref()).as_ref());
+    let span = semconv::rpc_server(method, TraceContext::extract(request.metadata().as_ref()).as_ref());
     let started = Instant::now();
     let result = call.instrument(span.clone()).await;
     let code = result.as_ref().err().map_or(Code::Ok, Status::code);
-    record(&span, code);
+    semconv::rpc_ended(&span, word(code));
     histogram!(
         names::RPC_SERVER_CALL_DURATION,
         names::RPC_METHOD => method,
@@ -78,22 +67,6 @@ pub(super) async fn measured<T, R>(
     )
     .record(started.elapsed());
     result
-}
-
-/// Only what is our fault is an error of the span: a caller's bad request is not (semantic conventions of RPC).
-fn record(span: &Span, code: Code) {
-    span.record("rpc.response.status_code", word(code));
-    if matches!(
-        code,
-        Code::Unknown
-            | Code::DeadlineExceeded
-            | Code::Unimplemented
-            | Code::Internal
-            | Code::Unavailable
-            | Code::DataLoss
-    ) {
-        span.record("otel.status_code", "ERROR");
-    }
 }
 
 /// The word of a status code, as metrics and traces write it.

@@ -2,12 +2,14 @@
 //! line of the span copies them.
 //!
 //! The form is that of `tracing-subscriber`: the fields of the event, its target, and every span
-//! from the outermost in, because the trace id stands there.
+//! from the outermost in; and the ids of the current span, if traces are exported.
 //! Its own writer parses the fields of every span again for every line and every late field, which was a fifth of the
 //! work of a send.
 
 use std::fmt::{self, Debug, Write};
 
+use opentelemetry::Context;
+use opentelemetry::trace::TraceContextExt;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber, span};
 use tracing_subscriber::field::RecordFields;
@@ -15,6 +17,8 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
 use tracing_subscriber::registry::{LookupSpan, Scope};
+
+use super::semconv::is_for_export;
 
 /// Writes lines, and the fields of spans as `"name":value` with commas between them.
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +47,14 @@ where
         }
         line.write_str("\"target\":")?;
         quote(&mut line, event.metadata().target())?;
+        Context::map_current(|context| {
+            let current = context.span();
+            let current = current.span_context();
+            if !current.is_valid() {
+                return Ok(());
+            }
+            write!(line, ",\"trace_id\":\"{}\",\"span_id\":\"{}\"", current.trace_id(), current.span_id())
+        })?;
         let scope = ctx.event_scope().into_iter().flat_map(Scope::from_root);
         for (index, span) in scope.enumerate() {
             line.write_str(if index == 0 { ",\"spans\":[{" } else { ",{" })?;
@@ -92,7 +104,7 @@ impl<'a> Fields<'a> {
     }
 
     fn field(&mut self, field: &Field, value: impl FnOnce(&mut dyn Write) -> fmt::Result) {
-        if self.done.is_err() {
+        if self.done.is_err() || is_for_export(field.name()) {
             return;
         }
         let comma = if std::mem::take(&mut self.is_first) { "" } else { "," };

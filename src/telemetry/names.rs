@@ -88,6 +88,8 @@ pub const LOG_BATCH_EVENTS: &str = "whatsapp_gateway_log_batch_events";
 pub const RUNTIME_TASKS: &str = "whatsapp_gateway_runtime_tasks";
 /// Gauge: tasks that wait for a thread of the runtime.
 pub const RUNTIME_QUEUE: &str = "whatsapp_gateway_runtime_queue_depth";
+/// Counter: spans that were not exported. Label: [`REASON`] (`queue_full`, `export_failed`).
+pub const SPANS_DROPPED: &str = "whatsapp_gateway_spans_dropped_total";
 /// Counter: panics, each of which is a defect of ours.
 pub const PANICS: &str = "whatsapp_gateway_panics_total";
 /// Gauge, bytes: memory of the process.
@@ -185,6 +187,9 @@ pub(super) fn begin() {
     for outcome in ["applied", "rejected"] {
         counter!(CONFIG_RELOAD, OUTCOME => outcome).absolute(0);
     }
+    for reason in ["queue_full", "export_failed"] {
+        counter!(SPANS_DROPPED, REASON => reason).absolute(0);
+    }
     counter!(EVENTS_DELIVERED).absolute(0);
     counter!(PANICS).absolute(0);
     gauge!(EVENT_STREAMS).set(0.0);
@@ -243,6 +248,7 @@ fn describe_work() {
 fn describe_process() {
     describe_gauge!(RUNTIME_TASKS, Unit::Count, "Tasks of the runtime that have not ended.");
     describe_gauge!(RUNTIME_QUEUE, Unit::Count, "Tasks that wait for a thread.");
+    describe_counter!(SPANS_DROPPED, "Spans that were not exported.");
     describe_counter!(PANICS, "Panics.");
     describe_gauge!(PROCESS_RESIDENT, Unit::Bytes, "Resident memory.");
     describe_gauge!(PROCESS_OPEN_FILES, Unit::Count, "Open files and sockets.");

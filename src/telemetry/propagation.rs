@@ -69,6 +69,11 @@ impl TraceContext {
         self.flags.is_sampled()
     }
 
+    /// Where a span stands that need not be entered; `None` if traces are not exported. It cannot join another trace after.
+    pub fn of_span(span: &Span) -> Option<Self> {
+        Self::of(span.context().span().span_context())
+    }
+
     /// As the value of a `traceparent` header.
     pub fn traceparent(&self) -> String {
         format!("00-{}-{}-{:02x}", self.trace_id, self.span_id, self.flags.to_u8())
@@ -77,6 +82,11 @@ impl TraceContext {
     /// The trace as 32 hexadecimal digits, for logs.
     pub fn trace_id(&self) -> String {
         self.trace_id.to_string()
+    }
+
+    /// The span as 16 hexadecimal digits, for logs.
+    pub fn span_id(&self) -> String {
+        self.span_id.to_string()
     }
 
     fn span_context(&self) -> SpanContext {

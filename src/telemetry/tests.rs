@@ -3,6 +3,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http_body_util::BodyExt;
+use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tokio::time::Instant;
 use tracing::{debug, info, info_span};
@@ -124,6 +125,18 @@ fn spans_join_the_trace_of_the_caller() {
     });
 }
 
+fn provider_to(endpoint: String) -> SdkTracerProvider {
+    let traces = Traces {
+        endpoint: Some(endpoint),
+        protocol: Protocol::Grpc,
+        headers_file: None,
+        ca_file: None,
+        sampling_ratio: 1.0,
+        follows_caller: true,
+    };
+    traces::provider(&traces).unwrap().unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn spans_reach_the_collector() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -149,10 +162,8 @@ async fn spans_reach_the_collector() {
     };
     let mut serving = tokio::task::JoinSet::from_iter([serving]);
 
-    let provider = traces::provider(&endpoint, 1.0).unwrap();
-    let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
-    let subscriber =
-        Registry::default().with(layer.with_filter(tracing_subscriber::filter::filter_fn(is_exported)));
+    let provider = provider_to(endpoint);
+    let subscriber = Registry::default().with(export_layer(&provider));
     tracing::subscriber::with_default(subscriber, || {
         drop(info_span!("shown").entered());
         drop(tracing::debug_span!("hidden").entered());
@@ -171,7 +182,7 @@ async fn a_dead_collector_holds_nothing_up() {
     // A port that accepts and never answers.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("http://{}", silent.local_addr().unwrap());
-    let provider = traces::provider(&endpoint, 1.0).unwrap();
+    let provider = provider_to(endpoint);
     let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
     let start = Instant::now();
     tracing::subscriber::with_default(Registry::default().with(layer), || {

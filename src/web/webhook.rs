@@ -18,11 +18,10 @@ use metrics::{counter, histogram};
 use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
-use tracing::field::Empty;
-use tracing::{Instrument, info, info_span, warn};
+use tracing::{Instrument, info, warn};
 
 use crate::flows::receive_webhook::{Error, ReceiveWebhook};
-use crate::telemetry::{self, Seldom, names};
+use crate::telemetry::{Seldom, names, semconv};
 
 const SIGNATURE_HEADER: &str = "x-hub-signature-256";
 /// Characters of a challenge at most; Meta sends digits (reference 4.1).
@@ -78,15 +77,7 @@ async fn serve(State(port): State<Port>, request: Request) -> Response {
     } else {
         "_OTHER"
     };
-    let span = info_span!(
-        "http.server",
-        otel.kind = "server",
-        http.route = "webhook",
-        http.request.method = %method,
-        http.response.status_code = Empty,
-        trace_id = Empty,
-    );
-    telemetry::begin_trace(&span, None);
+    let span = semconv::http_server(method_word, "webhook", &port.config.path);
     let started = Instant::now();
     let work = async {
         match method {
@@ -96,7 +87,7 @@ async fn serve(State(port): State<Port>, request: Request) -> Response {
         }
     };
     let response = work.instrument(span.clone()).await;
-    span.record("http.response.status_code", response.status().as_u16());
+    semconv::http_server_ended(&span, response.status().as_u16());
     histogram!(
         names::HTTP_SERVER_REQUEST_DURATION,
         names::HTTP_METHOD => method_word,
