@@ -22,6 +22,7 @@ pub mod queue;
 pub mod receive_webhook;
 pub mod retain_log;
 pub mod send_message;
+pub mod send_traces;
 pub mod template_catalog;
 pub mod unsettled;
 pub mod upload_media;

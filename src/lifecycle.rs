@@ -157,6 +157,14 @@ impl Shutdown {
         self.inner.tasks.spawn(future.in_current_span())
     }
 
+    /// As [`Shutdown::spawn_request`], for what only happens to begin inside the span of somebody else's work.
+    pub fn spawn_alone<F>(&self, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future<Output: Send> + Send + 'static,
+    {
+        self.inner.tasks.spawn(future)
+    }
+
     /// Runs the work of one request inside the request, as [`Shutdown::spawn_request`] would beside it: it goes on when
     /// the caller hangs up, and the drain waits for it. `None` after a panic, which fails this request only.
     pub fn keep<F>(&self, future: F) -> Kept<F::Output>

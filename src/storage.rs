@@ -9,6 +9,7 @@ pub mod keyed_state;
 pub mod events;
 pub mod fallbacks;
 pub mod projections;
+pub mod send_traces;
 pub mod sends;
 
 mod embedded;

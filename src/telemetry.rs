@@ -67,7 +67,7 @@ pub enum Error {
     Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
     /// The client of the exporter cannot be built.
     #[error("traces cannot be exported: {0}")]
-    Client(String),
+    Client(#[source] reqwest::Error),
     /// A file that the export needs cannot be used.
     #[error("telemetry.{key}: {} cannot be used: {cause}", file.display())]
     File {
@@ -102,8 +102,9 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
     let layer = tracing_opentelemetry::layer().with_tracer(traces::tracer(provider));
-    // Locations, threads and targets of every span would be most of what is exported.
+    // Locations, threads, targets and idle times of every span would be most of what is exported.
     let layer = layer.with_location(false).with_threads(false).with_target(false);
+    let layer = layer.with_tracked_inactivity(false);
     layer.with_filter(tracing_subscriber::filter::filter_fn(is_exported))
 }
 

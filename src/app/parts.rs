@@ -23,6 +23,7 @@ use crate::flows::queue::{self, Queue};
 use crate::flows::receive_webhook::ReceiveWebhook;
 use crate::flows::retain_log::RetainLog;
 use crate::flows::send_message::SendMessage;
+use crate::flows::send_traces::SendTraces;
 use crate::flows::template_catalog::TemplateCatalog;
 use crate::flows::unsettled::Unsettled;
 use crate::flows::upload_media::{Transfers, UploadMedia};
@@ -32,6 +33,7 @@ use crate::lifecycle::Shutdown;
 use crate::storage::Storage;
 use crate::storage::fallbacks::FallbackNotes;
 use crate::storage::projections::Projections;
+use crate::storage::send_traces;
 use crate::storage::sends::Sends;
 
 use super::options::{pace, send_streams, stream_limits};
@@ -43,6 +45,7 @@ pub(super) struct Parts<'a> {
     pub(super) lanes: Lanes,
     pub(super) templates: TemplateCatalog,
     pub(super) number_watch: NumberWatch,
+    pub(super) traces: SendTraces,
     pub(super) storage: &'a Storage,
     pub(super) config: &'a Config,
     pub(super) clock: &'a SharedClock,
@@ -70,7 +73,9 @@ impl<'a> Parts<'a> {
         );
         let is_on = config.sending.template_preflight;
         let templates = TemplateCatalog::new(client.clone(), numbers.clone(), shutdown.clone(), is_on);
-        Self { client, numbers, lanes, templates, number_watch, storage, config, clock, shutdown }
+        let traces = send_traces::SendTraces::new(Arc::clone(&storage.state));
+        let traces = SendTraces::new(traces, Arc::clone(clock), shutdown.clone());
+        Self { client, numbers, lanes, templates, number_watch, traces, storage, config, clock, shutdown }
     }
 
     pub(super) fn retention(&self) -> RetainLog {
@@ -84,7 +89,8 @@ impl<'a> Parts<'a> {
 
     pub(super) fn receive_webhook(&self, identities: Arc<Identities>) -> ReceiveWebhook {
         let (log, numbers, lanes) = (Arc::clone(&self.storage.log), self.numbers.clone(), self.lanes.clone());
-        ReceiveWebhook::new(log, identities, numbers, lanes, Arc::clone(self.clock), self.shutdown.clone())
+        let (traces, clock) = (self.traces.clone(), Arc::clone(self.clock));
+        ReceiveWebhook::new(log, identities, numbers, lanes, traces, clock, self.shutdown.clone())
     }
 
     pub(super) fn project_log(
@@ -117,6 +123,7 @@ impl<'a> Parts<'a> {
             windows,
             unsettled,
             fallbacks,
+            traces: self.traces.clone(),
             resend_after: self.config.sending.resend_after,
             shutdown: self.shutdown.clone(),
         }
@@ -137,6 +144,7 @@ impl<'a> Parts<'a> {
             windows,
             unsettled,
             fallbacks,
+            traces: self.traces.clone(),
             identities,
             log: Arc::clone(&self.storage.log),
             clock: Arc::clone(self.clock),
@@ -149,7 +157,7 @@ impl<'a> Parts<'a> {
         Fallbacks::new(
             FallbackNotes::new(Arc::clone(&self.storage.state)),
             Arc::clone(&self.storage.log),
-            self.client.clone(),
+            (self.client.clone(), self.traces.clone()),
             self.numbers.clone(),
             self.number_watch.clone(),
             Arc::clone(self.clock),

@@ -24,6 +24,7 @@ mod dedupe;
 mod item;
 #[cfg(any(test, feature = "test-util"))]
 mod rebuild;
+mod traced;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -38,6 +39,8 @@ use crate::domain::conversation::UserIdentity;
 use crate::domain::event::{Event, EventAttributes, EventId, Origin, Payload};
 use dedupe::{Key, canonical_hash};
 use item::ChangeContext;
+
+pub use traced::{TracedStatus, traced_status};
 
 #[cfg(any(test, feature = "test-util"))]
 pub use rebuild::rebuild;

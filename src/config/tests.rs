@@ -179,6 +179,23 @@ fn the_environment_overrides_the_file() {
 }
 
 #[test]
+fn a_collector_by_http_may_have_a_path_and_authorities_need_https() {
+    let files = Files::with_secrets();
+    let given = |endpoint: &str| {
+        let variables = [
+            ("WHATSAPP_GATEWAY__TELEMETRY__OTLP_PROTOCOL", "http"),
+            ("WHATSAPP_GATEWAY__TELEMETRY__OTLP_ENDPOINT", endpoint),
+            ("WHATSAPP_GATEWAY__TELEMETRY__OTLP_CA_FILE", "/etc/ca.pem"),
+        ];
+        files.load_with(COMPLETE, &variables)
+    };
+    let traces = given("https://otlp.example/tenant/").unwrap().telemetry.traces;
+    assert_eq!(traces.endpoint.as_deref(), Some("https://otlp.example/tenant"));
+    let problems = lines(&given("http://otlp.example/tenant").unwrap_err()).join("\n");
+    assert!(problems.contains("telemetry.otlp_ca_file: is for an https:// collector"), "{problems}");
+}
+
+#[test]
 fn every_problem_is_reported_at_once() {
     let files = Files::with_secrets();
     files.write("empty", " \n");
@@ -202,6 +219,10 @@ drain = "2 days"
 [telemetry]
 log_format = "xml"
 log_level = "info,=x=y"
+otlp_protocol = "udp"
+otlp_endpoint = "http://collector:4317/path"
+otlp_ca_file = "DIR/ca.pem"
+sampling_follows_caller = "often"
 [[apps]]
 id = "1"
 secret_files = ["DIR/empty", "DIR/missing"]
@@ -245,6 +266,9 @@ backend = "nats"
         "shutdown.drain = \"2 days\": must be from 1 s to 1 h",
         "telemetry.log_format = \"xml\": must be \"json\" or \"text\"",
         "telemetry.log_level = \"info,=x=y\": must be a level",
+        "telemetry.otlp_protocol = \"udp\": must be \"grpc\" or \"http\"",
+        "telemetry.otlp_endpoint = \"http://collector:4317/path\": must be http:// or https://",
+        "telemetry.sampling_follows_caller = \"often\": must be true or false",
         "apps[0].secret_files[0]: the secret from file DIR/empty is empty",
         "apps[0].secret_files[1] = \"DIR/missing\": cannot be read",
         "wabas[0].app_id = \"2\": names no configured app; add it to [[apps]] (configured: 1)",

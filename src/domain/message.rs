@@ -2,6 +2,9 @@
 
 use std::time::SystemTime;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
 use super::ids::{BusinessScopedUserId, GroupId, InvalidId, MessageId, PhoneNumberId, WaId};
 use super::value::Value;
 
@@ -158,13 +161,15 @@ pub enum MessageAcceptance {
 pub struct SendTag(String);
 
 const TAG_PREFIX: &str = "g1.";
-const TAG_ID_LENGTH: usize = 22;
 
 impl SendTag {
+    /// Characters of a tag.
+    pub const LENGTH: usize = 22;
+
     /// Wraps 22 characters of the URL-safe base64 alphabet.
     pub fn parse(id: &str) -> Result<Self, InvalidId> {
         let is_url_safe = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
-        if id.len() == TAG_ID_LENGTH && id.bytes().all(is_url_safe) {
+        if id.len() == Self::LENGTH && id.bytes().all(is_url_safe) {
             Ok(Self(id.to_owned()))
         } else {
             Err(InvalidId("a send tag is 22 characters of URL-safe base64".to_owned()))
@@ -174,6 +179,19 @@ impl SendTag {
     /// The 22 characters.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The tag of a new send: 16 bytes that no other has, whose last bit says whether the trace of the send is exported.
+    pub fn of_bytes(mut bytes: [u8; 16], is_traced: bool) -> Self {
+        bytes[15] = bytes[15] & !1 | u8::from(is_traced);
+        Self(URL_SAFE_NO_PAD.encode(bytes))
+    }
+
+    /// Whether the trace of the send was exported, so that its context may be kept. Of tags that are not ours it says
+    /// nothing.
+    pub fn is_traced(&self) -> bool {
+        // The last character holds the last two bits of the last byte.
+        self.0.ends_with(['Q', 'w'])
     }
 
     /// The value for Meta's field.
@@ -211,6 +229,19 @@ mod tests {
             ["", "+", "0170 1234567", "+0170123456", "123456", "1234567890123456", "+1650555x", "++1650"]
         {
             assert!(PhoneNumber::parse(bad).is_err(), "{bad:?} must be refused");
+        }
+    }
+
+    #[test]
+    fn a_tag_says_whether_its_send_is_traced() {
+        for last in 0..=255 {
+            let mut bytes = [0x9d; 16];
+            bytes[15] = last;
+            for is_traced in [false, true] {
+                let tag = SendTag::of_bytes(bytes, is_traced);
+                assert_eq!(tag.is_traced(), is_traced, "{tag:?}");
+                assert_eq!(SendTag::parse(tag.as_str()), Ok(tag));
+            }
         }
     }
 

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::time::sleep;
-use tracing::{info, warn};
+use tracing::{Instrument, info, info_span, warn};
 
 use crate::clock::SharedClock;
 use crate::cloud_api::Client;
@@ -29,12 +29,14 @@ use crate::storage::fallbacks::{
 };
 use crate::storage::keyed_state::StateError;
 use crate::storage::sends::Outcome;
+use crate::telemetry::current_traceparent;
 
 use super::gateway_event::{About, append, gateway_event};
 use super::lanes::{self, Lanes, Wish};
 use super::number_watch::NumberWatch;
 use super::numbers::Numbers;
 use super::send_message::{attempt, feedback, report};
+use super::send_traces::SendTraces;
 
 /// Between two tries of what was certainly not sent; doubles up to the second.
 const RETRY_DELAY_MIN: Duration = Duration::from_secs(1);
@@ -51,6 +53,7 @@ struct Inner {
     notes: FallbackNotes,
     log: Arc<dyn EventLog>,
     client: Client,
+    traces: SendTraces,
     numbers: Numbers,
     lanes: Lanes,
     number_watch: NumberWatch,
@@ -80,14 +83,15 @@ impl Fallbacks {
     pub fn new(
         notes: FallbackNotes,
         log: Arc<dyn EventLog>,
-        client: Client,
+        (client, traces): (Client, SendTraces),
         numbers: Numbers,
         number_watch: NumberWatch,
         clock: SharedClock,
         shutdown: Shutdown,
     ) -> Self {
         let (waiting, lanes) = (Mutex::default(), number_watch.lanes());
-        let inner = Inner { notes, log, client, numbers, lanes, number_watch, clock, shutdown, waiting };
+        let inner =
+            Inner { notes, log, client, traces, numbers, lanes, number_watch, clock, shutdown, waiting };
         Self { inner: Arc::new(inner) }
     }
 
@@ -182,7 +186,11 @@ impl Fallbacks {
 
     fn spawn(&self, turn: Turn) {
         let inner = Arc::clone(&self.inner);
-        self.inner.shutdown.spawn_request(async move { inner.take_turn(turn).await });
+        let span = info_span!(parent: None, "send_fallback", send.tag = turn.tag.as_str());
+        self.inner.shutdown.spawn_alone(async move {
+            inner.traces.link(&span, &turn.tag).await;
+            inner.take_turn(turn).instrument(span).await;
+        });
     }
 }
 
@@ -288,7 +296,8 @@ impl Inner {
         };
         info!(send.tag = tag.as_str(), outcome = word, "a fallback template had its turn");
         let event = self.event(&tag, &note, failed, outcome);
-        if !append(&*self.log, &event, &self.shutdown).await {
+        let traceparent = current_traceparent(None).unwrap_or_default();
+        if !append(&*self.log, &event, &traceparent, &self.shutdown).await {
             return;
         }
         if let Err(error) = self.notes.delete(&tag).await {

@@ -46,10 +46,15 @@ pub(super) fn gateway_event(key: &str, now: SystemTime, about: About) -> Event {
     }
 }
 
-/// Appends an event as soon as the log takes it. False if the process ends before, or the log never will.
-pub(super) async fn append(log: &dyn EventLog, event: &Event, shutdown: &Shutdown) -> bool {
+/// Appends an event, with this trace context or an empty one, as soon as the log takes it. False if the process ends before, or the log never will.
+pub(super) async fn append(
+    log: &dyn EventLog,
+    event: &Event,
+    traceparent: &str,
+    shutdown: &Shutdown,
+) -> bool {
     let mut delay = RETRY_DELAY_MIN;
-    while let Err(error) = log.append(vec![events::item(event, "")]).await {
+    while let Err(error) = log.append(vec![events::item(event, traceparent)]).await {
         warn!(%error, "what the gateway did is not stored yet");
         if matches!(error, AppendError::Failed | AppendError::TooLarge { .. }) {
             return false;

@@ -35,6 +35,7 @@ use super::lanes::{Lanes, Offered, Wish};
 use super::number_watch::NumberWatch;
 use super::numbers::Numbers;
 use super::send_message::{self, Sent, Terms, new_tag, result};
+use super::send_traces::SendTraces;
 use super::unsettled::{self, Known, Left, Request, Taken, Unsettled};
 use super::window::Windows;
 use intake::{objection_to, prepared};
@@ -68,6 +69,8 @@ pub struct Parts {
     pub unsettled: Unsettled,
     /// What goes out instead, later.
     pub fallbacks: Fallbacks,
+    /// What statuses link to.
+    pub traces: SendTraces,
     /// Gives events their conversation.
     pub identities: Arc<Identities>,
     /// Where reports go.

@@ -5,21 +5,24 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tracing::{debug, error, warn};
+use tracing::{Span, debug, error, warn};
 
 use crate::clock::SharedClock;
+use crate::cloud_api::normalize::{TracedStatus, traced_status};
 use crate::cloud_api::{normalize, signature};
 use crate::domain::event::{Event, MESSAGE_RECEIVED};
 use crate::domain::ids::PhoneNumberId;
+use crate::domain::message::SendTag;
 use crate::lifecycle::Shutdown;
 use crate::storage::event_log::{AppendError, Appended, EventLog, Item};
 use crate::storage::events;
 use crate::storage::keyed_state::StateError;
-use crate::telemetry::{self, Seldom};
+use crate::telemetry::{self, Seldom, TraceContext, semconv};
 
 use super::identities::Identities;
 use super::lanes::Lanes;
 use super::numbers::Numbers;
+use super::send_traces::SendTraces;
 
 /// Bytes of a body from which on reading it is work for a thread of its own.
 const LARGE_BODY_BYTES: usize = 64 * 1024;
@@ -36,6 +39,7 @@ struct Inner {
     identities: Arc<Identities>,
     numbers: Numbers,
     lanes: Lanes,
+    traces: SendTraces,
     clock: SharedClock,
     shutdown: Shutdown,
     forgeries: Seldom,
@@ -74,6 +78,7 @@ impl ReceiveWebhook {
         identities: Arc<Identities>,
         numbers: Numbers,
         lanes: Lanes,
+        traces: SendTraces,
         clock: SharedClock,
         shutdown: Shutdown,
     ) -> Self {
@@ -83,6 +88,7 @@ impl ReceiveWebhook {
                 identities,
                 numbers,
                 lanes,
+                traces,
                 clock,
                 shutdown,
                 forgeries: Seldom::default(),
@@ -147,8 +153,17 @@ impl Inner {
         let mut events = aside(is_large, move || normalize::normalize(&body, received)).await?;
         self.identities.assign(&mut events).await?;
         let received: Vec<_> = events.iter().map(received_by).collect();
+        let spans = self.status_spans(&events).await;
         let traceparent = telemetry::current_traceparent(None).unwrap_or_default();
-        let encode = move || events.iter().map(|event| events::item(event, &traceparent)).collect();
+        let own = spans.iter().map(|span| TraceContext::of_span(span.as_ref()?).map(|of| of.traceparent()));
+        let own: Vec<Option<String>> = own.collect();
+        let encode = move || {
+            let items = events.iter().enumerate().map(|(at, event)| {
+                let own = own.get(at).and_then(Option::as_deref);
+                events::item(event, own.unwrap_or(&traceparent))
+            });
+            items.collect()
+        };
         let items: Vec<Item> = aside(is_large, encode).await?;
         let appended = self.log.append(items).await.inspect_err(|cause| match cause {
             AppendError::Failed => error!("the event log failed; the webhook is not acknowledged"),
@@ -162,8 +177,31 @@ impl Inner {
                 self.lanes.received(&number, 1);
             }
         }
+        drop(spans);
         let new = appended.iter().filter(|appended| is_new(appended)).count();
         debug!(events = appended.len(), new, "a webhook was stored");
         Ok(Accepted { new, duplicates: appended.len() - new })
+    }
+
+    /// A span for each status of a send whose trace is exported, beside the events; empty if there is none.
+    async fn status_spans(&self, events: &[Event]) -> Vec<Option<Span>> {
+        if TraceContext::current().is_none() {
+            return Vec::new();
+        }
+        let status = |(at, event)| Some((at, event, traced_status(event)?));
+        let statuses: Vec<(usize, &Event, TracedStatus)> =
+            events.iter().enumerate().filter_map(status).collect();
+        if statuses.is_empty() {
+            return Vec::new();
+        }
+        let tags: Vec<SendTag> = statuses.iter().map(|(_, _, status)| status.tag.clone()).collect();
+        let mut spans = vec![None; events.len()];
+        for ((at, event, status), origin) in statuses.into_iter().zip(self.traces.of(&tags).await) {
+            if let (Some(origin), Some(place)) = (origin, spans.get_mut(at)) {
+                let number = &event.attributes.phone_number_id;
+                *place = Some(semconv::status_event(&status.status, number, &origin));
+            }
+        }
+        spans
     }
 }

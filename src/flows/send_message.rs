@@ -10,8 +10,6 @@ mod resend;
 
 use std::time::{Duration, SystemTime};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use metrics::counter;
 use secrecy::SecretString;
 use tokio::sync::oneshot;
@@ -30,7 +28,7 @@ use crate::domain::window::IfClosed;
 use crate::lifecycle::Shutdown;
 use crate::storage::keyed_state::StateError;
 use crate::storage::sends::{Outcome, RequestKey, Resend};
-use crate::telemetry::names;
+use crate::telemetry::{SpanIds, names};
 
 pub(super) use attempt::{attempt, feedback, pause};
 
@@ -38,6 +36,7 @@ use super::fallbacks::Fallbacks;
 use super::lanes::{Lanes, Wish};
 use super::number_watch::NumberWatch;
 use super::numbers::{self, Numbers};
+use super::send_traces::SendTraces;
 use super::template_catalog::SentTemplate;
 use super::unsettled::{self, Claim, Flight, Known, Request, Taken, Unsettled};
 use super::window::{self, Admitted, Windows};
@@ -86,6 +85,8 @@ pub struct SendMessage {
     pub unsettled: Unsettled,
     /// What goes out if the window was closed after all.
     pub fallbacks: Fallbacks,
+    /// What statuses link to.
+    pub traces: SendTraces,
     /// The silence after which a send that may be sent again is.
     pub resend_after: Duration,
     /// What the work outlives its caller on.
@@ -205,7 +206,7 @@ impl SendMessage {
             "send_message",
             caller = caller.name(),
             phone_number.id = %phone_number_id,
-            message.kind = message.content.kind,
+            message.kind = kind_label(&message.content.kind),
             send.tag = tag.as_str(),
         );
         let (kind, message) = (kind_label(&message.content.kind), prepare(&message, &tag));
@@ -259,6 +260,7 @@ impl SendMessage {
     async fn fly(self, flight: Flight, departure: Departure) {
         let Departure { access_token, message, kind, wish, fallback, template, .. } = departure;
         let tag = flight.slot().tag.clone();
+        self.traces.keep(&tag);
         let noted = match &fallback {
             Some(fallback) => self.fallbacks.note(&tag, fallback).await,
             None => Ok(()),
@@ -375,13 +377,9 @@ pub(super) fn kind_label(kind: &str) -> &'static str {
     KINDS.iter().find(|known| **known == kind).copied().unwrap_or("other")
 }
 
+/// A tag that says whether the trace of the current call is exported.
 pub(super) fn new_tag() -> SendTag {
-    loop {
-        // 16 bytes are 22 characters of base64; the loop is for the type's sake and never turns.
-        if let Ok(tag) = SendTag::parse(&URL_SAFE_NO_PAD.encode(Uuid::now_v7())) {
-            return tag;
-        }
-    }
+    SendTag::of_bytes(Uuid::now_v7().into_bytes(), SpanIds::current().is_some())
 }
 
 #[cfg(test)]

@@ -18,19 +18,22 @@ use prost::Message as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::WaitForCancellationFutureOwned;
-use tonic::{Code, Status, Streaming};
+use tonic::{Code, Request, Status, Streaming};
+use tracing::{Instrument, Span};
 
 use crate::contract::v1;
 use crate::contract::v1::send_messages_response::Result as Answer;
 use crate::domain::schedule::Class;
 use crate::lifecycle::Shutdown;
-use crate::telemetry::names;
+use crate::telemetry::{TraceContext, names, semconv};
 
 use super::audit::Line;
 use super::callers::Identity;
 use super::convert::{Asked, Violations};
-use super::measure::SEND_MESSAGES;
+use super::deadline::deadline;
+use super::measure::{SEND_MESSAGES, word};
 use super::quotas::Place;
+use super::rights::who;
 use super::service::Service;
 use super::status;
 
@@ -64,6 +67,8 @@ pub struct AnswerStream {
     requests: Streaming<v1::SendMessagesRequest>,
     /// Until when the caller waits for the whole stream.
     deadline: Option<Instant>,
+    /// That of requests that name none.
+    trace: Option<TraceContext>,
     in_work: FuturesUnordered<Work>,
     in_work_bytes: usize,
     /// Whether more is read; if not, how the stream ends.
@@ -87,10 +92,10 @@ impl Service {
     /// Opens the stream of answers, which reads the requests.
     pub(super) fn send_all(
         &self,
-        who: &Arc<Identity>,
+        call: &Request<()>,
         requests: Streaming<v1::SendMessagesRequest>,
-        deadline: Option<Instant>,
     ) -> Result<AnswerStream, Status> {
+        let (who, deadline) = (who(call)?, deadline(call));
         let streams = &self.flows.send_streams;
         if streams.shutdown.drain().is_cancelled() {
             return Err(status::queue::sends_draining());
@@ -104,6 +109,7 @@ impl Service {
             who: Arc::clone(who),
             requests,
             deadline,
+            trace: trace(call),
             in_work: FuturesUnordered::new(),
             in_work_bytes: 0,
             end: None,
@@ -123,6 +129,7 @@ impl Service {
         let mut line = Line::new(Arc::clone(&who), SEND_MESSAGES);
         let answer = Box::pin(self.answer_one(&who, request, deadline)).await;
         line.code = answer.as_ref().err().map_or(Code::Ok, Status::code);
+        semconv::rpc_ended(&Span::current(), word(line.code));
         answer
     }
 
@@ -132,7 +139,7 @@ impl Service {
         request: v1::SendMessagesRequest,
         deadline: Instant,
     ) -> Result<v1::SendMessageResponse, Status> {
-        let outer = v1::SendMessagesRequest { key: request.key, message: None };
+        let outer = v1::SendMessagesRequest { key: request.key, ..Default::default() };
         let mut found = Violations::of_message("SendMessagesRequest", &outer);
         let Some(message) = request.message else {
             return Err(status::invalid(found.into_inner()));
@@ -145,13 +152,23 @@ impl Service {
     }
 }
 
+/// The trace of a stream whose caller has begun one. Without, each request begins one of its own, since a stream may last for
+/// hours.
+fn trace(call: &Request<()>) -> Option<TraceContext> {
+    let caller = TraceContext::extract(call.metadata().as_ref())?;
+    Some(TraceContext::current().unwrap_or(caller))
+}
+
 impl AnswerStream {
     /// Starts the work on a request. It goes on when the stream breaks.
     fn begin(&mut self, request: v1::SendMessagesRequest) {
         let latest = Instant::now() + TIME_MAX;
         let deadline = self.deadline.map_or(latest, |deadline| deadline.min(latest));
         let (key, bytes) = (request.key.clone(), request.encoded_len());
+        let trace = TraceContext::parse(&request.traceparent);
+        let span = semconv::rpc_stream_request(SEND_MESSAGES, trace.as_ref().or(self.trace.as_ref()));
         let answer = self.service.clone().answer(Arc::new(self.who.again()), request, deadline);
+        let answer = answer.instrument(span);
         let working = self.service.flows.send_streams.shutdown.spawn_request(answer);
         self.in_work_bytes += bytes;
         self.in_work.push(Box::pin(async move {

@@ -204,10 +204,7 @@ impl GatewayService for Service {
     ) -> Result<Response<AnswerStream>, Status> {
         let (metadata, extensions, stream) = request.into_parts();
         let request = Request::from_parts(metadata, extensions, ());
-        measured(SEND_MESSAGES, &request, async {
-            self.send_all(who(&request)?, stream, deadline(&request)).map(Response::new)
-        })
-        .await
+        measured(SEND_MESSAGES, &request, async { self.send_all(&request, stream).map(Response::new) }).await
     }
 
     async fn get_conversation(

@@ -183,14 +183,21 @@ async fn a_dead_collector_holds_nothing_up() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("http://{}", silent.local_addr().unwrap());
     let provider = provider_to(endpoint);
-    let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
     let start = Instant::now();
-    tracing::subscriber::with_default(Registry::default().with(layer), || {
-        for _ in 0..10_000 {
-            drop(info_span!("work").entered());
-        }
+    ::metrics::with_local_recorder(&recorder, || {
+        tracing::subscriber::with_default(Registry::default().with(export_layer(&provider)), || {
+            for _ in 0..10_000 {
+                drop(info_span!("work").entered());
+            }
+        });
     });
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    // All but those in the queue, and a batch that is on its way.
+    let metrics = recorder.handle().render();
+    let line = "whatsapp_gateway_spans_dropped_total{reason=\"queue_full\"} ";
+    let dropped: u64 = metrics.lines().find_map(|metric| metric.strip_prefix(line)).unwrap().parse().unwrap();
+    assert!((10_000 - 4096 - 2 * 512..=10_000 - 4096).contains(&dropped), "{dropped}");
     let start = Instant::now();
     Guard::new(Some(provider)).flush().await;
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());

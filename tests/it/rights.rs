@@ -204,6 +204,7 @@ async fn each_message_of_a_stream_needs_the_right_to_its_number() {
     let asked = |key: &str, number: &str| v1::SendMessagesRequest {
         key: key.to_owned(),
         message: Some(from(number)),
+        ..Default::default()
     };
     let requests = futures_util::stream::iter([asked("own", ""), asked("other", SECOND_NUMBER)]);
     let mut answers = gateway.client().await.send_messages(by("one", requests)).await.unwrap().into_inner();

@@ -40,7 +40,8 @@ impl Sends {
     }
 
     async fn write(&self, key: &str, message: v1::SendMessageRequest) {
-        let request = v1::SendMessagesRequest { key: key.to_owned(), message: Some(message) };
+        let request =
+            v1::SendMessagesRequest { key: key.to_owned(), message: Some(message), ..Default::default() };
         timeout(PATIENCE, self.requests.send(request)).await.expect("the gateway does not read").unwrap();
     }
 
@@ -110,7 +111,7 @@ async fn every_request_has_one_answer_and_a_bad_one_ends_nothing() {
     sends.write("bad", v1::SendMessageRequest { content: None, ..text_to("0170", "") }).await;
     sends.write("refused", text_to("+15550131030", "Hello")).await;
     sends.write(&"k".repeat(129), text_to(OPEN, "Hello")).await;
-    let nothing = v1::SendMessagesRequest { key: "nothing".to_owned(), message: None };
+    let nothing = v1::SendMessagesRequest { key: "nothing".to_owned(), ..Default::default() };
     sends.requests.send(nothing).await.unwrap();
     let later = v1::SendMessageRequest { phone_number_id: String::new(), ..queued("q", OPEN, "Hello") };
     sends.write("queued", later).await;
@@ -158,7 +159,7 @@ async fn a_campaign_runs_in_constant_memory() {
     writer.spawn(async move {
         for number in 0..count {
             let (key, message) = (number.to_string(), Some(to(number, &body)));
-            requests.send(v1::SendMessagesRequest { key, message }).await.unwrap();
+            requests.send(v1::SendMessagesRequest { key, message, ..Default::default() }).await.unwrap();
         }
     });
     let (mut accepted, mut at_first, mut most) = (vec![false; count], 0, 0);
@@ -201,6 +202,7 @@ async fn who_does_not_read_the_answers_is_not_read_either() {
             let request = v1::SendMessagesRequest {
                 key: number.to_string(),
                 message: Some(to(number, &"x".repeat(1000))),
+                ..Default::default()
             };
             requests.send(request).await.unwrap();
         }

@@ -4,6 +4,7 @@
 //! what they need with a bound.
 
 pub mod certificates;
+pub mod collector;
 pub mod disk;
 pub mod gateway;
 pub mod rng;

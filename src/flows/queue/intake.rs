@@ -12,6 +12,7 @@ use crate::flows::send_message::{QueueTimes, RPC, Terms};
 use crate::flows::unsettled::Request;
 use crate::flows::window;
 use crate::storage::sends::{QueuedSend, RequestKey};
+use crate::telemetry::TraceContext;
 
 /// How far ahead a message may be queued, and how long it may have to go out.
 const AHEAD_MAX: Duration = Duration::from_hours(7 * 24);
@@ -46,6 +47,7 @@ pub(super) fn prepared(
         fallback: if_closed.fallback.as_ref().map(|fallback| prepare(fallback, tag)),
         may_resend: on_unknown == OnUnknown::Resend,
         callback_data: message.callback_data.clone(),
+        trace: TraceContext::current(),
     };
     Ok((request, queued))
 }

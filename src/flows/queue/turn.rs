@@ -5,6 +5,7 @@ use std::time::Duration;
 use metrics::counter;
 use secrecy::SecretString;
 use tokio::time::sleep;
+use tracing::field::Empty;
 use tracing::{Instrument, info_span, warn};
 
 use crate::domain::conversation::group_key;
@@ -19,7 +20,7 @@ use crate::flows::send_message::{attempt, feedback, kind_label, pause, report};
 use crate::flows::unsettled::{self, Flight, Known};
 use crate::flows::window::Choice;
 use crate::storage::sends::{Outcome, PendingSend, QueuedSend, Stored};
-use crate::telemetry::names;
+use crate::telemetry::{begin_trace, current_traceparent, names};
 
 use super::{Parts, Queue, RETRY_DELAY, Start};
 
@@ -54,9 +55,7 @@ impl Queue {
         let start = self.places().take_off(&tag);
         match start {
             Start::Go { retries } => {
-                let span = info_span!("send_queued_message", send.tag = tag.as_str());
-                let work = self.clone().take_turn(tag, turn, retries);
-                self.parts().shutdown.spawn_request(work.instrument(span));
+                self.parts().shutdown.spawn_alone(self.clone().take_turn(tag, turn, retries));
             }
             Start::TooMany => self.again(&tag, turn, Feedback::NotSent, TOO_MANY_DELAY),
             Start::Gone => turn.done(Feedback::NotSent),
@@ -64,12 +63,24 @@ impl Queue {
     }
 
     async fn take_turn(self, tag: SendTag, turn: Turn, retries: u32) {
-        let Some((pending, stored, queued)) = (match self.read(&tag).await {
-            Ok(found) => found,
+        let read = match self.read(&tag).await {
+            Ok(Some(read)) => read,
+            Ok(None) => return turn.done(Feedback::NotSent),
             Err(()) => return self.again(&tag, turn, Feedback::NotSent, RETRY_DELAY),
-        }) else {
-            return turn.done(Feedback::NotSent);
         };
+        // Whoever lets it have its turn is in a trace of another send.
+        let span = info_span!(parent: None, "send_queued_message", send.tag = tag.as_str(), trace_id = Empty);
+        begin_trace(&span, read.2.trace.as_ref());
+        self.send(tag, turn, retries, read).instrument(span).await;
+    }
+
+    async fn send(
+        self,
+        tag: SendTag,
+        turn: Turn,
+        retries: u32,
+        (pending, stored, queued): (PendingSend, Stored, QueuedSend),
+    ) {
         if queued.not_after <= self.now() {
             turn.done(Feedback::NotSent);
             return self.end(&tag, pending, stored, Outcome::Expired(expired())).await;
@@ -89,7 +100,8 @@ impl Queue {
             }
             Err(()) => return self.again(&tag, turn, Feedback::NotSent, RETRY_DELAY),
         };
-        let Parts { client, number_watch, .. } = self.parts();
+        let Parts { client, number_watch, traces, .. } = self.parts();
+        traces.keep(&tag);
         let outcome = attempt(client, number_watch, &departure.access_token, &departure.message).await;
         let feedback = feedback(&outcome);
         if let Some(pause) = self.pause(&outcome, &queued, retries)
@@ -124,7 +136,8 @@ impl Queue {
     /// What the store has of a message that waits. `None` if it does not any more, and then it has no place either.
     async fn read(&self, tag: &SendTag) -> Result<Option<(PendingSend, Stored, QueuedSend)>, ()> {
         let found = self.parts().unsettled.pending(tag).await;
-        let found = found.map_err(|error| warn!(%error, "a queued send cannot be read"))?;
+        let found =
+            found.map_err(|error| warn!(%error, send.tag = tag.as_str(), "a queued send cannot be read"))?;
         let waits = found.filter(|(_, stored)| stored.record.outcome == Outcome::Queued);
         let read = waits.and_then(|(pending, stored)| {
             let queued = *pending.queued.clone()?;
@@ -266,7 +279,8 @@ impl Queue {
     async fn conclude(&self, known: Known, pending: &PendingSend, queued: &QueuedSend) {
         let tag = known.tag.clone();
         let Some((event, word)) = self.event(known, pending, queued).await else { return };
-        if !append(&*self.parts().log, &event, &self.parts().shutdown).await {
+        let traceparent = current_traceparent(queued.trace.as_ref()).unwrap_or_default();
+        if !append(&*self.parts().log, &event, &traceparent, &self.parts().shutdown).await {
             return;
         }
         counter!(names::QUEUE_ENDED, names::OUTCOME => word).increment(1);

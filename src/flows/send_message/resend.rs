@@ -24,8 +24,12 @@ impl SendMessage {
         while self.shutdown.drain().run_until_cancelled(sleep(INTERVAL)).await.is_some() {
             self.unsettled.round().await;
             for flight in self.unsettled.silent_for(self.resend_after, AT_ONCE_MAX) {
-                let span = info_span!("resend_message", send.tag = flight.slot().tag.as_str());
-                self.shutdown.spawn_request(self.clone().resend(flight).instrument(span));
+                let (this, tag) = (self.clone(), flight.slot().tag.clone());
+                let span = info_span!(parent: None, "resend_message", send.tag = tag.as_str());
+                self.shutdown.spawn_alone(async move {
+                    this.traces.link(&span, &tag).await;
+                    this.resend(flight).instrument(span).await;
+                });
             }
         }
     }

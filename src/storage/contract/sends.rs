@@ -22,6 +22,7 @@ use crate::storage::keyed_state::{Bucket, Entry, KeyedState, Precondition, Put, 
 use crate::storage::sends::{
     Claimed, Outcome, PendingSend, QueuedSend, RequestKey, RequestRecord, Resend, Sends, Stored,
 };
+use crate::telemetry::TraceContext;
 
 const KEPT: Duration = Duration::from_hours(24);
 
@@ -206,6 +207,7 @@ pub async fn keeps_a_queued_message_until_it_is_reported(subject: &Subject) {
         window_policy: Some(WindowPolicy::Ignore),
         fallback: Some(message("[]")),
         may_resend: true,
+        trace: TraceContext::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
         callback_data: "order=1".to_owned(),
     };
     let record = |outcome| RequestRecord { not_after: Some(not_after), ..record(subject, 1, outcome) };

@@ -11,6 +11,7 @@ use crate::domain::caller::Caller;
 use crate::domain::message::PreparedMessage;
 use crate::domain::schedule::Class;
 use crate::domain::window::WindowPolicy;
+use crate::telemetry::TraceContext;
 
 /// A queued message, with all that a later process needs to send it and to report on it.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,6 +38,8 @@ pub struct QueuedSend {
     pub may_resend: bool,
     /// The caller's text, for the report.
     pub callback_data: String,
+    /// The trace of the call that queued it, if there was one.
+    pub trace: Option<TraceContext>,
 }
 
 impl QueuedSend {
@@ -73,6 +76,9 @@ pub(super) struct QueuedValue {
     may_resend: bool,
     #[prost(string, tag = "11")]
     callback_data: String,
+    /// Empty without one.
+    #[prost(string, tag = "12")]
+    traceparent: String,
 }
 
 const CLASSES: [(Class, u32); 3] = [(Class::Urgent, 1), (Class::Normal, 2), (Class::Bulk, 3)];
@@ -92,6 +98,7 @@ pub(super) fn to_value(queued: &QueuedSend) -> QueuedValue {
         fallback: queued.fallback.as_ref().map(prepared_to_value),
         may_resend: queued.may_resend,
         callback_data: queued.callback_data.clone(),
+        traceparent: queued.trace.as_ref().map(TraceContext::traceparent).unwrap_or_default(),
     }
 }
 
@@ -118,6 +125,7 @@ pub(super) fn of_value(value: QueuedValue) -> Option<QueuedSend> {
         fallback,
         may_resend: value.may_resend,
         callback_data: value.callback_data,
+        trace: TraceContext::parse(&value.traceparent),
     })
 }
 

@@ -56,10 +56,10 @@ pub(super) fn exporter(endpoint: &str, traces: &Traces) -> Result<SpanExporter, 
                 client = client.no_proxy();
             }
             if let Some(pem) = authorities {
-                let certificates = reqwest::Certificate::from_pem_bundle(&pem).map_err(client_error)?;
+                let certificates = reqwest::Certificate::from_pem_bundle(&pem).map_err(Error::Client)?;
                 client = client.tls_certs_only(certificates);
             }
-            let client = client.build().map_err(client_error)?;
+            let client = client.build().map_err(Error::Client)?;
             SpanExporter::builder()
                 .with_http()
                 .with_http_client(Http { client, headers, runtime: Handle::current() })
@@ -70,10 +70,6 @@ pub(super) fn exporter(endpoint: &str, traces: &Traces) -> Result<SpanExporter, 
         }
     };
     Ok(exporter)
-}
-
-fn client_error(error: reqwest::Error) -> Error {
-    Error::Client(error.to_string())
 }
 
 fn authorities(file: &Path) -> Result<Vec<u8>, Error> {
@@ -121,12 +117,10 @@ impl Headers {
         let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
         match file.as_deref().map(read) {
             Some(Ok(headers)) => *last = headers,
-            Some(Err(cause)) => {
-                if lines.count().is_some() {
-                    warn!(cause, "telemetry.otlp_headers_file cannot be used; the headers stay as they were");
-                }
+            Some(Err(cause)) if lines.count().is_some() => {
+                warn!(cause, "telemetry.otlp_headers_file cannot be used; the headers stay as they were");
             }
-            None => {}
+            Some(Err(_)) | None => {}
         }
         last.clone()
     }

@@ -24,6 +24,7 @@ fn queued(not_before: Option<SystemTime>, not_after: SystemTime) -> QueuedSend {
         window_policy: None,
         fallback: None,
         may_resend: false,
+        trace: None,
         callback_data: String::new(),
     }
 }
