@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Fetches the tools that the checks run into .tools/bin, at the versions of scripts/tool-versions.env.
+# Fetches the tools that the checks run into .tools, at the versions of scripts/tool-versions.env and of
+# scripts/requirements.txt.
 #
 #   scripts/tools.sh                 every tool
 #   scripts/tools.sh grpcurl buf     only these
@@ -21,14 +22,18 @@ main() {
   trap 'rm -rf "$work"' EXIT
 
   if [ $# -eq 0 ]; then
-    set -- grpcurl buf helm
+    set -- grpcurl buf helm helm-unittest kube-score crds venv
   fi
   for tool in "$@"; do
     case $tool in
       grpcurl) ensure grpcurl "$GRPCURL_VERSION" ;;
       buf) ensure buf "$BUF_VERSION" ;;
       helm) ensure helm "$HELM_VERSION-kubernetes-1.$HELM_KUBERNETES_MINOR" ;;
-      *) fail "unknown tool '$tool'; known are grpcurl, buf and helm" ;;
+      helm-unittest) ensure helm-unittest "$HELM_UNITTEST_VERSION-helm-$HELM_VERSION-kubernetes-1.$HELM_KUBERNETES_MINOR" ;;
+      kube-score) ensure kube-score "$KUBE_SCORE_VERSION" ;;
+      crds) ensure_folder crds "$CRD_FILES" ;;
+      venv) ensure_folder venv "$(python3 --version) $(cat "$root/scripts/requirements.txt")" ;;
+      *) fail "unknown tool '$tool'; the words of this list are known" ;;
     esac
   done
 }
@@ -48,6 +53,24 @@ ensure() {
   say "$tool $2 is in .tools/bin"
 }
 
+# ensure_folder NAME CONTENT: calls fetch_NAME with a new directory, unless .tools/NAME was made of the same content.
+# .tools/NAME is a symbolic link, so that it changes at once.
+ensure_folder() {
+  local name=$1 stamp folder
+  stamp=$tools/stamps/$1-$(sha256sum <<<"$2" | cut -c -16)
+  if [ -e "$tools/$name" ] && [ -f "$stamp" ]; then
+    return
+  fi
+  say "fetching $name"
+  folder=$(mktemp -d "$(realpath "$tools")/$name.XXXXXX")
+  "fetch_$name" "$folder"
+  rm -f "$tools/stamps/$name"-*
+  ln -s "${folder##*/}" "$work/$name"
+  mv -fT "$work/$name" "$tools/$name"
+  touch "$stamp"
+  say "$name is in .tools/$name"
+}
+
 fetch_grpcurl() {
   go_install "-X main.version=v$GRPCURL_VERSION" "github.com/fullstorydev/grpcurl/cmd/grpcurl@v$GRPCURL_VERSION"
 }
@@ -58,6 +81,43 @@ fetch_helm() {
     ldflags+=" -X ${variable}Major=1 -X ${variable}Minor=$HELM_KUBERNETES_MINOR"
   done
   go_install "$ldflags" "helm.sh/helm/v3/cmd/helm@v$HELM_VERSION"
+}
+
+# Its go.mod replaces a module, so `go install` refuses it: it is built as a dependency, with the same replacement and with
+# the Helm that the rest of the checks use.
+fetch_helm-unittest() {
+  local module=github.com/helm-unittest/helm-unittest variable=helm.sh/helm/v3/pkg/chartutil.k8sVersion
+  mkdir "$work/unittest"
+  cd "$work/unittest"
+  in_go mod init helm-unittest
+  in_go mod edit -replace "github.com/vmware-labs/yaml-jsonpath=$HELM_UNITTEST_JSONPATH"
+  in_go get -tool "$module/cmd/helm-unittest@v$HELM_UNITTEST_VERSION"
+  in_go mod edit -require "helm.sh/helm/v3@v$HELM_VERSION"
+  in_go build -trimpath -o "$work/helm-unittest" \
+    -ldflags "-s -w -X ${variable}Major=1 -X ${variable}Minor=$HELM_KUBERNETES_MINOR" "$module/cmd/helm-unittest"
+  cd "$root"
+}
+
+fetch_kube-score() {
+  go_install "-X main.version=$KUBE_SCORE_VERSION" "github.com/zegl/kube-score/cmd/kube-score@v$KUBE_SCORE_VERSION"
+}
+
+# Go compares each module with its public checksum database, as for the tools.
+fetch_crds() {
+  local file module
+  for file in $CRD_FILES; do
+    module=$(grep -o '^[^@]*@[^/]*' <<<"$file")
+    in_go mod download "$module"
+    cp "$(go env GOMODCACHE)/$file" "$1/"
+  done
+}
+
+# pip compares what it fetches with the hashes of the file.
+fetch_venv() {
+  need python3 "Python 3.9 or later with venv"
+  retry python3 -m venv "$1"
+  retry "$1/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: \
+    --requirement "$root/scripts/requirements.txt"
 }
 
 # The npm package `@bufbuild/buf` depends on one package for each platform, which holds the real binary.
@@ -87,10 +147,14 @@ fetch_buf() {
 
 # go_install LDFLAGS PACKAGE@VERSION: leaves the binary in $work.
 go_install() {
+  in_go install -trimpath -ldflags "-s -w $1" "$2"
+}
+
+# in_go ARGUMENTS...: runs go. The caller's own Go settings must not decide what is built, and no other toolchain is to
+# be downloaded.
+in_go() {
   need go "Go 1.26 or later, https://go.dev/dl"
-  # The caller's own Go settings must not decide what is built, and no other toolchain is to be downloaded.
-  retry env GOBIN="$work" GOTOOLCHAIN=local GOFLAGS=-mod=mod GOWORK=off CGO_ENABLED=0 \
-    go install -trimpath -ldflags "-s -w $1" "$2"
+  retry env GOBIN="$work" GOTOOLCHAIN=local GOFLAGS=-mod=mod GOWORK=off CGO_ENABLED=0 go "$@"
 }
 
 # retry COMMAND...: for downloads. Waits 2, then 4 seconds.
