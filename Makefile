@@ -1,7 +1,7 @@
 # Everything that is done to this repository by hand or by CI. `make help` lists it.
 #
-# `make dev` needs the Rust toolchain and nothing else. `make test` also needs Go, npm and bash,
-# with which scripts/tools.sh fetches grpcurl, buf and helm into .tools/bin.
+# `make dev` needs the Rust toolchain and nothing else. `make test` also needs Go, npm, Python and bash,
+# with which scripts/tools.sh fetches the tools of the checks into .tools.
 
 .DEFAULT_GOAL := help
 # The steps of `test` are in the order of their cost, and cargo uses every core by itself.
@@ -28,11 +28,15 @@ dev: ## Run the gateway and a simulated Cloud API; pass flags with ARGS="--seed 
 	$(CARGO) run --locked -- dev $(ARGS)
 
 .PHONY: test
-test: tools fmt-check proto chart clippy doc cargo-test chart-config ## Run every check; this is what CI runs
+test: tools fmt-check proto clippy doc cargo-test chart-config ## Run every check of the code; CI runs this and ops-test
 	@echo 'All checks passed.'
 
+.PHONY: ops-test
+ops-test: chart scripts-check ## Run every check of the chart, the scripts and the Dockerfile; needs no Rust
+	@echo 'All checks of the chart passed.'
+
 .PHONY: tools
-tools: ## Fetch grpcurl, buf and helm into .tools/bin
+tools: ## Fetch the tools of the checks into .tools
 	$(step) 'tools'
 	@scripts/tools.sh
 
@@ -97,10 +101,15 @@ proto-baseline: ## Write the image of the protos that `make proto` compares with
 	$(TOOLS)/buf build proto --exclude-source-info --output $(BASELINE)
 
 .PHONY: chart
-chart: ## Lint and render the chart, and check that it refuses what it must
+chart: ## Lint, render, validate, score and test the chart
 	$(step) 'chart'
-	@scripts/tools.sh helm
+	@scripts/tools.sh helm helm-unittest kube-score crds venv
 	scripts/chart.sh
+
+.PHONY: chart-docs
+chart-docs: ## Write what the chart repeats: the values in helm/README.md, and what the gateway accepts
+	@scripts/tools.sh venv
+	.tools/venv/bin/python scripts/chart_values.py
 
 # The tests build the binary in the course of things.
 .PHONY: chart-config
@@ -108,6 +117,14 @@ chart-config: ## Let the binary that cargo-test built check the configuration th
 	$(step) 'chart-config'
 	@scripts/tools.sh helm
 	scripts/chart-config.sh $(or $(CARGO_TARGET_DIR),target)/debug/whatsapp-gateway
+
+# DL3008 wants versions of Debian's packages; a base by digest gives them, and old ones leave the mirrors.
+.PHONY: scripts-check
+scripts-check: ## Check the shell scripts and the Dockerfile
+	$(step) 'scripts-check'
+	@scripts/tools.sh venv
+	.tools/venv/bin/shellcheck --external-sources scripts/*.sh .ci/run
+	.tools/venv/bin/hadolint --ignore DL3008 Dockerfile
 
 # Without the format, buildah drops the health check; docker takes no notice.
 .PHONY: image

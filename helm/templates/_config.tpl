@@ -27,8 +27,10 @@ The sections are those of src/config/default.toml: what the user sets, and what 
   "grpc" (dict "listen" "0.0.0.0:50051")
   "webhook" (dict "listen" "0.0.0.0:8080")
   "admin" (dict "listen" "0.0.0.0:9090")
-  "storage" (dict "data_dir" (include "whatsapp-gateway.dataDir" .))
 }}
+{{- if eq .Values.mode "single" }}
+{{- $_ := set $own "storage" (dict "data_dir" (include "whatsapp-gateway.dataDir" .)) }}
+{{- end }}
 {{- range $name, $section := mergeOverwrite $sections $own }}
 [{{ $name }}]
 {{- range $key, $value := $section }}
@@ -37,18 +39,16 @@ The sections are those of src/config/default.toml: what the user sets, and what 
 {{- end }}
 {{- end }}
 {{ end }}
-{{- with .Values.grpcTls }}
+{{- if include "whatsapp-gateway.tlsSecretName" . }}
 {{- $tlsDir := include "whatsapp-gateway.tlsDir" . }}
-{{- if .secretName }}
 [grpc.tls]
 cert_file = {{ printf "%s/tls.crt" $tlsDir | toJson }}
 key_file = {{ printf "%s/tls.key" $tlsDir | toJson }}
-{{- if .clientCaKey }}
-client_ca_file = {{ printf "%s/%s" $tlsDir .clientCaKey | toJson }}
+{{- with .Values.grpcTls.clientCaKey }}
+client_ca_file = {{ printf "%s/%s" $tlsDir . | toJson }}
 {{- end }}
-client_auth = {{ toJson .clientAuth }}
+client_auth = {{ toJson .Values.grpcTls.clientAuth }}
 {{ end }}
-{{- end }}
 {{- $appId := "" }}
 {{- range .Values.apps }}
 {{- $appId = default .id $appId }}

@@ -25,11 +25,15 @@ app.kubernetes.io/name: {{ include "whatsapp-gateway.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
-{{- define "whatsapp-gateway.labels" -}}
+{{- define "whatsapp-gateway.ownLabels" -}}
 {{ include "whatsapp-gateway.selectorLabels" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "whatsapp-gateway.labels" -}}
+{{ include "whatsapp-gateway.ownLabels" . }}
 {{- with .Values.commonLabels }}
 {{ toYaml . }}
 {{- end }}
@@ -43,22 +47,50 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- end }}
 {{- end }}
 
+{{/* The Secret with the app secrets, verify tokens and access tokens, and that of the gRPC port; nothing for plain text. */}}
+{{- define "whatsapp-gateway.secretName" -}}
+{{- if .Values.externalSecret.enabled }}{{ include "whatsapp-gateway.fullname" . }}{{ else }}{{ .Values.existingSecret }}{{ end }}
+{{- end }}
+
+{{- define "whatsapp-gateway.tlsSecretName" -}}
+{{- if .Values.grpcTls.certificate.enabled }}{{ include "whatsapp-gateway.fullname" . }}-grpc-tls{{ else }}{{ .Values.grpcTls.secretName }}{{ end }}
+{{- end }}
+
 {{/* A digest names one image for ever, so it wins over the tag. */}}
 {{- define "whatsapp-gateway.image" -}}
 {{- $image := .Values.image }}
-{{- with $image.registry }}{{ . }}/{{ end }}{{ $image.repository }}
+{{- with default $image.registry .Values.global.imageRegistry }}{{ . }}/{{ end }}{{ $image.repository }}
 {{- if $image.digest }}@{{ $image.digest }}{{ else }}:{{ default .Chart.AppVersion $image.tag }}{{ end }}
 {{- end }}
 
-{{/* The seconds of a duration such as "5 s" or "2 min"; the schema allows no other form where this is used. */}}
-{{- define "whatsapp-gateway.seconds" -}}
-{{- $number := regexFind "^[0-9]+" . | int }}
-{{- if hasSuffix "min" . }}{{ mul 60 $number }}{{ else }}{{ $number }}{{ end }}
+{{- define "whatsapp-gateway.imagePullSecrets" -}}
+{{- with concat (default list .Values.imagePullSecrets) (default list .Values.global.imagePullSecrets) -}}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end }}
 
-{{/* Long enough for the whole drain, with ten seconds to write what is left and exit. */}}
+{{/*
+The engines that the binary has, between spaces. The one line to change when it gets the one for several pods; until then
+`mode: cluster` is refused, and scripts/chart.sh tries its templates on a copy of the chart with this line changed.
+*/}}
+{{- define "whatsapp-gateway.engines" -}}{{ " embedded " }}{{- end }}
+
+{{/* "true" if there may be more than one pod. */}}
+{{- define "whatsapp-gateway.isMany" -}}
+{{- if and (eq .Values.mode "cluster") (or .Values.autoscaling.enabled (gt (int .Values.replicaCount) 1)) }}true{{ end }}
+{{- end }}
+
+{{/* The seconds that a pod takes to stop: the whole drain, and ten to write what is left and exit. */}}
 {{- define "whatsapp-gateway.terminationGracePeriodSeconds" -}}
-{{- $delay := include "whatsapp-gateway.seconds" .Values.config.shutdown.delay | int }}
-{{- $drain := include "whatsapp-gateway.seconds" .Values.config.shutdown.drain | int }}
-{{- add $delay $drain 10 }}
+{{- $sum := 10000 }}
+{{- range list .Values.config.shutdown.delay .Values.config.shutdown.drain }}
+{{- $sum = add $sum (include "whatsapp-gateway.milliseconds" . | default "0" | atoi) }}
+{{- end }}
+{{- div (add $sum 999) 1000 }}
+{{- end }}
+
+{{- define "whatsapp-gateway.appProtocol" -}}
+{{- $set := .Values.service.grpc.appProtocol }}
+{{- if ne $set "auto" }}{{ $set }}{{ else if not (include "whatsapp-gateway.tlsSecretName" .) }}kubernetes.io/h2c{{ end }}
 {{- end }}

@@ -1,78 +1,141 @@
 {{/*
-What a schema cannot say, or could only say without naming the remedy. Every problem is reported at once.
+What a schema cannot say, or could only say without naming the remedy. Every problem is reported at once; each is a line
+that names the value and the remedy.
 */}}
 {{- define "whatsapp-gateway.validate" -}}
-{{- $problems := list }}
-
-{{- if gt (int .Values.replicaCount) 1 }}
-{{- $problems = append $problems (printf "replicaCount is %v, but the embedded event log has exactly one writer: set replicaCount to 1." .Values.replicaCount) }}
+{{- $problems := "" }}
+{{- range list "mode" "secrets" "accounts" "callers" "config" "grpcTls" "routes" "networkPolicy" "monitoring" "pod" }}
+{{- $problems = print $problems (include (printf "whatsapp-gateway.validate.%s" .) $) }}
+{{- end }}
+{{- with $problems }}
+{{- fail (print "\n\n" .) }}
+{{- end }}
 {{- end }}
 
-{{- if not .Values.existingSecret }}
-{{- $problems = append $problems "existingSecret is empty: create a Secret with the keys app-secret, verify-token and access-token, and set existingSecret to its name." }}
+{{- define "whatsapp-gateway.validate.mode" -}}
+{{- $engine := ternary "embedded" "clustered" (eq .Values.mode "single") }}
+{{- if not (contains (printf " %s " $engine) (include "whatsapp-gateway.engines" .)) }}
+{{- printf "- mode is %s, but whatsapp-gateway %s has only the embedded engine, which is one pod with one volume: set mode to single.\n" .Values.mode .Chart.AppVersion }}
+{{- end }}
+{{- if eq .Values.mode "single" }}
+{{- if ne (int .Values.replicaCount) 1 }}
+{{- printf "- replicaCount is %v, but the embedded event log has exactly one writer: set replicaCount to 1.\n" .Values.replicaCount }}
+{{- end }}
+{{- if .Values.autoscaling.enabled }}
+{{- print "- autoscaling.enabled is true, but mode single has exactly one pod: set it to false.\n" }}
+{{- end }}
+{{- if .Values.topologySpreadConstraints }}
+{{- print "- topologySpreadConstraints is set, but mode single has one pod, and nothing to spread: remove it, or choose a node by nodeSelector or affinity.\n" }}
+{{- end }}
+{{- else }}
+{{- if not (or .Values.autoscaling.enabled .Values.replicaCount) }}
+{{- print "- replicaCount is 0, so nothing would run: set it to 1 or more.\n" }}
+{{- end }}
+{{- if .Values.persistence.existingClaim }}
+{{- printf "- persistence.existingClaim is %s, but mode cluster has no volume: remove it.\n" .Values.persistence.existingClaim }}
+{{- end }}
+{{- end }}
+{{- with .Values.autoscaling }}
+{{- if .enabled }}
+{{- if gt (int .minReplicas) (int .maxReplicas) }}
+{{- printf "- autoscaling.minReplicas is %v and greater than autoscaling.maxReplicas, %v: lower it, or raise the other.\n" .minReplicas .maxReplicas }}
+{{- end }}
+{{- if not (or .targetCPUUtilizationPercentage .metrics) }}
+{{- print "- autoscaling.enabled is true, but nothing is measured: set autoscaling.targetCPUUtilizationPercentage or autoscaling.metrics.\n" }}
+{{- end }}
+{{- if and .targetCPUUtilizationPercentage (not (dig "requests" "cpu" "" $.Values.resources)) }}
+{{- print "- autoscaling.targetCPUUtilizationPercentage is a share of resources.requests.cpu, which is empty: set it.\n" }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- end }}
 
-{{- if not .Values.apps }}
-{{- $problems = append $problems "apps is empty: add the Meta app that sends the webhooks, as in apps[0].id=1234567890." }}
+{{- define "whatsapp-gateway.validate.secrets" -}}
+{{- $external := .Values.externalSecret }}
+{{- if $external.enabled }}
+{{- if .Values.existingSecret }}
+{{- printf "- existingSecret is %s, but externalSecret.enabled is true and makes a Secret of its own: empty the one or set the other to false.\n" .Values.existingSecret }}
 {{- end }}
-{{- $appIds := list }}
+{{- if not $external.secretStoreRef.name }}
+{{- print "- externalSecret.secretStoreRef.name is empty: set it to the name of the store that has the secrets.\n" }}
+{{- end }}
+{{- if not (or $external.data $external.dataFrom) }}
+{{- print "- externalSecret.enabled is true, but externalSecret.data and externalSecret.dataFrom are empty: name the keys in one of them.\n" }}
+{{- end }}
+{{- if and $external.data (not $external.dataFrom) }}
+{{- $keys := list }}
+{{- range $external.data }}
+{{- $keys = append $keys .secretKey }}
+{{- end }}
+{{- range include "whatsapp-gateway.secretKeys" . | splitList "\n" | compact | uniq }}
+{{- if not (has . $keys) }}
+{{- printf "- externalSecret.data has no secretKey %s, which the gateway reads: add it, or name another key in apps, wabas or callers.\n" . }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- else if not .Values.existingSecret }}
+{{- print "- existingSecret is empty: create a Secret with the keys app-secret, verify-token and access-token, and set existingSecret to its name; or enable externalSecret.\n" }}
+{{- end }}
+{{- end }}
+
+{{/* Every key of the Secret that the configuration names, one on each line. */}}
+{{- define "whatsapp-gateway.secretKeys" -}}
 {{- range .Values.apps }}
-{{- if has .id $appIds }}
-{{- $problems = append $problems (printf "apps names the app %s twice: remove one, or put both secrets into its secretKeys." .id) }}
+{{- range concat (default (list "app-secret") .secretKeys) (list (default "verify-token" .verifyTokenKey)) }}
+{{- print . "\n" }}
 {{- end }}
-{{- $appIds = append $appIds .id }}
 {{- end }}
-
-{{- if not .Values.wabas }}
-{{- $problems = append $problems "wabas is empty: add the WhatsApp Business Account with its phoneNumberIds." }}
-{{- end }}
-{{- $wabaIds := list }}
-{{- $phoneNumberIds := list }}
 {{- range .Values.wabas }}
-{{- if has .id $wabaIds }}
-{{- $problems = append $problems (printf "wabas names the WABA %s twice: put all its numbers into one entry." .id) }}
+{{- print (default "access-token" .accessTokenKey) "\n" }}
 {{- end }}
-{{- $wabaIds = append $wabaIds .id }}
-{{- if and .appId (not (has .appId $appIds)) }}
-{{- $problems = append $problems (printf "the WABA %s belongs to the app %s, which is not in apps: add it there or correct appId." .id .appId) }}
-{{- end }}
-{{- range .phoneNumberIds }}
-{{- if has . $phoneNumberIds }}
-{{- $problems = append $problems (printf "wabas names the phone number id %s twice: keep it in the WABA that owns it." .) }}
-{{- end }}
-{{- $phoneNumberIds = append $phoneNumberIds . }}
-{{- end }}
-{{- end }}
-
-{{- if not (or .Values.callers .Values.config.grpc.insecure) }}
-{{- $problems = append $problems "callers is empty, so nobody could call the gateway: add a caller with the SHA-256 of its token, or set config.grpc.insecure to true to serve everybody who can reach the port." }}
-{{- end }}
-{{- $callerNames := list }}
 {{- range .Values.callers }}
-{{- if has .name $callerNames }}
-{{- $problems = append $problems (printf "callers names %s twice: put all its hashes into one entry." .name) }}
-{{- end }}
-{{- $callerNames = append $callerNames .name }}
-{{- if not (or .tokenSha256 .tokenSha256Key .identities) }}
-{{- $problems = append $problems (printf "the caller %s has no token: give it tokenSha256, tokenSha256Key or identities." .name) }}
-{{- end }}
-{{- if and .identities (not $.Values.grpcTls.clientCaKey) }}
-{{- $problems = append $problems (printf "the caller %s has identities, but no client certificates are asked for: set grpcTls.clientCaKey." .name) }}
+{{- print (default "" .tokenSha256Key) "\n" }}
 {{- end }}
 {{- end }}
 
-{{- if and .Values.grpcTls.clientCaKey (not .Values.grpcTls.secretName) }}
-{{- $problems = append $problems "grpcTls.clientCaKey is set but grpcTls.secretName is empty: name the Secret that holds tls.crt, tls.key and this key." }}
+{{- define "whatsapp-gateway.validate.config" -}}
+{{- range $path, $range := include "whatsapp-gateway.ranges" . | fromYaml }}
+{{- $key := splitList "." $path }}
+{{- $value := dig (first $key) (last $key) nil $.Values.config }}
+{{- if not (kindIs "invalid" $value) }}
+{{- $unit := ternary "whatsapp-gateway.bytes" "whatsapp-gateway.milliseconds" (hasSuffix "B" (first $range)) }}
+{{- $form := ternary "size: write bytes, or a number and a unit such as 512 KiB or 8 GiB" "duration: write whole numbers with their units, such as 250 ms, 20 s or 1 h 30 min" (hasSuffix "B" (first $range)) }}
+{{- $number := include $unit $value }}
+{{- if not $number }}
+{{- printf "- config.%s is %q, which is no %s.\n" $path (toString $value) $form }}
+{{- else }}
+{{- $least := include $unit (index $range 0) | int64 }}
+{{- $greatest := include $unit (index $range 1) | default "1125899906842624" | int64 }}
+{{- if or (lt (int64 $number) $least) (gt (int64 $number) $greatest) }}
+{{- printf "- config.%s is %q: write at least %s%s.\n" $path (toString $value) (index $range 0) (ternary (printf " and at most %s" (index $range 1)) "" (ne (index $range 1) "")) }}
 {{- end }}
-{{- if and (eq .Values.grpcTls.clientAuth "required") (not .Values.grpcTls.clientCaKey) }}
-{{- $problems = append $problems "grpcTls.clientAuth is required but grpcTls.clientCaKey is empty: name the key that holds the authorities of the clients." }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- if not (regexMatch "^/[-A-Za-z0-9._~/]*$" .Values.config.webhook.path) }}
+{{- printf "- config.webhook.path is %q: begin it with / and use only letters, digits, /, -, ., _ and ~.\n" .Values.config.webhook.path }}
+{{- end }}
+{{- $level := default "info" (dig "telemetry" "log_level" "info" .Values.config) }}
+{{- if not (regexMatch "^([A-Za-z0-9_:.-]+=)?(error|warn|info|debug|trace|off)(,([A-Za-z0-9_:.-]+=)?(error|warn|info|debug|trace|off))*$" $level) }}
+{{- printf "- config.telemetry.log_level is %q: write a level (error, warn, info, debug, trace), or levels per target such as info,h2=debug.\n" $level }}
+{{- end }}
+{{- if eq .Values.mode "single" }}
+{{- include "whatsapp-gateway.validate.room" . }}
+{{- end }}
 {{- end }}
 
-{{- if and .Values.ingress.enabled (not .Values.ingress.host) }}
-{{- $problems = append $problems "ingress.enabled is true but ingress.host is empty: set it to the host name that Meta posts to." }}
+{{/* The log and what must stay free beside it fit the volume. */}}
+{{- define "whatsapp-gateway.validate.room" -}}
+{{- $ranges := include "whatsapp-gateway.ranges" . | fromYaml }}
+{{- $needed := 0 }}
+{{- $words := list }}
+{{- range list "size_max" "free_min" }}
+{{- $size := dig "storage" . (index (get $ranges (printf "storage.%s" .)) 2) $.Values.config }}
+{{- $needed = add $needed (include "whatsapp-gateway.bytes" $size | default "0" | int64) }}
+{{- $words = append $words (printf "config.storage.%s (%v)" . $size) }}
 {{- end }}
-
-{{- if $problems }}
-{{- fail (printf "\n\n- %s\n" (join "\n- " $problems)) }}
+{{- $room := include "whatsapp-gateway.bytes" .Values.persistence.size | default "0" | int64 }}
+{{- if and (not .Values.persistence.existingClaim) (gt $needed $room) }}
+{{- printf "- persistence.size is %s, but %s need more: enlarge it, or lower config.storage.size_max.\n" .Values.persistence.size (join " and " $words) }}
 {{- end }}
 {{- end }}
