@@ -28,7 +28,7 @@ dev: ## Run the gateway and a simulated Cloud API; pass flags with ARGS="--seed 
 	$(CARGO) run --locked -- dev $(ARGS)
 
 .PHONY: test
-test: tools fmt-check proto clippy doc cargo-test chart-config ## Run every check of the code; CI runs this and ops-test
+test: tools fmt-check proto clippy doc cargo-test chart-run ## Run every check of the code; CI runs this and ops-test
 	@echo 'All checks passed.'
 
 .PHONY: ops-test
@@ -112,11 +112,11 @@ chart-docs: ## Write what the chart repeats: the values in helm/README.md, and w
 	.tools/venv/bin/python scripts/chart_values.py
 
 # The tests build the binary in the course of things.
-.PHONY: chart-config
-chart-config: ## Let the binary that cargo-test built check the configuration that the chart writes
-	$(step) 'chart-config'
-	@scripts/tools.sh helm
-	scripts/chart-config.sh $(or $(CARGO_TARGET_DIR),target)/debug/whatsapp-gateway
+.PHONY: chart-run
+chart-run: ## Start the binary that cargo-test built as the pods of the chart would, and call it
+	$(step) 'chart-run'
+	@scripts/tools.sh helm grpcurl venv
+	.tools/venv/bin/python scripts/chart_run.py $(or $(CARGO_TARGET_DIR),target)/debug/whatsapp-gateway
 
 # DL3008 wants versions of Debian's packages; a base by digest gives them, and old ones leave the mirrors.
 .PHONY: scripts-check
