@@ -56,6 +56,9 @@ def main():
             except (jsonschema.ValidationError, kubernetes_validate.SchemaNotFoundError) as error:
                 where = "/".join(str(part) for part in getattr(error, "absolute_path", []))
                 sys.exit(f"{path}: {name} is wrong for Kubernetes {version}: {where}: {error.message}")
+            for pod in pods(item):
+                if problem := not_restricted(pod):
+                    sys.exit(f"{path}: {name} does not keep to the restricted pod security standard: {problem}")
             counts[item["kind"]] += 1
         if not identities:
             sys.exit(f"{path} has no objects")
@@ -68,6 +71,33 @@ def validate(item, version, custom):
         validator.validate(item)
     else:
         kubernetes_validate.validate(item, version, strict=True)
+
+
+def pods(item):
+    """The specs of the pods that an object is or makes."""
+    if item["kind"] == "Pod":
+        yield item["spec"]
+    elif item["kind"] in ("Deployment", "StatefulSet"):
+        yield item["spec"]["template"]["spec"]
+
+
+def not_restricted(pod):
+    """What of the pod security standard `restricted`, and of a root that cannot be written, is missing."""
+    whole = pod.get("securityContext", {})
+    if any(pod.get(key) for key in ("hostNetwork", "hostPID", "hostIPC")):
+        return "it uses what is the host's"
+    if any(volume.keys() & {"hostPath", "nfs", "gcePersistentDisk"} for volume in pod.get("volumes", [])):
+        return "it mounts what is the host's"
+    if pod.get("automountServiceAccountToken") is not False:
+        return "it has a token of its service account"
+    if not whole.get("runAsNonRoot") or whole.get("seccompProfile", {}).get("type") != "RuntimeDefault":
+        return "its securityContext lacks runAsNonRoot or seccompProfile"
+    for container in pod["containers"] + pod.get("initContainers", []):
+        own = container.get("securityContext", {})
+        wanted = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
+        if {key: own.get(key) for key in wanted} != wanted or own.get("privileged"):
+            return f"the container {container['name']} has {own}"
+    return None
 
 
 def custom_validators():

@@ -188,7 +188,7 @@ def check_calls(config, ready, work):
     for caller in callers:
         name = re.search(r'name = "(.*)"', caller)[1]
         credentials = {}
-        if f'"{hashlib.sha256(TOKEN.encode()).hexdigest()}"' in caller:
+        if hashlib.sha256(TOKEN.encode()).hexdigest() in caller.lower():
             credentials["token"] = ["-H", f"authorization: Bearer {TOKEN}"]
         if file := re.search(r'token_sha256_file = ".*/secrets/(.*)"', caller):
             credentials["token of a file"] = ["-H", f"authorization: Bearer {file[1]}"]
@@ -252,6 +252,9 @@ def check_ranges(work):
         if greatest:
             ends["greatest"][key] = greatest
             ends["more"][key] = plain(greatest, 1)
+    for key, schema in numbers():
+        ends["least"][key], ends["less"][key] = str(schema["minimum"]), str(schema["minimum"] - 1)
+        ends["greatest"][key], ends["more"][key] = str(schema["maximum"]), str(schema["maximum"] + 1)
     for end, settings in ends.items():
         environment = {f"WHATSAPP_GATEWAY__{key.replace('.', '__').upper()}": value for key, value in settings.items()}
         result = subprocess.run(
@@ -263,7 +266,16 @@ def check_ranges(work):
         for key in settings if end in ("less", "more") else ():
             if key not in result.stderr:
                 sys.exit(f"chart-run: the binary takes {key} = {settings[key]}, which the chart refuses:\n{result.stderr}")
-    print(f"chart-run: the binary has the {len(ranges)} ranges of the chart")
+    print(f"chart-run: the binary has the {len(ranges)} ranges of the templates and the {len(list(numbers()))} of the schema")
+
+
+def numbers():
+    """("section.key", schema) for every number under config."""
+    schema = json.loads((ROOT / "helm/values.schema.json").read_text())
+    for section, table in schema["properties"]["config"]["properties"].items():
+        for key, value in table["properties"].items():
+            if value.get("type") in ("integer", "number"):
+                yield f"{section}.{key}", value
 
 
 UNITS = {"ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000, "day": 86_400_000, "days": 86_400_000,

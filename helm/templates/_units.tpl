@@ -25,7 +25,9 @@
 {{- if not (kindIs "string" .) }}
 {{- int64 . }}
 {{- else if regexMatch "^[0-9]+(\\.[0-9]+)? ?([KMGTkmgt][iI]?)?[Bb]$" . }}
-{{- mulf (regexFind "^[0-9.]+" . | float64) (get $factors (regexFind "[A-Za-z]+$" . | lower)) | int64 }}
+{{- $bytes := mulf (regexFind "^[0-9.]+" . | float64) (get $factors (regexFind "[A-Za-z]+$" . | lower)) }}
+{{- /* Not a fraction of a byte. */}}
+{{- if eq $bytes (floor $bytes) }}{{ int64 $bytes }}{{ end }}
 {{- else if regexMatch "^[0-9]+(\\.[0-9]+)?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$" . }}
 {{- mulf (regexFind "^[0-9.]+" . | float64) (get $factors (regexFind "[A-Za-z]*$" .)) | int64 }}
 {{- end }}

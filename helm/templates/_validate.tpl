@@ -115,6 +115,11 @@ that names the value and the remedy.
 {{- if not (regexMatch "^/[-A-Za-z0-9._~/]*$" .Values.config.webhook.path) }}
 {{- printf "- config.webhook.path is %q: begin it with / and use only letters, digits, /, -, ., _ and ~.\n" .Values.config.webhook.path }}
 {{- end }}
+{{- range $i, $host := dig "cloud_api" "media_hosts" list .Values.config }}
+{{- if not (regexMatch "^[.]?[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?(:[0-9]{1,5})?$" $host) }}
+{{- printf "- config.cloud_api.media_hosts[%d] is %q: write a host, perhaps with a port, or .example.com for all below it.\n" $i $host }}
+{{- end }}
+{{- end }}
 {{- $level := default "info" (dig "telemetry" "log_level" "info" .Values.config) }}
 {{- if not (regexMatch "^([A-Za-z0-9_:.-]+=)?(error|warn|info|debug|trace|off)(,([A-Za-z0-9_:.-]+=)?(error|warn|info|debug|trace|off))*$" $level) }}
 {{- printf "- config.telemetry.log_level is %q: write a level (error, warn, info, debug, trace), or levels per target such as info,h2=debug.\n" $level }}

@@ -75,7 +75,7 @@
 {{- end }}
 {{- range $j, $line := .tokenSha256 }}
 {{- /* The value is not shown: it may be the token itself. */}}
-{{- $time := "[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})" }}
+{{- $time := "[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]([.][0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})" }}
 {{- if or (not (regexMatch (printf "^[0-9a-fA-F]{64}( (expires|not_before)=%s){0,2}$" $time) $line)) (regexMatch " expires=.* expires=| not_before=.* not_before=" $line) }}
 {{- printf "- %s.tokenSha256[%d] is not the SHA-256 of a token: write what 'whatsapp-gateway create-token --caller %s' prints, 64 hexadecimal digits and perhaps expires= and not_before=.\n" $at $j $caller.name }}
 {{- end }}
@@ -85,8 +85,14 @@
 {{- end }}
 {{- $_ := set $hashes $hash $caller.name }}
 {{- end }}
+{{- with .tokenSha256Key }}
+{{- if hasKey $hashes . }}
+{{- printf "- the callers %s and %s have the same tokenSha256Key, and so the same token: give each its own.\n" (get $hashes .) $caller.name }}
+{{- end }}
+{{- $_ := set $hashes . $caller.name }}
+{{- end }}
 {{- range $j, $identity := .identities }}
-{{- $isDns := regexMatch "^dns:[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$" $identity }}
+{{- $isDns := regexMatch "^dns:[A-Za-z0-9]([-A-Za-z0-9_]*[A-Za-z0-9])?([.][A-Za-z0-9]([-A-Za-z0-9_]*[A-Za-z0-9])?)*$" $identity }}
 {{- $isUri := and (regexMatch "^[a-z][a-z0-9+.-]*://[!-)+-~]+$" $identity) (or (not (hasPrefix "spiffe:" $identity)) (regexMatch "^spiffe://[a-z0-9._-]+(/|$)" $identity)) }}
 {{- if not (or $isDns $isUri) }}
 {{- printf "- %s.identities[%d] is %q: write a URI such as spiffe://example.org/ns/shop/sa/orders, or dns: and a DNS name, without wildcards.\n" $at $j $identity }}

@@ -79,16 +79,9 @@
 {{- end }}
 
 {{- define "whatsapp-gateway.validate.pod" -}}
-{{- /* What the chart sets itself, and what the gateway does not take beside a file with accounts. */}}
 {{- range .Values.extraEnv }}
-{{- if regexMatch "^WHATSAPP_GATEWAY__((GRPC|WEBHOOK|ADMIN)__LISTEN|STORAGE__(BACKEND|DATA_DIR)|GRPC__TLS__.*)$" (upper .name) }}
-{{- printf "- extraEnv sets %s, which is the chart's own: remove it.\n" .name }}
-{{- else if regexMatch "^WHATSAPP_GATEWAY__SHUTDOWN__" (upper .name) }}
-{{- printf "- extraEnv sets %s, which the pod's grace period would not follow: set config.shutdown.\n" .name }}
-{{- else if regexMatch "^WHATSAPP_GATEWAY__WEBHOOK__PATH$" (upper .name) }}
-{{- printf "- extraEnv sets %s, which Ingress and HTTPRoute would not follow: set config.webhook.path.\n" .name }}
-{{- else if has .name (list "WHATSAPP_ACCESS_TOKEN" "WHATSAPP_PHONE_NUMBER_ID" "WHATSAPP_BUSINESS_ACCOUNT_ID" "WHATSAPP_APP_ID" "WHATSAPP_APP_SECRET" "WHATSAPP_VERIFY_TOKEN") }}
-{{- printf "- extraEnv sets %s, which the gateway does not take beside apps and wabas: remove it.\n" .name }}
+{{- if hasPrefix "WHATSAPP_" (upper .name) }}
+{{- printf "- extraEnv sets %s, which nothing here would check or follow: set it under config, or in apps and wabas.\n" .name }}
 {{- end }}
 {{- end }}
 {{- $volumes := list "config" "secrets" "grpc-tls" "data" }}
@@ -117,5 +110,10 @@
 {{- $request := dig "requests" "memory" "" .Values.resources }}
 {{- if and $limit $request (gt (include "whatsapp-gateway.bytes" $request | default "0" | int64) (include "whatsapp-gateway.bytes" $limit | default "0" | int64)) }}
 {{- printf "- resources.requests.memory is %v and more than resources.limits.memory, %v: raise the limit.\n" $request $limit }}
+{{- end }}
+{{- $ranges := include "whatsapp-gateway.ranges" . | fromYaml }}
+{{- $bodies := dig "webhook" "bodies_bytes_max" (index (get $ranges "webhook.bodies_bytes_max") 2) .Values.config }}
+{{- if and $limit (lt (include "whatsapp-gateway.bytes" $limit | default "0" | int64) (add 67108864 (include "whatsapp-gateway.bytes" $bodies | default "0" | int64))) }}
+{{- printf "- resources.limits.memory is %v, but webhooks may take config.webhook.bodies_bytes_max (%v) and all else 64 MiB: raise the one or lower the other.\n" $limit $bodies }}
 {{- end }}
 {{- end }}
