@@ -28,7 +28,7 @@ dev: ## Run the gateway and a simulated Cloud API; pass flags with ARGS="--seed 
 	$(CARGO) run --locked -- dev $(ARGS)
 
 .PHONY: test
-test: tools fmt-check proto clippy doc cargo-test chart-run ## Run every check of the code; CI runs this and ops-test
+test: tools fmt-check proto deny clippy doc cargo-test chart-run ## Run every check of the code; CI runs this and ops-test
 	@echo 'All checks passed.'
 
 .PHONY: ops-test
@@ -57,6 +57,17 @@ clippy: ## Run clippy with all features, and without the default ones
 	$(step) 'clippy'
 	$(CARGO) clippy --locked --all-targets --all-features -- -D warnings
 	$(CARGO) clippy --locked --workspace --no-default-features -- -D warnings
+
+.PHONY: deny
+deny: ## Check licences, sources and banned crates; needs no network
+	$(step) 'deny'
+	@scripts/tools.sh cargo-deny
+	$(TOOLS)/cargo-deny --offline --all-features check bans licenses sources
+
+.PHONY: advisories
+advisories: ## Ask the RustSec database about the crates; needs the network
+	@scripts/tools.sh cargo-deny
+	$(TOOLS)/cargo-deny check advisories
 
 .PHONY: doc
 doc: ## Build the documentation of this crate, private items included

@@ -22,12 +22,13 @@ main() {
   trap 'rm -rf "$work"' EXIT
 
   if [ $# -eq 0 ]; then
-    set -- grpcurl buf helm helm-unittest kube-score crds venv
+    set -- grpcurl buf cargo-deny helm helm-unittest kube-score crds venv
   fi
   for tool in "$@"; do
     case $tool in
       grpcurl) ensure grpcurl "$GRPCURL_VERSION" ;;
       buf) ensure buf "$BUF_VERSION" ;;
+      cargo-deny) ensure cargo-deny "$CARGO_DENY_VERSION" ;;
       helm) ensure helm "$HELM_VERSION-kubernetes-1.$HELM_KUBERNETES_MINOR" ;;
       helm-unittest) ensure helm-unittest "$HELM_UNITTEST_VERSION-helm-$HELM_VERSION-kubernetes-1.$HELM_KUBERNETES_MINOR" ;;
       kube-score) ensure kube-score "$KUBE_SCORE_VERSION" ;;
@@ -118,6 +119,14 @@ fetch_venv() {
   retry python3 -m venv "$1"
   retry "$1/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: \
     --requirement "$root/scripts/requirements.txt"
+}
+
+fetch_cargo-deny() {
+  need cargo "Rust, https://rustup.rs"
+  # Not built for speed, which would take twice as long.
+  retry env CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
+    cargo install --quiet --locked --root "$work/cargo" --target-dir "$work/target" "cargo-deny@$CARGO_DENY_VERSION"
+  mv "$work/cargo/bin/cargo-deny" "$work/cargo-deny"
 }
 
 # The npm package `@bufbuild/buf` depends on one package for each platform, which holds the real binary.
