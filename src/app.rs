@@ -28,7 +28,7 @@ use crate::storage::event_log::Acceptance;
 use crate::storage::keyed_state::StateError;
 use crate::storage::projections::Projections;
 use crate::storage::{self, Storage};
-use crate::telemetry::Metrics;
+use crate::telemetry::{LogLevel, Metrics};
 use crate::web::admin::{self, Readiness};
 use crate::web::webhook;
 
@@ -80,7 +80,8 @@ pub struct App {
     storage: Storage,
     client: cloud_api::Client,
     config: Config,
-    metrics: Metrics,
+    /// What operators see and change while it runs.
+    operations: (Metrics, LogLevel),
     clock: SharedClock,
     shutdown: Shutdown,
 }
@@ -100,7 +101,7 @@ impl App {
     /// Binds every port and opens the store.
     pub fn new(
         config: Config,
-        metrics: Metrics,
+        operations: (Metrics, LogLevel),
         clock: SharedClock,
         shutdown: Shutdown,
     ) -> Result<Self, Error> {
@@ -114,7 +115,7 @@ impl App {
         let fatal = shutdown.clone();
         let on_fatal = Arc::new(move |reason| fatal.fatal(reason));
         let storage = Storage::open(&config.storage, Arc::clone(&clock), on_fatal)?;
-        Ok(Self { grpc, webhook, admin, storage, client, config, metrics, clock, shutdown })
+        Ok(Self { grpc, webhook, admin, storage, client, config, operations, clock, shutdown })
     }
 
     /// Where the ports are, with the numbers that were chosen for port 0.
@@ -129,9 +130,10 @@ impl App {
     /// Serves until a signal or a failure ends the process; returns the exit code. `on_ready` is called once everything
     /// is served.
     pub async fn run(self, signals: mpsc::Receiver<Signal>, on_ready: impl FnOnce()) -> Result<u8, Error> {
-        let Self { grpc, webhook, admin, storage, client, config, metrics, clock, shutdown } = self;
+        let Self { grpc, webhook, admin, storage, client, config, operations, clock, shutdown } = self;
         let readiness = Readiness::default();
-        let admin_routes = admin::routes(readiness.clone(), metrics.clone());
+        let (metrics, log_level) = operations;
+        let admin_routes = admin::routes(readiness.clone(), metrics.clone(), log_level);
         shutdown.spawn_background(
             "admin",
             admin.serve(admin_routes, admin_options(), Tokens::until_stop(&shutdown)),

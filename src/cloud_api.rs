@@ -12,6 +12,7 @@ pub mod media;
 pub mod messages;
 mod numbers;
 pub mod templates;
+mod tokens;
 
 mod body;
 mod envelope;
@@ -26,3 +27,4 @@ mod webhook;
 pub use client::{BuildError, Client};
 pub use config::Config;
 pub use error::Error;
+pub use tokens::TokenStatus;

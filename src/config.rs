@@ -5,6 +5,7 @@
 //! when their files change. This room reads and checks; it decides nothing about behavior.
 
 mod accounts;
+mod expiry;
 mod layers;
 mod print;
 mod problem;
@@ -206,8 +207,10 @@ impl Config {
         Watcher {
             accounts: self.accounts.clone(),
             tenants: self.tenants.clone(),
-            secrets: Seen::new("secrets", self.fingerprint),
-            tls: tls.map(|(files, (tls, fingerprint))| (files, tls, Seen::new("TLS files", fingerprint))),
+            secrets: Seen::new(("secrets", "secrets"), self.fingerprint),
+            tls: tls.map(|(files, (tls, fingerprint))| {
+                (files, tls, Seen::new(("TLS files", "tls"), fingerprint))
+            }),
         }
     }
 

@@ -4,9 +4,12 @@
 //! whoever logs names the fields one by one. Telemetry never holds up the work: a slow or dead collector loses
 //! spans.
 
+mod exemplars;
 mod json_lines;
+mod log_level;
 mod metrics;
 pub mod names;
+mod process;
 mod propagation;
 mod seldom;
 pub mod semconv;
@@ -22,19 +25,17 @@ use tracing::{Level, Metadata, Subscriber, error};
 use tracing_subscriber::fmt::format;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
-use tracing_subscriber::{EnvFilter, Layer, Registry};
+use tracing_subscriber::{Layer, Registry};
 
 use json_lines::JsonLines;
 use text_lines::TextLines;
 
 pub use self::metrics::Metrics;
+pub use exemplars::exemplified;
+pub use log_level::{LogLevel, check_log_level};
 pub use propagation::{SpanIds, TraceContext, begin_trace, current_traceparent, link};
 pub use seldom::Seldom;
 pub use traces::{Guard, Protocol, Traces};
-
-/// Libraries that say much at `debug`, some of it about headers: they stay at `info` unless named in the log level.
-const QUIET: &str =
-    "h2=info,hyper=info,hyper_util=info,reqwest=info,rustls=info,tonic=info,tower=info,opentelemetry=info";
 
 /// How to tell it.
 #[derive(Debug, Clone, PartialEq)]
@@ -81,20 +82,24 @@ pub enum Error {
     /// Another subscriber was there first.
     #[error("logging was started before")]
     Subscriber(#[from] SetGlobalDefaultError),
+    /// The recorder cannot be built.
+    #[error("metrics cannot be recorded")]
+    Recorder(#[from] metrics_exporter_prometheus::BuildError),
     /// Another recorder was there first.
     #[error("metrics were started before")]
-    Recorder(#[from] metrics_exporter_prometheus::BuildError),
+    Recording,
 }
 
 /// Starts logs and, if configured, traces, for the whole process; once. It must run inside the runtime. Keep the
 /// guard, and flush it last.
-pub fn init(config: &Config) -> Result<Guard, Error> {
+pub fn init(config: &Config) -> Result<(Guard, LogLevel), Error> {
     let provider = traces::provider(&config.traces)?;
     let exporting = provider.as_ref().map(export_layer);
-    let logs = log_layer(config.log_format, io::stderr).with_filter(log_filter(&config.log_level)?);
+    let (log_level, filter) = LogLevel::new(&config.log_level)?;
+    let logs = log_layer(config.log_format, io::stderr).with_filter(filter);
     tracing::subscriber::set_global_default(Registry::default().with(exporting).with(logs))?;
     log_panics();
-    Ok(Guard::new(provider))
+    Ok((Guard::new(provider), log_level))
 }
 
 fn export_layer<S>(provider: &SdkTracerProvider) -> impl Layer<S> + use<S>
@@ -106,16 +111,6 @@ where
     let layer = layer.with_location(false).with_threads(false).with_target(false);
     let layer = layer.with_tracked_inactivity(false);
     layer.with_filter(tracing_subscriber::filter::filter_fn(is_exported))
-}
-
-/// Says what is wrong with a log level, if anything.
-pub fn check_log_level(text: &str) -> Result<(), String> {
-    log_filter(text).map(drop).map_err(|error| error.to_string())
-}
-
-fn log_filter(level: &str) -> Result<EnvFilter, Error> {
-    // The later directive for a target wins.
-    EnvFilter::builder().parse(format!("{QUIET},{level}")).map_err(|error| Error::LogLevel(error.to_string()))
 }
 
 fn log_layer<S, W>(format: LogFormat, writer: W) -> Box<dyn Layer<S> + Send + Sync>

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use tokio_rustls::TlsAcceptor;
@@ -26,6 +27,14 @@ pub enum ClientAuth {
     Optional,
     /// It must: there is no connection without one.
     Required,
+}
+
+/// What a port is served with.
+#[derive(Clone)]
+pub struct Served {
+    config: Arc<ServerConfig>,
+    /// When the first certificate of its chain expires; `None` if that cannot be read.
+    expires: Option<SystemTime>,
 }
 
 /// Which of the parts cannot be used, and why.
@@ -61,7 +70,8 @@ pub fn server_config(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
     clients: Option<(Vec<CertificateDer<'static>>, ClientAuth)>,
-) -> Result<Arc<ServerConfig>, Error> {
+) -> Result<Served, Error> {
+    let expires = chain.iter().filter_map(|certificate| expiry(certificate)).min();
     let provider = Arc::new(aws_lc_rs::default_provider());
     if let Err(error) = provider.key_provider.load_private_key(key.clone_key()) {
         return Err(Error::Key(format!("holds a key that cannot be used: {error}")));
@@ -99,27 +109,83 @@ pub fn server_config(
     // A resumed connection would believe a certificate that has expired, or whose authority has gone, since then.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
-    Ok(Arc::new(config))
+    Ok(Served { config: Arc::new(config), expires })
+}
+
+/// The end of a certificate's validity (RFC 5280, 4.1): the sixth element of its first part, behind a version that may be
+/// missing. The library that verifies certificates reads it too and does not say it.
+fn expiry(certificate: &[u8]) -> Option<SystemTime> {
+    const VERSION: u8 = 0xa0;
+    const UTC_TIME: u8 = 0x17;
+    let (_, certificate, _) = element(certificate)?;
+    let (_, mut rest, _) = element(certificate)?;
+    if rest.first() == Some(&VERSION) {
+        (_, _, rest) = element(rest)?;
+    }
+    // Serial number, algorithm, issuer.
+    for _ in 0..3 {
+        (_, _, rest) = element(rest)?;
+    }
+    let (_, validity, _) = element(rest)?;
+    let (_, _, not_after) = element(validity)?;
+    let (kind, text, _) = element(not_after)?;
+    let text = std::str::from_utf8(text).ok()?;
+    // Two digits of a year begin with 1950.
+    let century = if kind != UTC_TIME {
+        ""
+    } else if text < "5" {
+        "20"
+    } else {
+        "19"
+    };
+    let time = jiff::civil::DateTime::strptime("%Y%m%d%H%M%SZ", format!("{century}{text}")).ok()?;
+    Some(time.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().into())
+}
+
+/// The first element of DER: its kind, what is in it, and what comes behind.
+fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (&[kind, length], rest) = der.split_first_chunk()?;
+    let (length, rest) = if length < 0x80 {
+        (usize::from(length), rest)
+    } else {
+        let (digits, rest) = rest.split_at_checked(usize::from(length & 0x7f))?;
+        let number =
+            (digits.len() <= 4).then(|| digits.iter().fold(0, |sum, digit| sum << 8 | usize::from(*digit)));
+        (number?, rest)
+    };
+    let (content, behind) = rest.split_at_checked(length)?;
+    Some((kind, content, behind))
 }
 
 /// The TLS of a port at this moment; clones are the same one.
 #[derive(Clone)]
-pub struct Tls(Arc<ArcSwap<ServerConfig>>);
+pub struct Tls(Arc<ArcSwap<Served>>);
 
 impl Tls {
     /// Starts with this.
-    pub fn new(config: Arc<ServerConfig>) -> Self {
-        Self(Arc::new(ArcSwap::new(config)))
+    pub fn new(served: Served) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(served)))
     }
 
     /// Replaces it for the connections to come; open ones go on.
-    pub(crate) fn store(&self, config: Arc<ServerConfig>) {
-        self.0.store(config);
+    pub(crate) fn store(&self, served: Served) {
+        self.0.store(Arc::new(served));
+    }
+
+    /// When the first certificate of the port's chain expires; `None` if that cannot be read.
+    pub(crate) fn expires(&self) -> Option<SystemTime> {
+        self.0.load().expires
     }
 
     /// What to accept a connection with.
     pub(crate) fn acceptor(&self) -> TlsAcceptor {
-        TlsAcceptor::from(self.0.load_full())
+        TlsAcceptor::from(Arc::clone(&self.0.load().config))
+    }
+}
+
+impl fmt::Debug for Served {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Served(REDACTED)")
     }
 }
 
@@ -224,6 +290,30 @@ pub(crate) mod tests {
         let (chain, key) =
             (certificates(&read("port.pem")).unwrap(), private_key(&read("port.key")).unwrap());
         Tls::new(server_config(chain, key, None).unwrap())
+    }
+
+    #[test]
+    fn the_end_of_a_certificate_is_read() {
+        let folder = tempfile::TempDir::new().unwrap();
+        self_signed(folder.path(), "port");
+        let path = folder.path().join("port.pem");
+        let chain = certificates(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        let openssl = |arguments: &[&str]| {
+            Command::new("openssl")
+                .args(["x509", "-noout", "-in"])
+                .arg(&path)
+                .args(arguments)
+                .output()
+                .unwrap()
+        };
+        let stated = String::from_utf8(openssl(&["-enddate", "-dateopt", "iso_8601"]).stdout).unwrap();
+        let stated = stated.trim().trim_start_matches("notAfter=").replace(' ', "T");
+        let expires = jiff::Timestamp::try_from(expiry(&chain[0]).unwrap()).unwrap();
+        assert_eq!(expires.to_string(), stated);
+        assert_eq!(some_tls().expires().map(|time| time > SystemTime::UNIX_EPOCH), Some(true));
+        for cut in 0..chain[0].len().min(200) {
+            assert_eq!(expiry(&chain[0][..cut]), None, "cut after {cut}");
+        }
     }
 
     #[test]

@@ -19,7 +19,7 @@ use super::error::{Error, causes};
 use super::error_code::{Operation, ambiguous, verdict};
 use crate::clock::SharedClock;
 use crate::telemetry::semconv::HttpClientEnd;
-use crate::telemetry::{current_traceparent, names, semconv};
+use crate::telemetry::{current_traceparent, exemplified, names, semconv};
 
 /// Bytes of an answer at most. A page of 100 templates with all their components stays far below.
 const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -174,8 +174,13 @@ async fn observed_at<T>(
     let error = result.as_ref().err().map(Error::kind);
     let end = HttpClientEnd { method: method.as_str(), base, template, status, error };
     semconv::http_client_ended(&span, end);
-    observe(base, template, method, status.map_or("none", class_of), began.elapsed());
-    if let Some(error) = result.as_ref().err().and_then(Error::meta) {
+    let status_class = status.map_or("none", class_of);
+    exemplified(&span, || observe(base, template, method, status_class, began.elapsed()));
+    if let Err(cause) = &result
+        && let Some(error) = cause.meta()
+    {
+        metrics::counter!(names::META_ERRORS, names::ERROR_CLASS => cause.verdict().reason.as_str())
+            .increment(1);
         span.record("meta.code", error.code);
         span.record("meta.fbtrace_id", error.fbtrace_id.as_str());
     }

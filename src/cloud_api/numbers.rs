@@ -10,7 +10,8 @@ use super::error_code::Operation;
 use crate::domain::ids::PhoneNumberId;
 use crate::domain::number_health::NumberStatus;
 
-const FIELDS: &str = "id,display_phone_number,status,throughput,is_on_biz_app,health_status";
+const FIELDS: &str = "id,display_phone_number,status,throughput,is_on_biz_app,health_status,quality_rating,\
+                      whatsapp_business_manager_messaging_limit";
 
 impl Client {
     /// How Meta describes the number: how fast it may send, and whether it can.
@@ -50,6 +51,8 @@ fn status(answer: &[u8]) -> Option<NumberStatus> {
         is_on_app: is_on_app.is_some_and(|word| word == &Value::Bool(true) || word == "true"),
         status: text("/status"),
         can_send: text("/health_status/can_send_message"),
+        quality: text("/quality_rating"),
+        messaging_limit: text("/whatsapp_business_manager_messaging_limit"),
     })
 }
 
@@ -60,7 +63,8 @@ mod tests {
     #[test]
     fn what_is_missing_is_not_known() {
         let whole = br#"{"id": "1065", "display_phone_number": "+1 631-555-5555", "status": "CONNECTED",
-            "throughput": {"level": "HIGH"}, "is_on_biz_app": true,
+            "throughput": {"level": "HIGH"}, "is_on_biz_app": true, "quality_rating": "YELLOW",
+            "whatsapp_business_manager_messaging_limit": "TIER_2K",
             "health_status": {"can_send_message": "BLOCKED", "entities": []}}"#;
         let expected = NumberStatus {
             digits: "16315555555".to_owned(),
@@ -68,6 +72,8 @@ mod tests {
             is_on_app: true,
             status: Some("CONNECTED".to_owned()),
             can_send: Some("BLOCKED".to_owned()),
+            quality: Some("YELLOW".to_owned()),
+            messaging_limit: Some("TIER_2K".to_owned()),
         };
         assert_eq!(status(whole), Some(expected));
         assert_eq!(status(br#"{"id": "1065", "throughput": 5}"#), Some(NumberStatus::default()));

@@ -53,11 +53,11 @@ async fn dev(arguments: Arguments) -> Result<u8, u8> {
     let simulator = Simulator::bind(simulator_config).await.map_err(|error| failed(&error))?;
     let config = config(&arguments, simulator.local_addr())?;
     let webhook_path = config.webhook.path.clone();
-    let telemetry = telemetry::init(&config.telemetry).map_err(|error| failed(&error))?;
-    let metrics = Metrics::install().map_err(|error| failed(&error))?;
+    let (telemetry, log_level) = telemetry::init(&config.telemetry).map_err(|error| failed(&error))?;
+    let metrics = Metrics::install(Arc::new(SystemClock)).map_err(|error| failed(&error))?;
     let shutdown = Shutdown::new();
-    let app =
-        App::new(config, metrics, Arc::new(SystemClock), shutdown.clone()).map_err(|error| failed(&error))?;
+    let app = App::new(config, (metrics, log_level), Arc::new(SystemClock), shutdown.clone());
+    let app = app.map_err(|error| failed(&error))?;
     let addresses = app.addresses();
     simulator.set_webhook_url(format!("http://{}{webhook_path}", addresses.webhook));
     let simulator_address = simulator.local_addr();

@@ -8,7 +8,7 @@ use crate::app::{Addresses, App};
 use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::lifecycle::{Shutdown, signals};
-use crate::telemetry::{self, Metrics};
+use crate::telemetry::{self, LogLevel, Metrics};
 
 use super::failed;
 
@@ -16,18 +16,18 @@ use super::failed;
 pub(super) fn run(config: Config) -> Result<u8, u8> {
     let runtime = Runtime::new().map_err(|error| failed(&error))?;
     runtime.block_on(async {
-        let telemetry = telemetry::init(&config.telemetry).map_err(|error| failed(&error))?;
-        let outcome = serve(config).await;
+        let (telemetry, log_level) = telemetry::init(&config.telemetry).map_err(|error| failed(&error))?;
+        let outcome = serve(config, log_level).await;
         telemetry.flush().await;
         outcome
     })
 }
 
-async fn serve(config: Config) -> Result<u8, u8> {
+async fn serve(config: Config, log_level: LogLevel) -> Result<u8, u8> {
     let signals = signals().map_err(|error| failed(&error))?;
-    let metrics = Metrics::install().map_err(|error| failed(&error))?;
-    let app =
-        App::new(config, metrics, Arc::new(SystemClock), Shutdown::new()).map_err(|error| failed(&error))?;
+    let metrics = Metrics::install(Arc::new(SystemClock)).map_err(|error| failed(&error))?;
+    let app = App::new(config, (metrics, log_level), Arc::new(SystemClock), Shutdown::new());
+    let app = app.map_err(|error| failed(&error))?;
     let Addresses { grpc, webhook, admin } = app.addresses();
     let ready = serde_json::json!({
         "ready": true,

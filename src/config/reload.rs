@@ -6,6 +6,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
 
 use super::accounts::Accounts;
+use super::expiry;
 use super::problem::{Collector, Problems};
 use super::secrets::{self, Fingerprint};
 use super::tls::TlsFiles;
@@ -39,7 +40,9 @@ pub struct Watcher {
 /// What a set of files was at the last look.
 #[derive(Debug)]
 pub(super) struct Seen {
+    /// As people say, and as metrics do.
     noun: &'static str,
+    part: &'static str,
     fingerprint: Fingerprint,
     /// The problems that were logged last, so that they are logged once.
     logged: Option<Problems>,
@@ -55,6 +58,7 @@ impl Watcher {
             let look = move || {
                 self.reload_once();
                 self.reload_tls_once();
+                expiry::show(&self.tenants.load(), self.tls.as_ref().map(|(_, tls, _)| tls));
                 self
             };
             // File systems may hang; a thread of their own may hang with them.
@@ -86,8 +90,8 @@ impl Watcher {
 }
 
 impl Seen {
-    pub(super) fn new(noun: &'static str, fingerprint: Fingerprint) -> Self {
-        Self { noun, fingerprint, logged: None }
+    pub(super) fn new((noun, part): (&'static str, &'static str), fingerprint: Fingerprint) -> Self {
+        Self { noun, part, fingerprint, logged: None }
     }
 
     /// `read` gives nothing only if it reports why.
@@ -100,7 +104,7 @@ impl Seen {
         let (value, fingerprint) = read(&problems);
         match problems.finish(value) {
             Err(problems) => {
-                count("rejected");
+                self.count("rejected");
                 if self.logged.as_ref() != Some(&problems) {
                     warn!(%problems, "changed {} cannot be used; the old ones stay in use", self.noun);
                     self.logged = Some(problems.clone());
@@ -112,7 +116,7 @@ impl Seen {
                 Reload::Unchanged
             }
             Ok(value) => {
-                count("applied");
+                self.count("applied");
                 info!("changed {} are in use", self.noun);
                 if let Some(value) = value {
                     apply(value);
@@ -125,6 +129,9 @@ impl Seen {
     }
 }
 
-fn count(outcome: &'static str) {
-    metrics::counter!(names::CONFIG_RELOAD, names::OUTCOME => outcome).increment(1);
+impl Seen {
+    fn count(&self, outcome: &'static str) {
+        metrics::counter!(names::CONFIG_RELOAD, names::PART => self.part, names::OUTCOME => outcome)
+            .increment(1);
+    }
 }

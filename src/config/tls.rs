@@ -1,15 +1,13 @@
 //! The section `[grpc.tls]`: which files there are, and what they hold.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use secrecy::ExposeSecret;
-use tokio_rustls::rustls::ServerConfig;
 
 use super::problem::Collector;
 use super::reader::Table;
 use super::secrets::{Fingerprint, Reader};
-use crate::tls::{self, ClientAuth};
+use crate::tls::{self, ClientAuth, Served};
 
 /// The files of a port's TLS, all of them PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,7 +59,7 @@ impl TlsFiles {
     }
 
     /// Reads the files; `None`, and a report, if they cannot be used together.
-    pub(super) fn resolve(&self, problems: &Collector) -> (Option<Arc<ServerConfig>>, Fingerprint) {
+    pub(super) fn resolve(&self, problems: &Collector) -> (Option<Served>, Fingerprint) {
         let mut reader = Reader::new(problems);
         let report = |key: &str, path: &PathBuf, text: String| {
             problems.report_value(format!("{}{key}", self.prefix), path.display().to_string(), text);

@@ -114,6 +114,10 @@ pub struct NumberStatus {
     pub status: Option<String>,
     /// `health_status.can_send_message`: `AVAILABLE`, `LIMITED`, `BLOCKED`.
     pub can_send: Option<String>,
+    /// `quality_rating`: `GREEN`, `YELLOW`, `RED`, `UNKNOWN`, `NA`.
+    pub quality: Option<String>,
+    /// `whatsapp_business_manager_messaging_limit`: `TIER_250`, `TIER_2K` and so on, `TIER_UNLIMITED`, `TIER_NOT_SET`.
+    pub messaging_limit: Option<String>,
 }
 
 /// Messages per second of a number that is also used in the phone app (reference 6.1).
@@ -132,6 +136,17 @@ impl NumberStatus {
             Some("STANDARD") => Some(RATE_STANDARD),
             Some(_) | None => None,
         }
+    }
+
+    /// Users whom the number's portfolio may write to first in 24 hours, infinitely many without limit; `None` if the answer
+    /// does not say.
+    pub fn users_per_day(&self) -> Option<f64> {
+        let tier = self.messaging_limit.as_deref()?.strip_prefix("TIER_")?;
+        if tier == "UNLIMITED" {
+            return Some(f64::INFINITY);
+        }
+        let (digits, unit) = tier.strip_suffix('K').map_or((tier, 1), |thousands| (thousands, 1000));
+        digits.parse::<u32>().ok().map(|count| f64::from(count) * f64::from(unit))
     }
 }
 

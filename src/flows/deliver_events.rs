@@ -5,6 +5,7 @@
 
 mod batches;
 mod feed;
+mod lag;
 mod news;
 mod start;
 
@@ -212,6 +213,7 @@ pub struct DeliverEvents {
     /// The tail, as streams hear of it.
     news: watch::Receiver<u64>,
     cuts: Arc<Cuts>,
+    positions: lag::Positions,
 }
 
 impl DeliverEvents {
@@ -220,8 +222,11 @@ impl DeliverEvents {
         let open = Arc::new(AtomicUsize::new(0));
         let tail = log.watch_tail();
         let (heard, news) = watch::channel(*tail.borrow());
+        let positions = lag::Positions::default();
+        let lag = lag::show(positions.clone(), Arc::clone(&log), tail.clone(), Arc::clone(&clock));
+        drop(shutdown.spawn_background("stream lag", lag));
         drop(shutdown.spawn_background("news", news::pass_on(tail, heard, Arc::clone(&open))));
-        Self { log, limits, clock, shutdown, open, news, cuts: Arc::default() }
+        Self { log, limits, clock, shutdown, open, news, cuts: Arc::default(), positions }
     }
 
     /// Opens a stream. `on_stuck` is called when the subscriber takes nothing even after its stream was closed: it
@@ -256,6 +261,7 @@ impl DeliverEvents {
             clock: Arc::clone(&self.clock),
             shutdown: self.shutdown.clone(),
             frames: frames_tx,
+            reached: self.positions.join(start.position.seq),
         };
         let work = feed.run(stream_id, start, end_tx, taken, on_stuck).instrument(span);
         drop(self.shutdown.spawn_request(work));

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use metrics::counter;
 use tokio::time::sleep;
 use tracing::{Instrument, info, info_span, warn};
 
@@ -29,7 +30,7 @@ use crate::storage::fallbacks::{
 };
 use crate::storage::keyed_state::StateError;
 use crate::storage::sends::Outcome;
-use crate::telemetry::current_traceparent;
+use crate::telemetry::{current_traceparent, names};
 
 use super::gateway_event::{About, append, gateway_event};
 use super::lanes::{self, Lanes, Wish};
@@ -294,6 +295,7 @@ impl Inner {
             FallbackOutcome::Failed(_, _) => "failed",
             FallbackOutcome::Unknown(_) => "unknown",
         };
+        counter!(names::FALLBACKS, names::OUTCOME => word).increment(1);
         info!(send.tag = tag.as_str(), outcome = word, "a fallback template had its turn");
         let event = self.event(&tag, &note, failed, outcome);
         let traceparent = current_traceparent(None).unwrap_or_default();

@@ -6,7 +6,6 @@
 mod once;
 mod settle;
 
-use metrics::counter;
 use secrecy::SecretString;
 use tracing::{Instrument, Span, info, info_span, warn};
 
@@ -17,7 +16,6 @@ use crate::domain::failure::Failure;
 use crate::domain::ids::WabaId;
 use crate::domain::template::{TemplateAction, TemplateOutcome};
 use crate::lifecycle::Shutdown;
-use crate::telemetry::names;
 
 use super::failed_call::{self, failure};
 use super::numbers::{self, Numbers};
@@ -156,9 +154,6 @@ fn record(result: &Result<TemplateOutcome, cloud_api::Error>) {
         Err(cause) => {
             let reason = cause.verdict().reason.as_str();
             warn!(error = %cause, reason, "not done");
-            if cause.meta().is_some() {
-                counter!(names::META_ERRORS, names::ERROR_CLASS => reason).increment(1);
-            }
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod heard;
 mod reads;
+mod tokens;
 mod told;
 
 use std::collections::HashMap;
@@ -59,6 +60,8 @@ struct State {
     untold: Vec<Event>,
     /// How many reads are on their way.
     reads: usize,
+    /// By WABA: the token that was asked about, and when it is asked about again.
+    tokens: HashMap<Arc<str>, (TokenHash, Moment)>,
 }
 
 #[derive(Debug)]

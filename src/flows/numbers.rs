@@ -110,6 +110,16 @@ impl Numbers {
         meant.flat_map(|waba| &waba.phone_number_ids).filter_map(|id| PhoneNumberId::parse(id).ok()).collect()
     }
 
+    /// The accounts with their access tokens, and the secrets of the app that each token belongs to.
+    pub(super) fn tokens(&self) -> Vec<(Arc<Waba>, Vec<SecretString>)> {
+        let snapshot = self.tenants.load();
+        let of_app = |waba: &Arc<Waba>| {
+            let app = snapshot.apps().iter().find(|app| app.id == waba.app_id);
+            (Arc::clone(waba), app.map(|app| app.secrets.clone()).unwrap_or_default())
+        };
+        snapshot.wabas().iter().map(of_app).collect()
+    }
+
     /// The account of this number as configured; `None` if the number is not.
     pub(super) fn waba(&self, number: &PhoneNumberId) -> Option<Arc<Waba>> {
         self.tenants.load().number(number.as_str()).cloned()

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
+use metrics::{counter, gauge};
 use tokio::sync::watch;
 use tracing::warn;
 
@@ -21,6 +22,7 @@ use crate::storage::event_log::{EventLog, ReadError, ReadLimit, StoredEvent};
 use crate::storage::events;
 use crate::storage::keyed_state::StateError;
 use crate::storage::projections::{Change, MessageName, MessageRecord, Projections};
+use crate::telemetry::names;
 
 use super::fallbacks::Fallbacks;
 use super::follow_message::MessageNews;
@@ -131,6 +133,8 @@ impl ProjectLog {
         };
         let next = self.step(at).await?;
         self.position.send_replace(next);
+        #[expect(clippy::cast_precision_loss, reason = "no position comes near 2^52")]
+        gauge!(names::PROJECTIONS).set(next as f64);
         Ok(next)
     }
 
@@ -142,23 +146,27 @@ impl ProjectLog {
             page => page?,
         };
         let Some(last) = page.last() else { return Ok(position) };
-        let (changes, moved) = self.changes(&page).await?;
+        let (changes, moved, statuses) = self.changes(&page).await?;
         // Before the position moves: what a status proves is not said twice.
         self.unsettled.record_behind().await?;
         self.projections.apply(&changes, self.log.epoch(), last.seq).await?;
         self.remembered.keep(changes);
         self.news.tell(&moved);
+        for word in statuses {
+            counter!(names::MESSAGE_STATUSES, names::STATUS => word).increment(1);
+        }
         Ok(last.seq)
     }
 
-    /// What the page changes, and the messages that it reports of: also those that are stored already, because the step
-    /// that stored them may have failed before it told of them.
+    /// What the page changes, the messages that it reports of, and the words of their statuses: also those that are stored
+    /// already, because the step that stored them may have failed before it told of them.
     async fn changes(
         &mut self,
         page: &[Arc<StoredEvent>],
-    ) -> Result<(Vec<Change>, Vec<MessageName>), StateError> {
+    ) -> Result<(Vec<Change>, Vec<MessageName>, Vec<&'static str>), StateError> {
         let mut aliases: HashMap<Alias, String> = HashMap::new();
         let mut windows = PageWindows::default();
+        let mut statuses = Vec::new();
         let mut messages: HashMap<MessageName, MessageRecord> = HashMap::new();
         for event in page {
             let fact = events::fact(event);
@@ -172,6 +180,7 @@ impl ProjectLog {
                 aliases.entry(alias).or_insert_with(|| conversation_key.clone());
             }
             if let Moved::Message(report) = &moved {
+                statuses.extend(names::STATUSES.iter().find(|word| **word == report.status));
                 self.unsettled.note(report, UNIX_EPOCH + Duration::from_millis(event.append_ms));
                 self.fallbacks.settle(report, &conversation_key).await?;
             }
@@ -192,7 +201,7 @@ impl ProjectLog {
             }
         }
         let moved = messages.keys().cloned().collect();
-        Ok((self.against_stored(aliases, windows, messages).await?, moved))
+        Ok((self.against_stored(aliases, windows, messages).await?, moved, statuses))
     }
 
     /// Merges what the page says with what is stored, so that nothing moves backwards.

@@ -239,7 +239,7 @@ impl Queue {
         // Until a later moment the user may write.
         let may_be_now = queued.not_before.is_none_or(|at| at <= now);
         let foreseen = self.parts().windows.foresee(message, if_closed, may_be_now, deadline).await;
-        foreseen.err().map(|refusal| send_message::Error::from(refusal).into())
+        foreseen.err().map(|refusal| send_message::Error::from(refusal.counted()).into())
     }
 
     /// Makes it durable and lets it wait. Must run to its end.

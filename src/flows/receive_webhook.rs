@@ -3,21 +3,24 @@
 //! The 200 that follows an `Ok` is a promise: every item of the body is durable. Anything else makes Meta send it again.
 
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use metrics::{counter, gauge, histogram};
 use tracing::{Span, debug, error, warn};
 
 use crate::clock::SharedClock;
 use crate::cloud_api::normalize::{TracedStatus, traced_status};
 use crate::cloud_api::{normalize, signature};
-use crate::domain::event::{Event, MESSAGE_RECEIVED};
+use crate::domain::event::{Event, MESSAGE_RECEIVED, Payload};
+use crate::domain::failure::Reason;
 use crate::domain::ids::PhoneNumberId;
 use crate::domain::message::SendTag;
 use crate::lifecycle::Shutdown;
 use crate::storage::event_log::{AppendError, Appended, EventLog, Item};
 use crate::storage::events;
 use crate::storage::keyed_state::StateError;
-use crate::telemetry::{self, Seldom, TraceContext, semconv};
+use crate::telemetry::{self, Seldom, TraceContext, names, semconv};
 
 use super::identities::Identities;
 use super::lanes::Lanes;
@@ -136,6 +139,35 @@ fn received_by(event: &Event) -> Option<PhoneNumberId> {
     event.phone_number_id().filter(|_| event.attributes.event_type == MESSAGE_RECEIVED)
 }
 
+/// What the metrics show of an item, if it is new.
+struct Told {
+    event_time: Option<SystemTime>,
+    errors: Vec<Reason>,
+    is_unknown: bool,
+}
+
+impl Told {
+    fn by(event: &Event) -> Self {
+        let errors = event.verdicts.iter().map(|verdict| verdict.reason).collect();
+        let is_unknown = matches!(event.payload, Payload::Unknown { .. });
+        Self { event_time: event.event_time, errors, is_unknown }
+    }
+
+    /// Counts it, durable since `now`.
+    fn count(self, now: SystemTime) {
+        if let Some(time) = self.event_time {
+            // Meta's clock may be ahead of ours.
+            histogram!(names::WEBHOOK_LAG).record(now.duration_since(time).unwrap_or_default());
+        }
+        for reason in self.errors {
+            counter!(names::WEBHOOK_ERRORS, names::ERROR_CLASS => reason.as_str()).increment(1);
+        }
+        if self.is_unknown {
+            counter!(names::WEBHOOK_UNKNOWN_ITEMS).increment(1);
+        }
+    }
+}
+
 /// Does work at once, or on a thread for it when it would hold up everybody else.
 async fn aside<T: Send + 'static>(
     is_large: bool,
@@ -154,6 +186,7 @@ impl Inner {
         self.identities.assign(&mut events).await?;
         let received: Vec<_> = events.iter().map(received_by).collect();
         let spans = self.status_spans(&events).await;
+        let told: Vec<_> = events.iter().map(Told::by).collect();
         let traceparent = telemetry::current_traceparent(None).unwrap_or_default();
         let own = spans.iter().map(|span| TraceContext::of_span(span.as_ref()?).map(|of| of.traceparent()));
         let own: Vec<Option<String>> = own.collect();
@@ -178,7 +211,13 @@ impl Inner {
             }
         }
         drop(spans);
+        let now = self.clock.now();
+        for (told, _) in told.into_iter().zip(&appended).filter(|(_, appended)| is_new(appended)) {
+            told.count(now);
+        }
         let new = appended.iter().filter(|appended| is_new(appended)).count();
+        let since_1970 = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        gauge!(names::WEBHOOK_LAST_ACCEPTED).set(since_1970.as_secs_f64());
         debug!(events = appended.len(), new, "a webhook was stored");
         Ok(Accepted { new, duplicates: appended.len() - new })
     }

@@ -192,11 +192,11 @@ impl SendMessage {
             Request { key, id, fingerprint, phone_number_id: Some(phone_number_id.clone()) }
         });
         let admitted = match (self.windows.admit(message, if_closed, Some(deadline)).await, &request) {
-            (Ok(admitted), _) => admitted,
-            (Err(refusal), None) => return Err(refusal.into()),
+            (Ok(admitted), _) => admitted.counted(),
+            (Err(refusal), None) => return Err(refusal.counted().into()),
             // What was sent before the window closed, or before the template changed, stays sent.
             (Err(refusal), Some(request)) => {
-                let taken = self.unsettled.find(request).await?.ok_or(refusal)?;
+                let taken = self.unsettled.find(request).await?.ok_or_else(|| refusal.counted())?;
                 return hear(taken, true, phone_number_id, request, deadline).await;
             }
         };

@@ -2,12 +2,14 @@
 
 use std::time::SystemTime;
 
+use metrics::counter;
 use tokio::time::Instant;
 use tracing::warn;
 
 use crate::domain::ids::PhoneNumberId;
 use crate::domain::message::{OutboundMessage, Recipient};
 use crate::domain::window::{IfClosed, Known, WindowPolicy};
+use crate::telemetry::names;
 
 use super::conversations::Conversations;
 use super::template_catalog::{Misfit, SentTemplate, TemplateCatalog};
@@ -162,7 +164,35 @@ impl Windows {
     }
 }
 
+/// A message is refused because of its window. What is only looked at does not count.
+pub(super) fn count_refusal() {
+    counter!(names::WINDOW_REFUSALS).increment(1);
+}
+
+/// A template goes out in place of its message.
+pub(super) fn count_fallback() {
+    counter!(names::FALLBACKS, names::OUTCOME => "instead").increment(1);
+}
+
+impl Refusal {
+    /// The same, counted.
+    pub(super) fn counted(self) -> Self {
+        if let Self::Closed(_) = self {
+            count_refusal();
+        }
+        self
+    }
+}
+
 impl Admitted {
+    /// The same, counted.
+    pub(super) fn counted(self) -> Self {
+        if self.used_fallback {
+            count_fallback();
+        }
+        self
+    }
+
     fn as_it_is(message: OutboundMessage) -> Self {
         Self { message, used_fallback: false, fallback: None, template: None }
     }

@@ -17,14 +17,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body::{Frame, SizeHint};
-use metrics::histogram;
 use tokio::time::{Instant, Sleep, sleep};
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{BoxError, Service};
 
 use crate::listener::ConnectionInfo;
-use crate::telemetry::names;
 
 use super::audit::{self, Line};
 use super::callers::{Callers, Identity};
@@ -91,7 +89,7 @@ where
             let mut response = response.await?;
             if let Some(foreign) = foreign(response.headers(), is_ours) {
                 let status = status::adopted(&foreign, request_bytes_max);
-                record(method, status.code(), started);
+                measure::record_duration(method, status.code(), started);
                 replace(response.headers_mut(), &status);
             }
             if let Some(line) = &mut line {
@@ -140,7 +138,7 @@ async fn refuse(
     if !delay.is_zero() {
         sleep(delay).await;
     }
-    record(method, status.code(), started);
+    measure::record_duration(method, status.code(), started);
     Ok(status.into_http())
 }
 
@@ -159,16 +157,6 @@ fn replace(headers: &mut HeaderMap, status: &Status) {
         // Not possible: texts are percent-encoded. The code alone is still an answer.
         headers.insert("grpc-status", http::HeaderValue::from(status.code() as i32));
     }
-}
-
-/// Calls that never reach a handler are measured here.
-fn record(method: &'static str, code: Code, started: Instant) {
-    histogram!(
-        names::RPC_SERVER_CALL_DURATION,
-        names::RPC_METHOD => method,
-        names::RPC_STATUS => measure::word(code),
-    )
-    .record(started.elapsed());
 }
 
 /// The body of a request that must not fall silent. The time runs only while somebody waits for more of it.

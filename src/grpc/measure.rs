@@ -5,7 +5,7 @@ use tokio::time::Instant;
 use tonic::{Code, Request, Status};
 use tracing::Instrument;
 
-use crate::telemetry::{TraceContext, names, semconv};
+use crate::telemetry::{TraceContext, exemplified, names, semconv};
 
 pub(super) const SEND_MESSAGE: &str = "whatsapp.gateway.v1.GatewayService/SendMessage";
 pub(super) const SEND_MESSAGES: &str = "whatsapp.gateway.v1.GatewayService/SendMessages";
@@ -60,13 +60,18 @@ pub(super) async fn measured<T, R>(
     let result = call.instrument(span.clone()).await;
     let code = result.as_ref().err().map_or(Code::Ok, Status::code);
     semconv::rpc_ended(&span, word(code));
+    exemplified(&span, || record_duration(method, code, started));
+    result
+}
+
+/// Records how long a call took. The gate measures those that never reach a handler.
+pub(super) fn record_duration(method: &'static str, code: Code, started: Instant) {
     histogram!(
         names::RPC_SERVER_CALL_DURATION,
         names::RPC_METHOD => method,
         names::RPC_STATUS => word(code),
     )
     .record(started.elapsed());
-    result
 }
 
 /// The word of a status code, as metrics and traces write it.

@@ -4,9 +4,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use metrics::counter;
 use tokio::time::Instant;
 
 use super::callers::Identity;
+use crate::telemetry::names;
 
 /// What callers have used. Clones share it. Names come from the configuration, so there are few.
 #[derive(Debug, Clone, Default)]
@@ -55,6 +57,7 @@ impl Quotas {
             if let Some(retry_after) =
                 ahead.checked_sub(Duration::from_secs(1)).filter(|over| !over.is_zero())
             {
+                counter!(names::QUOTA_REFUSALS, names::QUOTA => "sends_per_second").increment(1);
                 return Err(Exceeded::Sends { per_second, retry_after });
             }
             used.paid_until = Some(paid_until);
@@ -67,6 +70,7 @@ impl Quotas {
         let Some(streams_max) = who.rights.streams_max else { return Ok(None) };
         self.used(who, |used| {
             if used.streams >= streams_max {
+                counter!(names::QUOTA_REFUSALS, names::QUOTA => "streams_max").increment(1);
                 return Err(Exceeded::Streams { streams_max });
             }
             used.streams += 1;

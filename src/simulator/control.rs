@@ -39,6 +39,7 @@ pub(super) fn router(world: Arc<World>) -> Router {
         .route("/_simulator/templates/{id}", post(change_template))
         .route("/_simulator/numbers/{id}", post(change_number))
         .route("/_simulator/wabas/{id}", post(change_waba))
+        .route("/_simulator/tokens", post(change_tokens))
         .route("/_simulator/requests", get(requests))
         .route("/_simulator/deliveries", get(deliveries))
         .route("/_simulator/faults", get(faults).post(plan_fault))
@@ -216,6 +217,18 @@ async fn change_number(Extract(world): Shared, Path(id): Path<String>, body: Byt
 
 async fn change_waba(Extract(world): Shared, Path(id): Path<String>, body: Bytes) -> Answer {
     Ok(Json(numbers::change_waba(&world, &id, &parse(&body)?)?))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Tokens {
+    expire_at: u64,
+}
+
+async fn change_tokens(Extract(world): Shared, body: Bytes) -> Answer {
+    let Tokens { expire_at } = parse(&body)?;
+    world.state().standing.tokens_expire_at = expire_at;
+    Ok(Json(json!({ "expire_at": expire_at })))
 }
 
 #[derive(Debug, Deserialize)]

@@ -16,13 +16,13 @@ use serde_json::{Value, json};
 use self::answer::{faulty_response, file, refuse, respond};
 use self::intake::{Interrupted, boundary, receive, subject, take_in, version_and_path};
 pub(super) use self::route::authorize;
-use self::route::route;
+use self::route::{is_app, route};
 use super::content::Content;
 use super::faults::{Cut, TakenFault, WebhookShape};
 use super::requests::{Body as RecordedBody, Recorded};
 use super::server::Connection;
 use super::world::World;
-use super::{media_api, multipart, uploads};
+use super::{media_api, multipart, nodes, uploads};
 
 /// The path of a media download, which has no version.
 const DOWNLOAD_PATH: &str = "/whatsapp_business/attachments/";
@@ -188,6 +188,10 @@ async fn answer(
 }
 
 async fn carry_out(world: &World, parts: &http::request::Parts, call: &Call) -> Result<Response, Silence> {
+    let asks_for_token = call.method == Method::GET && call.path == "debug_token";
+    if asks_for_token && is_app(world, &parts.headers) {
+        return Ok(respond(world, call, StatusCode::OK, &nodes::debug_token(world, call)));
+    }
     let reply = authorize(world, &parts.headers).and_then(|()| {
         let is_download = parts.uri.path() == DOWNLOAD_PATH;
         if is_download { media_api::download(world, call) } else { route(world, call) }

@@ -37,8 +37,13 @@ const ENDPOINTS: &[(&str, &str, &str)] = &[
     ),
     (
         "POST /_simulator/numbers/{id}",
-        "what Meta does to a number: throughput STANDARD or HIGH (with its webhook, unless silently), is_on_biz_app",
-        r#"{"throughput":"HIGH","is_on_biz_app":false,"silently":false}"#,
+        "what Meta does to a number: throughput STANDARD or HIGH and quality GREEN, YELLOW or RED (with its webhook, unless silently), is_on_biz_app",
+        r#"{"throughput":"HIGH","is_on_biz_app":false,"quality":"RED","silently":false}"#,
+    ),
+    (
+        "POST /_simulator/tokens",
+        "when the access tokens expire as debug_token says, in seconds since 1970; 0 for never",
+        r#"{"expire_at":1800000000}"#,
     ),
     (
         "POST /_simulator/wabas/{id}",

@@ -35,6 +35,22 @@ pub(super) fn node(world: &World, call: &Call, id: &str) -> Result<Reply, GraphE
         .unwrap_or_else(|| Err(GraphError::no_such_object(&call.method, id)))
 }
 
+/// `GET /debug_token`, which the app alone may ask.
+pub(super) fn debug_token(world: &World, call: &Call) -> Value {
+    let is_valid = call.query("input_token").is_some_and(|token| world.account.has_token(token));
+    let error = json!({ "code": 190, "message": "Invalid OAuth access token." });
+    json!({ "data": {
+        "app_id": world.account.app_id,
+        "type": "SYSTEM_USER",
+        "application": "Simulated app",
+        "data_access_expires_at": 0,
+        "expires_at": world.state().standing.tokens_expire_at,
+        "is_valid": is_valid,
+        "error": if is_valid { Value::Null } else { error },
+        "scopes": ["whatsapp_business_management", "whatsapp_business_messaging"],
+    }})
+}
+
 /// `GET /{WABA}/phone_numbers`.
 pub(super) fn phone_numbers(world: &World, call: &Call, waba_id: &str) -> Result<Reply, GraphError> {
     if !world.account.has_waba(waba_id) {
@@ -94,17 +110,17 @@ fn app(world: &World, override_url: Option<&str>) -> Value {
 
 fn read_number(world: &World, call: &Call, number: &Number) -> Result<Value, GraphError> {
     let webhook = world.webhook_url().map(|url| json!({ "application": url }));
-    let (level, is_on_app) = {
-        let state = world.state();
-        (state.level_of(&number.phone_number_id), state.standing.is_on_app(&number.phone_number_id))
+    let (level, is_on_app, quality) = {
+        let (state, id) = (world.state(), &number.phone_number_id);
+        (state.level_of(id), state.standing.is_on_app(id), state.standing.quality(id))
     };
     let node = json!({
         "id": number.phone_number_id,
         "display_phone_number": format!("+{}", number.display_phone_number),
         "verified_name": "Simulated business",
         "status": "CONNECTED",
-        "quality_rating": "GREEN",
-        "quality_score": { "score": "GREEN" },
+        "quality_rating": quality,
+        "quality_score": { "score": quality },
         "code_verification_status": "VERIFIED",
         "name_status": "APPROVED",
         "new_name_status": "NONE",

@@ -20,12 +20,24 @@ const HIGH_PER_SECOND: u32 = 1_000;
 pub(super) struct Standing {
     numbers: BTreeMap<String, NumberStanding>,
     disabled_wabas: BTreeSet<String>,
+    /// When all access tokens expire, in seconds since 1970; 0 for never.
+    pub(super) tokens_expire_at: u64,
 }
 
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 struct NumberStanding {
     is_high: bool,
     is_on_app: bool,
+    quality: Quality,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub(super) enum Quality {
+    #[default]
+    Green,
+    Yellow,
+    Red,
 }
 
 /// What `POST /_simulator/numbers/{id}` takes; what is absent stays as it is.
@@ -34,6 +46,7 @@ struct NumberStanding {
 pub(super) struct NumberChange {
     throughput: Option<Level>,
     is_on_biz_app: Option<bool>,
+    quality: Option<Quality>,
     /// Without the webhook.
     #[serde(default)]
     silently: bool,
@@ -75,6 +88,11 @@ impl Standing {
         self.number(phone_number_id).is_on_app
     }
 
+    /// How users judge the number.
+    pub(super) fn quality(&self, phone_number_id: &str) -> Quality {
+        self.number(phone_number_id).quality
+    }
+
     fn number(&self, phone_number_id: &str) -> NumberStanding {
         self.numbers.get(phone_number_id).copied().unwrap_or_default()
     }
@@ -93,7 +111,7 @@ impl State {
 
     /// The level as the number's node shows it.
     pub(super) fn level_of(&self, phone_number_id: &str) -> &'static str {
-        let NumberStanding { is_high, is_on_app } = self.standing.number(phone_number_id);
+        let NumberStanding { is_high, is_on_app, .. } = self.standing.number(phone_number_id);
         if is_on_app {
             "NOT_APPLICABLE"
         } else if is_high || self.limits.messages_per_second >= HIGH_PER_SECOND {
@@ -104,20 +122,24 @@ impl State {
     }
 }
 
-/// Changes a number. More throughput is announced.
+/// Changes a number. More throughput is announced, and the quality.
 pub(super) fn change_number(world: &World, id: &str, change: &NumberChange) -> Result<Value, String> {
     let number = world.number(id).ok_or_else(|| format!("{id} is no phone number id"))?;
     let standing = {
         let mut state = world.state();
         let standing = state.standing.numbers.entry(id.to_owned()).or_default();
         standing.is_on_app = change.is_on_biz_app.unwrap_or(standing.is_on_app);
+        standing.quality = change.quality.unwrap_or(standing.quality);
         standing.is_high = change.throughput.map_or(standing.is_high, |level| level == Level::High);
         *standing
     };
-    if change.throughput == Some(Level::High) && !change.silently {
+    let upgrade = (change.throughput == Some(Level::High)).then_some("THROUGHPUT_UPGRADE");
+    let judgement =
+        change.quality.map(|quality| if quality == Quality::Red { "FLAGGED" } else { "UNFLAGGED" });
+    for event in upgrade.into_iter().chain(judgement).filter(|_| !change.silently) {
         let value = json!({
             "display_phone_number": number.display_phone_number,
-            "event": "THROUGHPUT_UPGRADE",
+            "event": event,
             "max_daily_conversations_per_business": "TIER_UNLIMITED",
         });
         report(world, &number.waba_id, "phone_number_quality_update", value);

@@ -179,7 +179,10 @@ fn headers(headers: &HeaderMap) -> Map<String, Value> {
 
 /// A token in the query must not show either.
 fn redacted(pair: &str) -> &str {
-    if pair.starts_with("access_token=") { "access_token=..." } else { pair }
+    ["access_token=...", "input_token=..."]
+        .into_iter()
+        .find(|token| pair.starts_with(token.trim_end_matches('.')))
+        .unwrap_or(pair)
 }
 
 #[cfg(test)]
@@ -188,7 +191,7 @@ mod tests {
 
     #[test]
     fn the_token_never_shows() {
-        let request = http::Request::post("/v25.0/1/messages?access_token=secret&a=b")
+        let request = http::Request::post("/v25.0/1/messages?access_token=secret&a=b&input_token=secret")
             .header("authorization", "Bearer secret")
             .header("x-test", "yes")
             .body(())
@@ -200,7 +203,7 @@ mod tests {
         requests.ended(number, json!(200));
         let shown = requests.to_json(&Filter::default());
         assert!(!shown.to_string().contains("secret"));
-        assert_eq!(shown[0]["query"], "access_token=...&a=b");
+        assert_eq!(shown[0]["query"], "access_token=...&a=b&input_token=...");
         assert_eq!(shown[0]["headers"]["x-test"], "yes");
         assert_eq!((&shown[0]["body"], &shown[0]["outcome"]), (&json!({}), &json!(200)));
     }

@@ -181,7 +181,6 @@ impl Embedded {
     }
 
     fn open_with(config: &Config, dependencies: Dependencies) -> Result<Self, OpenError> {
-        metrics::describe();
         let data_dir = &config.data_dir;
         folder::prepare(data_dir)?;
         let lock = Lock::take(data_dir, dependencies.clock.now_ms())?;
@@ -197,7 +196,7 @@ impl Embedded {
             let what = format!("the first event is {first} instead of {}", position.bounds().earliest);
             return Err(OpenError::Damaged { path, what });
         }
-        metrics::opened(position.bounds().tail);
+        metrics::opened(position.bounds());
         let shared = Arc::new(Shared::new(epoch, position.bounds(), Arc::clone(&dependencies.ring)));
         let (queue, messages, backlog) = Queue::new(Arc::clone(&shared));
         let clock = Arc::clone(&dependencies.clock);

@@ -60,6 +60,12 @@ impl Ring {
         }
     }
 
+    /// The position of the oldest kept event, and the bytes of all.
+    pub(super) fn extent(&self) -> (Option<u64>, usize) {
+        let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
+        (kept.events.front().map(|event| event.seq), kept.bytes)
+    }
+
     /// The events after position `after`, or `None` when the first of them is not kept here.
     pub(super) fn read(&self, after: u64, limit: ReadLimit) -> Option<Vec<Arc<StoredEvent>>> {
         let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
@@ -142,8 +148,9 @@ mod tests {
         assert_eq!(seqs(&ring, 1, 10, 1000), Some(vec![2, 3]));
         ring.push(&[event(4, 10 * one)]);
         assert_eq!(seqs(&ring, 3, 10, 1000), Some(vec![4]));
+        assert_eq!(ring.extent(), (Some(4), footprint(&event(4, 10 * one))));
         ring.drop_through(4);
         assert_eq!(seqs(&ring, 3, 10, 1000), None);
-        assert_eq!(ring.kept.read().unwrap().bytes, 0);
+        assert_eq!(ring.extent(), (None, 0));
     }
 }

@@ -1,132 +1,336 @@
-//! Every metric name, with its labels, and its description for `/metrics`.
+//! Every metric: its name, what it says, its labels and their words; in one table.
 //!
-//! Names that OpenTelemetry standardizes follow its semantic conventions 1.44, written as Prometheus shows them. A
-//! label value is bounded: a word of ours, a configured id, a status. Never a recipient, message id, or text that
-//! a caller chose.
+//! The help texts of `/metrics`, the counters that stand at 0 from the start and `docs/metrics.md` come from here. Names
+//! that OpenTelemetry standardizes follow its semantic conventions 1.44, written as Prometheus shows them. A name ends
+//! in its unit. A label value is bounded: a word of ours, a configured id, a status. Never a recipient, message id, or
+//! text that a caller chose.
 
-use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge};
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
-/// Histogram, seconds: calls to our gRPC API. Labels: [`RPC_METHOD`], [`RPC_STATUS`].
-pub const RPC_SERVER_CALL_DURATION: &str = "rpc_server_call_duration_seconds";
-/// Histogram, seconds: requests to the webhook port. Labels: [`HTTP_METHOD`], [`HTTP_ROUTE`], [`HTTP_STATUS`].
-pub const HTTP_SERVER_REQUEST_DURATION: &str = "http_server_request_duration_seconds";
-/// Histogram, seconds: requests to the Cloud API. Labels: [`HTTP_METHOD`], [`SERVER_ADDRESS`], [`URL_TEMPLATE`], [`HTTP_STATUS_CLASS`].
-pub const HTTP_CLIENT_REQUEST_DURATION: &str = "http_client_request_duration_seconds";
+/// What a metric does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows, as long as the process lives.
+    Counter,
+    /// Moves both ways.
+    Gauge,
+    /// Counts values by size.
+    Histogram,
+}
 
-/// Gauge, always 1. Label: [`VERSION`].
-pub const BUILD_INFO: &str = "whatsapp_gateway_build_info";
-/// Gauge: open connections. Label: [`LISTENER`].
-pub const CONNECTIONS: &str = "whatsapp_gateway_connections";
-/// Counter: connections closed before their first byte. Labels: [`LISTENER`], [`REASON`] (`total`, `peer`).
-pub const CONNECTIONS_REFUSED: &str = "whatsapp_gateway_connections_refused_total";
-/// Counter: connections that we closed. Labels: [`LISTENER`], [`REASON`] (`head_timeout`, `idle`, `killed`, `age`, `stop`).
-pub const CONNECTIONS_CUT: &str = "whatsapp_gateway_connections_cut_total";
-/// Counter: connections that ended in their TLS handshake. Labels: [`LISTENER`], [`REASON`] (`not_tls`, `no_certificate`,
-/// `certificate_expired`, `certificate_not_yet_valid`, `unknown_issuer`, `bad_certificate`, `refused_by_client`, `no_http2`,
-/// `incompatible`, `timeout`, `closed`, `drain`, `other`).
-pub const TLS_FAILURES: &str = "whatsapp_gateway_tls_handshake_failures_total";
-/// Counter: failures to accept a connection, such as too many open files. Label: [`LISTENER`].
-pub const ACCEPT_ERRORS: &str = "whatsapp_gateway_accept_errors_total";
-/// Counter: attempts to read changed secrets or TLS files. Label: [`OUTCOME`] (`applied`, `rejected`).
-pub const CONFIG_RELOAD: &str = "whatsapp_gateway_config_reload_total";
-/// Counter: webhook POSTs. Label: [`OUTCOME`] (`accepted`, `bad_signature`, `too_large`, `busy`, `timeout`, `cut`, `not_stored`).
-pub const WEBHOOKS: &str = "whatsapp_gateway_webhooks_total";
-/// Counter: items of accepted webhooks. Label: [`OUTCOME`] (`new`, `duplicate`).
-pub const WEBHOOK_ITEMS: &str = "whatsapp_gateway_webhook_items_total";
-/// Counter: sends that were answered. Labels: [`MESSAGE_TYPE`], [`OUTCOME`] (`accepted`, `refused`, `not_sent`, `unknown`).
-pub const SENDS: &str = "whatsapp_gateway_sends_total";
-/// Gauge: sends and changes of templates under a request id of which nobody knows whether they were done.
-pub const SENDS_UNKNOWN: &str = "whatsapp_gateway_sends_unknown";
-/// Gauge: messages that wait for their turn to be sent. Label: [`PHONE_NUMBER`].
-pub const LANE_WAITING: &str = "whatsapp_gateway_lane_waiting";
-/// Gauge: queued sends that wait or are on their way. Label: [`PHONE_NUMBER`].
-pub const QUEUE_DEPTH: &str = "whatsapp_gateway_queue_depth";
-/// Gauge, seconds: how long the oldest of them has been there, `not_before` included. Label: [`PHONE_NUMBER`].
-pub const QUEUE_AGE: &str = "whatsapp_gateway_queue_oldest_age_seconds";
-/// Counter: queued sends that were reported. Label: [`OUTCOME`] (`accepted`, `refused`, `expired`, `unknown`).
-pub const QUEUE_ENDED: &str = "whatsapp_gateway_queued_sends_total";
-/// Gauge: open streams of `SendMessages`.
-pub const SEND_STREAMS: &str = "whatsapp_gateway_send_streams";
-/// Histogram, seconds: how long messages that had to wait waited for their turn to be sent.
-pub const LANE_WAIT_DURATION: &str = "whatsapp_gateway_lane_wait_seconds";
-/// Counter: messages refused because their template does not allow them. Label: [`REASON`] (`TEMPLATE_NOT_FOUND`,
-/// `TEMPLATE_NOT_SENDABLE`, `TEMPLATE_PARAMETERS`).
-pub const TEMPLATE_REFUSALS: &str = "whatsapp_gateway_template_refusals_total";
-/// Counter: looks at the copy of a message's template. Label: [`OUTCOME`] (`cached`, `read`, and without a copy `late`,
-/// `failed`, `busy`).
-pub const TEMPLATE_LOOKUPS: &str = "whatsapp_gateway_template_lookups_total";
-/// Gauge: messages per second that a number may send and receive at present. Label: [`PHONE_NUMBER`].
-pub const NUMBER_RATE: &str = "whatsapp_gateway_number_rate";
-/// Gauge: 1 while a number cannot send, 0 when it can again. Labels: [`PHONE_NUMBER`], [`REASON`] (as in errors).
-pub const NUMBER_PARKED: &str = "whatsapp_gateway_number_parked";
-/// Gauge: 1 while nothing is sent because the calls of the account are used up. Label: [`PHONE_NUMBER`].
-pub const NUMBER_SUSPENDED: &str = "whatsapp_gateway_number_suspended";
-/// Counter: errors that Meta answered with. Label: [`ERROR_CLASS`].
-pub const META_ERRORS: &str = "whatsapp_gateway_meta_errors_total";
-/// Counter: decisions about callers. Label: [`OUTCOME`] (`allowed`; `denied`: known and not allowed; why nobody is known:
-/// `missing`, `malformed`, `unknown`, `expired`, `not_yet_valid`, `certificate_unknown`, `certificate_ambiguous`,
-/// `contradictory`).
-pub const AUTH_DECISIONS: &str = "whatsapp_gateway_auth_decisions_total";
-/// Gauge: open event streams.
-pub const EVENT_STREAMS: &str = "whatsapp_gateway_event_streams";
-/// Histogram, seconds: from receiving a webhook to handing its event to a stream that is at the tail.
-pub const EVENT_AGE: &str = "whatsapp_gateway_event_age_seconds";
-/// Counter: events handed to streams.
-pub const EVENTS_DELIVERED: &str = "whatsapp_gateway_events_delivered_total";
-/// Counter: streams that ended. Label: [`REASON`] (`left`, `caught_up`, `draining`, `rotated`, `slow_consumer`, `expired`, `unreadable`).
-pub const EVENT_STREAMS_CLOSED: &str = "whatsapp_gateway_event_streams_closed_total";
-/// Gauge: open watches of messages.
-pub const MESSAGE_WATCHES: &str = "whatsapp_gateway_message_watches";
-/// Counter: watches that ended. Label: [`REASON`] (`reached`, `failed`, `left`, `draining`, `rotated`, `unreadable`).
-pub const MESSAGE_WATCHES_CLOSED: &str = "whatsapp_gateway_message_watches_closed_total";
-/// Histogram, seconds: one durable commit. Recorded and described by the storage room, as are all of
-/// `whatsapp_gateway_log_*`; it is named here for its buckets.
-pub const LOG_COMMIT_DURATION: &str = "whatsapp_gateway_log_commit_seconds";
-/// Histogram: events and state writes in one durable commit. As above.
-pub const LOG_BATCH_EVENTS: &str = "whatsapp_gateway_log_batch_events";
-/// Gauge: tasks of the runtime that have not ended.
-pub const RUNTIME_TASKS: &str = "whatsapp_gateway_runtime_tasks";
-/// Gauge: tasks that wait for a thread of the runtime.
-pub const RUNTIME_QUEUE: &str = "whatsapp_gateway_runtime_queue_depth";
-/// Counter: spans that were not exported. Label: [`REASON`] (`queue_full`, `export_failed`).
-pub const SPANS_DROPPED: &str = "whatsapp_gateway_spans_dropped_total";
-/// Counter: panics, each of which is a defect of ours.
-pub const PANICS: &str = "whatsapp_gateway_panics_total";
-/// Gauge, bytes: memory of the process.
-pub const PROCESS_RESIDENT: &str = "process_resident_memory_bytes";
-/// Gauge: open files and sockets of the process.
-pub const PROCESS_OPEN_FILES: &str = "process_open_fds";
+/// A label of a metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Label {
+    /// Its name.
+    pub name: &'static str,
+    /// The values it has; empty where they come from the configuration, the contract or Meta's tables: [`LABELS`] says what
+    /// they are.
+    pub words: &'static [&'static str],
+}
 
-/// Label: Meta's id of a configured business number.
-pub const PHONE_NUMBER: &str = "phone_number_id";
-/// Label: `package.Service/Method`; `_OTHER` for a method that does not exist.
-pub const RPC_METHOD: &str = "rpc_method";
-/// Label: the gRPC status as a word, such as `NOT_FOUND`.
-pub const RPC_STATUS: &str = "rpc_response_status_code";
-/// Label: the HTTP method.
-pub const HTTP_METHOD: &str = "http_request_method";
-/// Label: the route as configured, never the path as sent.
-pub const HTTP_ROUTE: &str = "http_route";
-/// Label: the HTTP status as a number.
-pub const HTTP_STATUS: &str = "http_response_status_code";
-/// Label: the HTTP status as its class, such as `2xx`; `none` without an answer.
-pub const HTTP_STATUS_CLASS: &str = "http_response_status_class";
-/// Label: the host called.
-pub const SERVER_ADDRESS: &str = "server_address";
-/// Label: the path called, ids replaced by their names.
-pub const URL_TEMPLATE: &str = "url_template";
-/// Label: which of our listeners: `grpc`, `webhook`, `admin`.
-pub const LISTENER: &str = "listener";
-/// Label: why something happened; the metric lists the words.
-pub const REASON: &str = "reason";
-/// Label: how something ended; the metric lists the words.
-pub const OUTCOME: &str = "outcome";
-/// Label: the type of message sent, such as `template`.
-pub const MESSAGE_TYPE: &str = "type";
-/// Label: the kind of failure that Meta's code stands for.
-pub const ERROR_CLASS: &str = "class";
-/// Label: the version of this program.
-pub const VERSION: &str = "version";
+/// A metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Metric {
+    /// Its name.
+    pub name: &'static str,
+    /// What it does.
+    pub kind: Kind,
+    /// What it says.
+    pub help: &'static str,
+    /// Its labels, in the order in which they are shown.
+    pub labels: &'static [Label],
+}
+
+macro_rules! metrics {
+    ($($(#[doc = $doc:literal])+ $kind:ident $name:ident = $text:literal [$($label:ident: $words:expr),*];)*) => {
+        $($(#[doc = $doc])+ pub const $name: &str = $text;)*
+
+        /// Every metric, in the order of the documents.
+        pub const METRICS: &[Metric] = &[$(Metric {
+            name: $text,
+            kind: Kind::$kind,
+            help: concat!($($doc),+),
+            labels: &[$(Label { name: $label, words: $words }),*],
+        },)*];
+    };
+}
+
+/// The values are not words of ours.
+const OPEN: &[&str] = &[];
+/// Our ports.
+const LISTENERS: &[&str] = &["grpc", "webhook", "admin"];
+/// What Meta's errors mean: the reasons that the table of its codes can give.
+pub const META_CLASSES: &[&str] = &[
+    "SEND_OUTCOME_UNKNOWN",
+    "UPSTREAM_UNAVAILABLE",
+    "UPSTREAM_CREDENTIALS",
+    "UPSTREAM_ACCOUNT",
+    "UPSTREAM_FEATURE",
+    "UPSTREAM_INVALID_PARAMETER",
+    "UPSTREAM_NOT_FOUND",
+    "UPSTREAM_CONFLICT",
+    "UPSTREAM_REFUSED",
+    "UPSTREAM_THROUGHPUT",
+    "UPSTREAM_PAIR_RATE",
+    "UPSTREAM_ACCOUNT_RATE",
+    "UPSTREAM_QUALITY_LIMIT",
+    "WINDOW_CLOSED",
+    "TEMPLATE_NOT_FOUND",
+    "TEMPLATE_NOT_SENDABLE",
+    "TEMPLATE_PARAMETERS",
+    "TEMPLATE_REJECTED",
+    "MEDIA_REJECTED",
+    "RECIPIENT_UNREACHABLE",
+    "RECIPIENT_OPTED_OUT",
+    "RECIPIENT_NOT_ALLOWED",
+];
+
+metrics! {
+    /// Calls to the gRPC API; a stream, until it is open.
+    Histogram RPC_SERVER_CALL_DURATION = "rpc_server_call_duration_seconds" [RPC_METHOD: OPEN, RPC_STATUS: OPEN];
+    /// Requests to the webhook port; a POST, until it is durable and answered.
+    Histogram HTTP_SERVER_REQUEST_DURATION = "http_server_request_duration_seconds"
+        [HTTP_METHOD: &["GET", "POST", "_OTHER"], HTTP_ROUTE: &["webhook"], HTTP_STATUS: OPEN];
+    /// Requests to the Cloud API.
+    Histogram HTTP_CLIENT_REQUEST_DURATION = "http_client_request_duration_seconds"
+        [SERVER_ADDRESS: OPEN, URL_TEMPLATE: OPEN, HTTP_METHOD: &["GET", "POST", "DELETE"],
+         HTTP_STATUS_CLASS: &["2xx", "3xx", "4xx", "5xx", "other", "none"]];
+    /// Errors that the Cloud API answered with, by what they mean.
+    Counter META_ERRORS = "whatsapp_gateway_meta_errors_total" [ERROR_CLASS: META_CLASSES];
+
+    /// Sends that were answered.
+    Counter SENDS = "whatsapp_gateway_sends_total"
+        [MESSAGE_TYPE: OPEN, OUTCOME: &["accepted", "refused", "not_sent", "unknown"]];
+    /// Sends and changes of templates under a request id of which nobody knows whether they were done.
+    Gauge SENDS_UNKNOWN = "whatsapp_gateway_sends_unknown" [];
+    /// Open streams of `SendMessages`.
+    Gauge SEND_STREAMS = "whatsapp_gateway_send_streams" [];
+    /// Statuses of messages that Meta reported.
+    Counter MESSAGE_STATUSES = "whatsapp_gateway_message_statuses_total"
+        [STATUS: STATUSES];
+    /// Errors that webhooks reported, most of them about messages that Meta had accepted, by what they mean.
+    Counter WEBHOOK_ERRORS = "whatsapp_gateway_webhook_errors_total" [ERROR_CLASS: META_CLASSES];
+    /// Messages refused because their customer service window is known to be closed.
+    Counter WINDOW_REFUSALS = "whatsapp_gateway_window_refusals_total" [];
+    /// Fallback templates: taken in place of a message (`instead`), or what became of one after Meta had found the window
+    /// closed.
+    Counter FALLBACKS = "whatsapp_gateway_fallbacks_total" [OUTCOME: &["instead", "accepted", "failed", "unknown"]];
+    /// Messages refused because their template does not allow them.
+    Counter TEMPLATE_REFUSALS = "whatsapp_gateway_template_refusals_total"
+        [REASON: &["TEMPLATE_NOT_FOUND", "TEMPLATE_NOT_SENDABLE", "TEMPLATE_PARAMETERS"]];
+    /// Looks at the copy of a message's template; `late`, `failed` and `busy` found none.
+    Counter TEMPLATE_LOOKUPS = "whatsapp_gateway_template_lookups_total"
+        [OUTCOME: &["cached", "read", "late", "failed", "busy"]];
+
+    /// Queued sends that wait or are on their way.
+    Gauge QUEUE_DEPTH = "whatsapp_gateway_queue_depth" [PHONE_NUMBER: OPEN];
+    /// How long the oldest queued send has been in the queue, `not_before` included.
+    Gauge QUEUE_AGE = "whatsapp_gateway_queue_oldest_age_seconds" [PHONE_NUMBER: OPEN];
+    /// Queued sends that were reported.
+    Counter QUEUE_ENDED = "whatsapp_gateway_queued_sends_total"
+        [OUTCOME: &["accepted", "refused", "expired", "unknown"]];
+    /// Messages that wait for their turn to be sent.
+    Gauge LANE_WAITING = "whatsapp_gateway_lane_waiting" [PHONE_NUMBER: OPEN];
+    /// How long messages that had to wait waited for their turn to be sent.
+    Histogram LANE_WAIT_DURATION = "whatsapp_gateway_lane_wait_seconds" [];
+    /// Messages refused without a call to Meta because they could not have their turn in time.
+    Counter LANE_REFUSALS = "whatsapp_gateway_lane_refusals_total"
+        [REASON: &["throughput", "pair", "suspended", "full", "parked"]];
+    /// Calls refused because their caller has used up what the configuration allows.
+    Counter QUOTA_REFUSALS = "whatsapp_gateway_caller_quota_refusals_total"
+        [QUOTA: &["sends_per_second", "streams_max"]];
+
+    /// Messages per second that a number may send and receive at present.
+    Gauge NUMBER_RATE = "whatsapp_gateway_number_rate" [PHONE_NUMBER: OPEN];
+    /// 1 while a number cannot send, 0 when it can again.
+    Gauge NUMBER_PARKED = "whatsapp_gateway_number_parked" [PHONE_NUMBER: OPEN, REASON: OPEN];
+    /// 1 while nothing is sent because the calls of the account are used up.
+    Gauge NUMBER_SUSPENDED = "whatsapp_gateway_number_suspended" [PHONE_NUMBER: OPEN];
+    /// 1 for the quality that Meta gives a number, 0 for the others.
+    Gauge NUMBER_QUALITY = "whatsapp_gateway_number_quality" [PHONE_NUMBER: OPEN, QUALITY: QUALITIES];
+    /// Users whom the portfolio of a number may write to first in 24 hours; +Inf without limit, absent while not known.
+    Gauge MESSAGING_LIMIT = "whatsapp_gateway_number_messaging_limit" [PHONE_NUMBER: OPEN];
+    /// When the access token of a WABA expires, by Meta's word; +Inf for never, absent while not known.
+    Gauge ACCESS_TOKEN_EXPIRY = "whatsapp_gateway_access_token_expiry_timestamp_seconds" [WABA: OPEN];
+    /// When the last of a caller's tokens expires; +Inf for never, absent for callers without tokens.
+    Gauge CALLER_TOKEN_EXPIRY = "whatsapp_gateway_caller_token_expiry_timestamp_seconds" [CALLER: OPEN];
+    /// When the first certificate of a port's chain expires; absent without TLS.
+    Gauge CERTIFICATE_EXPIRY = "whatsapp_gateway_certificate_expiry_timestamp_seconds" [LISTENER: &["grpc"]];
+
+    /// Webhook POSTs.
+    Counter WEBHOOKS = "whatsapp_gateway_webhooks_total"
+        [OUTCOME: &["accepted", "bad_signature", "too_large", "busy", "timeout", "cut", "not_stored"]];
+    /// Items of accepted webhooks.
+    Counter WEBHOOK_ITEMS = "whatsapp_gateway_webhook_items_total" [OUTCOME: &["new", "duplicate"]];
+    /// New items that the gateway does not understand; they are stored as they came.
+    Counter WEBHOOK_UNKNOWN_ITEMS = "whatsapp_gateway_webhook_unknown_items_total" [];
+    /// From Meta's time of a new item, in whole seconds, to its being durable.
+    Histogram WEBHOOK_LAG = "whatsapp_gateway_webhook_lag_seconds" [];
+    /// When the last webhook was accepted; the start of the process until then.
+    Gauge WEBHOOK_LAST_ACCEPTED = "whatsapp_gateway_webhook_last_accepted_timestamp_seconds" [];
+
+    /// Events made durable.
+    Counter LOG_APPENDED = "whatsapp_gateway_log_appended_events_total" [];
+    /// Items that were known already and added nothing.
+    Counter LOG_DUPLICATES = "whatsapp_gateway_log_duplicate_events_total" [];
+    /// Events deleted by retention.
+    Counter LOG_TRIMMED = "whatsapp_gateway_log_trimmed_events_total" [];
+    /// One durable commit, from its first write to the end of its sync.
+    Histogram LOG_COMMIT_DURATION = "whatsapp_gateway_log_commit_seconds" [];
+    /// The end of a durable commit: its pages written and synced.
+    Histogram LOG_SYNC_DURATION = "whatsapp_gateway_log_sync_seconds" [];
+    /// Events and state writes in one durable commit.
+    Histogram LOG_BATCH_EVENTS = "whatsapp_gateway_log_batch_events" [];
+    /// Events and state writes that wait for the writer.
+    Gauge LOG_QUEUE = "whatsapp_gateway_log_queue_events" [];
+    /// Used pages and write-ahead log.
+    Gauge LOG_SIZE = "whatsapp_gateway_log_size_bytes" [];
+    /// Free space on the disk of the log.
+    Gauge LOG_DISK_FREE = "whatsapp_gateway_log_disk_free_bytes" [];
+    /// Used share of the size limit or the disk, whichever ends first.
+    Gauge LOG_USED = "whatsapp_gateway_log_used_ratio" [];
+    /// 1 while the log takes nothing, so that webhooks are answered with 503.
+    Gauge LOG_REFUSING = "whatsapp_gateway_log_refusing" [];
+    /// Position of the newest event.
+    Gauge LOG_TAIL = "whatsapp_gateway_log_tail_seq" [];
+    /// Position of the oldest event that is kept.
+    Gauge LOG_EARLIEST = "whatsapp_gateway_log_earliest_seq" [];
+    /// Position of the oldest event in memory; one more than the newest if there is none.
+    Gauge LOG_RING_EARLIEST = "whatsapp_gateway_log_ring_earliest_seq" [];
+    /// Memory of the newest events.
+    Gauge LOG_RING_SIZE = "whatsapp_gateway_log_ring_bytes" [];
+    /// Position up to which the state of messages, windows and users follows the log.
+    Gauge PROJECTIONS = "whatsapp_gateway_projections_seq" [];
+    /// Open event streams.
+    Gauge EVENT_STREAMS = "whatsapp_gateway_event_streams" [];
+    /// Events between the newest one and the open stream that is furthest behind; 0 without streams.
+    Gauge EVENT_STREAM_LAG = "whatsapp_gateway_event_stream_lag_events" [];
+    /// Age of the oldest event that the open stream furthest behind has not taken; 0 without streams.
+    Gauge EVENT_STREAM_AGE = "whatsapp_gateway_event_stream_oldest_age_seconds" [];
+    /// From an event's being durable to handing it to a stream that is at the tail.
+    Histogram EVENT_AGE = "whatsapp_gateway_event_age_seconds" [];
+    /// Events handed to streams.
+    Counter EVENTS_DELIVERED = "whatsapp_gateway_events_delivered_total" [];
+    /// Event streams that ended.
+    Counter EVENT_STREAMS_CLOSED = "whatsapp_gateway_event_streams_closed_total"
+        [REASON: &["left", "caught_up", "draining", "rotated", "slow_consumer", "expired", "unreadable"]];
+    /// Open watches of messages.
+    Gauge MESSAGE_WATCHES = "whatsapp_gateway_message_watches" [];
+    /// Watches of messages that ended.
+    Counter MESSAGE_WATCHES_CLOSED = "whatsapp_gateway_message_watches_closed_total"
+        [REASON: &["reached", "failed", "left", "draining", "rotated", "unreadable"]];
+
+    /// Open connections.
+    Gauge CONNECTIONS = "whatsapp_gateway_connections" [LISTENER: LISTENERS];
+    /// Connections closed before their first byte, because there are too many in all or of one peer.
+    Counter CONNECTIONS_REFUSED = "whatsapp_gateway_connections_refused_total"
+        [LISTENER: LISTENERS, REASON: &["total", "peer"]];
+    /// Connections that the gateway closed.
+    Counter CONNECTIONS_CUT = "whatsapp_gateway_connections_cut_total"
+        [LISTENER: LISTENERS, REASON: &["head_timeout", "idle", "killed", "age", "stop"]];
+    /// Connections that ended in their TLS handshake.
+    Counter TLS_FAILURES = "whatsapp_gateway_tls_handshake_failures_total"
+        [LISTENER: &["grpc"], REASON: &[
+            "not_tls", "no_certificate", "certificate_expired", "certificate_not_yet_valid", "unknown_issuer",
+            "bad_certificate", "refused_by_client", "no_http2", "incompatible", "timeout", "closed", "drain", "other"]];
+    /// Failures to accept a connection, such as too many open files.
+    Counter ACCEPT_ERRORS = "whatsapp_gateway_accept_errors_total" [LISTENER: LISTENERS];
+    /// Decisions about callers: allowed, known and not allowed (`denied`), or why nobody is known.
+    Counter AUTH_DECISIONS = "whatsapp_gateway_auth_decisions_total"
+        [OUTCOME: &[
+            "allowed", "denied", "missing", "malformed", "unknown", "expired", "not_yet_valid", "certificate_unknown",
+            "certificate_ambiguous", "contradictory"]];
+    /// Attempts to use changed files. While they cannot be used, there is one every 5 s.
+    Counter CONFIG_RELOAD = "whatsapp_gateway_config_reload_total"
+        [PART: &["secrets", "tls"], OUTCOME: &["applied", "rejected"]];
+    /// The version that runs; always 1.
+    Gauge BUILD_INFO = "whatsapp_gateway_build_info" [VERSION: OPEN];
+    /// Spans that were not exported.
+    Counter SPANS_DROPPED = "whatsapp_gateway_spans_dropped_total" [REASON: &["queue_full", "export_failed"]];
+    /// Panics, each of which is a defect of the gateway.
+    Counter PANICS = "whatsapp_gateway_panics_total" [];
+    /// Tasks of the runtime that have not ended.
+    Gauge RUNTIME_TASKS = "whatsapp_gateway_runtime_tasks" [];
+    /// Tasks that wait for a thread of the runtime.
+    Gauge RUNTIME_QUEUE = "whatsapp_gateway_runtime_queue_depth" [];
+    /// Threads of the runtime.
+    Gauge RUNTIME_WORKERS = "whatsapp_gateway_runtime_workers" [];
+    /// Time in which threads of the runtime were busy, of all together.
+    Counter RUNTIME_BUSY = "whatsapp_gateway_runtime_busy_seconds_total" [];
+    /// User and system CPU time of the process.
+    Counter PROCESS_CPU = "process_cpu_seconds_total" [];
+    /// Resident memory of the process.
+    Gauge PROCESS_RESIDENT = "process_resident_memory_bytes" [];
+    /// Virtual memory of the process.
+    Gauge PROCESS_VIRTUAL = "process_virtual_memory_bytes" [];
+    /// Open files and sockets of the process.
+    Gauge PROCESS_OPEN_FILES = "process_open_fds" [];
+    /// How many of them it may open.
+    Gauge PROCESS_FILES_MAX = "process_max_fds" [];
+    /// Threads of the process.
+    Gauge PROCESS_THREADS = "process_threads" [];
+    /// When the process started.
+    Gauge PROCESS_START = "process_start_time_seconds" [];
+}
+
+macro_rules! labels {
+    ($($(#[doc = $doc:literal])+ $name:ident = $text:literal;)*) => {
+        $($(#[doc = $doc])+ pub const $name: &str = $text;)*
+
+        /// Every label, and what its values are.
+        pub const LABELS: &[(&str, &str)] = &[$(($text, concat!($($doc),+)),)*];
+    };
+}
+
+labels! {
+    /// Meta's id of a configured business number.
+    PHONE_NUMBER = "phone_number_id";
+    /// Meta's id of a configured WABA.
+    WABA = "waba_id";
+    /// The name of a configured caller.
+    CALLER = "caller";
+    /// `package.Service/Method`, for an action of `ManageTemplate` with the action behind it; `_OTHER` for what does not exist.
+    RPC_METHOD = "rpc_method";
+    /// The gRPC status as a word, such as `NOT_FOUND`.
+    RPC_STATUS = "rpc_response_status_code";
+    /// The HTTP method.
+    HTTP_METHOD = "http_request_method";
+    /// The route as configured, never the path as sent.
+    HTTP_ROUTE = "http_route";
+    /// The HTTP status as a number.
+    HTTP_STATUS = "http_response_status_code";
+    /// The HTTP status as its class; `none` without an answer.
+    HTTP_STATUS_CLASS = "http_response_status_class";
+    /// The host called.
+    SERVER_ADDRESS = "server_address";
+    /// The path called, ids replaced by their names.
+    URL_TEMPLATE = "url_template";
+    /// Which of our ports.
+    LISTENER = "listener";
+    /// Why something happened; of a parked number, as in errors.
+    REASON = "reason";
+    /// How something ended.
+    OUTCOME = "outcome";
+    /// The type of message sent, such as `template`; `other` for one that only `raw` knows.
+    MESSAGE_TYPE = "type";
+    /// What became of a message, by Meta's word.
+    STATUS = "status";
+    /// The reason that errors of this kind are given to callers with.
+    ERROR_CLASS = "class";
+    /// Which right of the caller is used up.
+    QUOTA = "quota";
+    /// How users judge the messages of a number, by Meta's word.
+    QUALITY = "quality";
+    /// Which files.
+    PART = "part";
+    /// The version of this program.
+    VERSION = "version";
+}
+
+/// The words of Meta's that move a message (reference 4.4.2).
+pub const STATUSES: &[&str] = &["sent", "delivered", "read", "played", "failed"];
+/// The qualities of a number (reference 2.5); whatever else Meta says is `unknown`.
+pub const QUALITIES: &[&str] = &["green", "yellow", "red", "unknown"];
 
 /// Buckets of call durations, in seconds, as the semantic conventions advise.
 pub const DURATION_BUCKETS: [f64; 14] =
@@ -136,32 +340,48 @@ pub const COMMIT_BUCKETS: [f64; 12] =
     [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
 /// Buckets of event ages, in seconds: what was missed while away may be hours old.
 pub const AGE_BUCKETS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 60.0, 600.0, 3600.0];
+/// Buckets of the lag of webhooks, in seconds: Meta's times are whole seconds, and it repeats for a week.
+pub const LAG_BUCKETS: [f64; 12] =
+    [1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0, 21_600.0, 86_400.0, 604_800.0];
 /// Buckets of events and state writes per commit.
 pub const BATCH_EVENTS_BUCKETS: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
 
 /// The histograms and their buckets; any other histogram gets [`DURATION_BUCKETS`].
-pub(super) const HISTOGRAMS: [(&str, &[f64]); 4] = [
+pub(super) const HISTOGRAMS: [(&str, &[f64]); 6] = [
     (LOG_COMMIT_DURATION, &COMMIT_BUCKETS),
+    (LOG_SYNC_DURATION, &COMMIT_BUCKETS),
     (EVENT_AGE, &AGE_BUCKETS),
     (LANE_WAIT_DURATION, &AGE_BUCKETS),
+    (WEBHOOK_LAG, &LAG_BUCKETS),
     (LOG_BATCH_EVENTS, &BATCH_EVENTS_BUCKETS),
 ];
 
+/// The buckets of a histogram.
+pub(super) fn buckets(name: &str) -> &'static [f64] {
+    let own = HISTOGRAMS.iter().find(|(other, _)| *other == name);
+    own.map_or(&DURATION_BUCKETS, |(_, buckets)| buckets)
+}
+
 /// Gives every metric its help text. Called once, when the recorder is installed.
 pub(super) fn describe() {
-    describe_servers();
-    describe_work();
-    describe_process();
+    for Metric { name, kind, help, .. } in METRICS {
+        let help = help.trim_start();
+        match kind {
+            Kind::Counter => describe_counter!(*name, help),
+            Kind::Gauge => describe_gauge!(*name, help),
+            Kind::Histogram => describe_histogram!(*name, help),
+        }
+    }
 }
 
 /// Shows what can happen before it has happened: an alert on a rate misses the first event of a series that it makes.
 pub(super) fn begin() {
-    let webhooks = ["accepted", "bad_signature", "too_large", "busy", "timeout", "cut", "not_stored"];
-    for outcome in webhooks {
-        counter!(WEBHOOKS, OUTCOME => outcome).absolute(0);
-    }
-    for outcome in ["new", "duplicate"] {
-        counter!(WEBHOOK_ITEMS, OUTCOME => outcome).absolute(0);
+    for metric in METRICS.iter().filter(|metric| !super::process::is_ours(metric)) {
+        match metric.kind {
+            Kind::Counter => begin_counter(metric, &mut Vec::new()),
+            Kind::Histogram if metric.labels.is_empty() => drop(histogram!(metric.name)),
+            Kind::Histogram | Kind::Gauge => {}
+        }
     }
     // The other types appear when they are sent.
     for kind in ["text", "template"] {
@@ -169,87 +389,21 @@ pub(super) fn begin() {
             counter!(SENDS, MESSAGE_TYPE => kind, OUTCOME => outcome).absolute(0);
         }
     }
-    for reason in ["TEMPLATE_NOT_FOUND", "TEMPLATE_NOT_SENDABLE", "TEMPLATE_PARAMETERS"] {
-        counter!(TEMPLATE_REFUSALS, REASON => reason).absolute(0);
+    for name in
+        [EVENT_STREAMS, EVENT_STREAM_LAG, EVENT_STREAM_AGE, MESSAGE_WATCHES, SENDS_UNKNOWN, SEND_STREAMS]
+    {
+        gauge!(name).set(0.0);
     }
-    for outcome in ["cached", "read", "late", "failed", "busy"] {
-        counter!(TEMPLATE_LOOKUPS, OUTCOME => outcome).absolute(0);
-    }
-    for outcome in ["accepted", "refused", "expired", "unknown"] {
-        counter!(QUEUE_ENDED, OUTCOME => outcome).absolute(0);
-    }
-    for outcome in ["allowed", "denied", "missing", "malformed", "unknown", "expired", "not_yet_valid"] {
-        counter!(AUTH_DECISIONS, OUTCOME => outcome).absolute(0);
-    }
-    for outcome in ["certificate_unknown", "certificate_ambiguous", "contradictory"] {
-        counter!(AUTH_DECISIONS, OUTCOME => outcome).absolute(0);
-    }
-    for outcome in ["applied", "rejected"] {
-        counter!(CONFIG_RELOAD, OUTCOME => outcome).absolute(0);
-    }
-    for reason in ["queue_full", "export_failed"] {
-        counter!(SPANS_DROPPED, REASON => reason).absolute(0);
-    }
-    counter!(EVENTS_DELIVERED).absolute(0);
-    counter!(PANICS).absolute(0);
-    gauge!(EVENT_STREAMS).set(0.0);
-    gauge!(MESSAGE_WATCHES).set(0.0);
-    gauge!(SENDS_UNKNOWN).set(0.0);
-    gauge!(SEND_STREAMS).set(0.0);
 }
 
-fn describe_servers() {
-    describe_histogram!(RPC_SERVER_CALL_DURATION, Unit::Seconds, "Duration of calls to the gRPC API.");
-    describe_histogram!(HTTP_SERVER_REQUEST_DURATION, Unit::Seconds, "Duration of HTTP requests received.");
-    describe_histogram!(
-        HTTP_CLIENT_REQUEST_DURATION,
-        Unit::Seconds,
-        "Duration of requests to the Cloud API."
-    );
-    describe_gauge!(BUILD_INFO, "The version that runs; always 1.");
-    describe_gauge!(CONNECTIONS, Unit::Count, "Open connections.");
-    describe_counter!(CONNECTIONS_REFUSED, "Connections refused because a connection limit was reached.");
-    describe_counter!(CONNECTIONS_CUT, "Connections closed by the gateway.");
-    describe_counter!(TLS_FAILURES, "Connections that ended in their TLS handshake.");
-    describe_counter!(ACCEPT_ERRORS, "Failures to accept a connection.");
-    describe_counter!(CONFIG_RELOAD, "Attempts to read changed secrets or TLS files.");
-    describe_counter!(AUTH_DECISIONS, "Decisions about callers.");
-}
-
-fn describe_work() {
-    describe_counter!(WEBHOOKS, "Webhook POSTs received.");
-    describe_counter!(WEBHOOK_ITEMS, "Items of accepted webhooks.");
-    describe_counter!(SENDS, "Sends answered.");
-    describe_gauge!(SENDS_UNKNOWN, Unit::Count, "Sends and changes of templates whose outcome is unknown.");
-    describe_counter!(TEMPLATE_REFUSALS, "Messages refused because of their template.");
-    describe_counter!(TEMPLATE_LOOKUPS, "Looks at the copies of templates.");
-    describe_gauge!(
-        NUMBER_RATE,
-        Unit::CountPerSecond,
-        "Messages that a business number may send at present."
-    );
-    describe_gauge!(NUMBER_PARKED, "Whether a business number cannot send.");
-    describe_gauge!(NUMBER_SUSPENDED, "Whether the calls of a business number's account are used up.");
-    describe_gauge!(QUEUE_DEPTH, Unit::Count, "Queued sends that wait or are on their way.");
-    describe_gauge!(QUEUE_AGE, Unit::Seconds, "How long the oldest queued send has been in the queue.");
-    describe_counter!(QUEUE_ENDED, "Queued sends reported.");
-    describe_gauge!(SEND_STREAMS, Unit::Count, "Open streams of SendMessages.");
-    describe_counter!(META_ERRORS, "Errors answered by the Cloud API.");
-    describe_gauge!(EVENT_STREAMS, Unit::Count, "Open event streams.");
-    describe_gauge!(LANE_WAITING, Unit::Count, "Messages that wait for their turn.");
-    describe_histogram!(LANE_WAIT_DURATION, Unit::Seconds, "How long messages waited for their turn.");
-    describe_histogram!(EVENT_AGE, Unit::Seconds, "Age of events when handed to a stream.");
-    describe_counter!(EVENTS_DELIVERED, "Events handed to streams.");
-    describe_counter!(EVENT_STREAMS_CLOSED, "Event streams that ended.");
-    describe_gauge!(MESSAGE_WATCHES, Unit::Count, "Open watches of messages.");
-    describe_counter!(MESSAGE_WATCHES_CLOSED, "Watches of messages that ended.");
-}
-
-fn describe_process() {
-    describe_gauge!(RUNTIME_TASKS, Unit::Count, "Tasks of the runtime that have not ended.");
-    describe_gauge!(RUNTIME_QUEUE, Unit::Count, "Tasks that wait for a thread.");
-    describe_counter!(SPANS_DROPPED, "Spans that were not exported.");
-    describe_counter!(PANICS, "Panics.");
-    describe_gauge!(PROCESS_RESIDENT, Unit::Bytes, "Resident memory.");
-    describe_gauge!(PROCESS_OPEN_FILES, Unit::Count, "Open files and sockets.");
+/// Every combination of the words of a counter's labels; none if one is open.
+fn begin_counter(metric: &Metric, labels: &mut Vec<metrics::Label>) {
+    let Some(label) = metric.labels.get(labels.len()) else {
+        return counter!(metric.name, labels.clone()).absolute(0);
+    };
+    for word in label.words {
+        labels.push(metrics::Label::from_static_parts(label.name, word));
+        begin_counter(metric, labels);
+        labels.pop();
+    }
 }

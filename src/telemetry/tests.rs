@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use tracing::{debug, info, info_span};
 use tracing_subscriber::fmt::MakeWriter;
 
+use super::log_level::log_filter;
 use super::*;
 
 #[derive(Clone, Default)]
@@ -105,7 +106,29 @@ fn the_log_level_holds_and_libraries_stay_quiet() {
     let text = logged(LogFormat::Text, "info,h2=debug", log);
     assert!(!text.contains("ours") && text.contains("theirs"), "{text}");
     assert!(check_log_level("info,whatsapp_gateway::web=debug").is_ok());
-    assert!(check_log_level("loud").is_err() || check_log_level("a=loud").is_err());
+    for wrong in ["loud", "a=loud", "", "info,,", "info, whatsapp_gateway::web"] {
+        let error = check_log_level(wrong).unwrap_err();
+        assert!(error.contains("give a level (off, error"), "{wrong}: {error}");
+    }
+}
+
+#[test]
+fn the_log_level_changes_while_it_is_used() {
+    let lines = Lines::default();
+    let (level, filter) = LogLevel::new("info").unwrap();
+    let layer = log_layer(LogFormat::Text, lines.clone()).with_filter(filter);
+    tracing::subscriber::with_default(Registry::default().with(layer), || {
+        debug!("first");
+        level.set("debug").unwrap();
+        debug!("second");
+        assert!(level.set("loud").is_err());
+        assert_eq!(level.text(), "debug");
+        level.set("off").unwrap();
+        info!("third");
+    });
+    let text = lines.text();
+    assert!(!text.contains("first") && text.contains("second") && !text.contains("third"), "{text}");
+    assert!(text.contains("from=\"info\" to=\"debug\"") && text.contains("to=\"off\""), "{text}");
 }
 
 #[test]

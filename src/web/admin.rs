@@ -1,18 +1,28 @@
-//! The port for probes and metrics: never exposed to the outside.
+//! The port for probes, metrics and the log level: never exposed to the outside.
 //!
 //! `/livez` says that the process answers. `/readyz` says that calls are served, from start to drain. A store that
 //! refuses writes does not take sends and subscribers away: it shows in `/readyz/ingress`, which is about the webhook.
+//!
+//! Everyone who reaches the port may read; the log level is changed from the machine itself alone, since less of it
+//! hides the audit log and more of it may fill a disk. In Kubernetes that is `kubectl port-forward`.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use axum::Router;
-use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
 
-use crate::telemetry::Metrics;
+use crate::listener::ConnectionInfo;
+use crate::telemetry::{LogLevel, Metrics};
+
+/// What `/metrics` answers who asks for it before the Prometheus text format.
+const OPEN_METRICS: &str = "application/openmetrics-text";
+/// Bytes of a log level.
+const LOG_LEVEL_BYTES_MAX: usize = 4096;
 
 /// Where the process is in its life, for probes.
 #[derive(Debug, Clone, Default)]
@@ -61,17 +71,20 @@ impl Readiness {
 struct Port {
     readiness: Readiness,
     metrics: Metrics,
+    log_level: LogLevel,
 }
 
 /// What the port serves.
-pub fn routes(readiness: Readiness, metrics: Metrics) -> Router {
+pub fn routes(readiness: Readiness, metrics: Metrics, log_level: LogLevel) -> Router {
     Router::new()
         .route("/livez", get(|| async { "live\n" }))
         .route("/readyz", get(readyz))
         .route("/readyz/ingress", get(ingress))
         .route("/metrics", get(render))
+        .route("/log-level", get(log_level_of).put(set_log_level))
+        .layer(DefaultBodyLimit::max(LOG_LEVEL_BYTES_MAX))
         .fallback(|| async { StatusCode::NOT_FOUND })
-        .with_state(Port { readiness, metrics })
+        .with_state(Port { readiness, metrics, log_level })
 }
 
 async fn readyz(State(port): State<Port>) -> Response {
@@ -90,7 +103,77 @@ async fn ingress(State(port): State<Port>) -> Response {
     }
 }
 
-async fn render(State(port): State<Port>) -> Response {
-    let headers = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
-    (headers, port.metrics.render()).into_response()
+async fn render(State(port): State<Port>, headers: HeaderMap) -> Response {
+    let accept = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let (content_type, text) = if wants_open_metrics(accept) {
+        ("application/openmetrics-text; version=1.0.0; charset=utf-8", port.metrics.render_open_metrics())
+    } else {
+        ("text/plain; version=0.0.4", port.metrics.render())
+    };
+    ([(header::CONTENT_TYPE, content_type)], text).into_response()
+}
+
+/// Whether OpenMetrics is named, and the text format, or everything, not before it: by quality, then by order.
+fn wants_open_metrics<'a>(accept: impl Iterator<Item = &'a str>) -> bool {
+    let mut best = (0.0, false);
+    for range in accept.flat_map(|value| value.split(',')) {
+        let mut parts = range.split(';').map(str::trim);
+        let is_open = match parts.next().map(str::to_ascii_lowercase).as_deref() {
+            Some(OPEN_METRICS) => true,
+            Some("text/plain" | "text/*" | "*/*") => false,
+            _ => continue,
+        };
+        let quality = parts.find_map(|part| part.strip_prefix("q="));
+        let quality = quality.map_or(1.0, |q| q.trim().parse().unwrap_or(0.0));
+        if quality > best.0 {
+            best = (quality, is_open);
+        }
+    }
+    best.1
+}
+
+async fn log_level_of(State(port): State<Port>) -> String {
+    format!("{}\n", port.log_level.text())
+}
+
+async fn set_log_level(
+    State(port): State<Port>,
+    Extension(connection): Extension<ConnectionInfo>,
+    text: String,
+) -> Response {
+    let peer = connection.peer.ip().to_canonical();
+    // Not all of 127.0.0.0/8: proxies of service meshes connect from there.
+    if peer != Ipv4Addr::LOCALHOST && peer != Ipv6Addr::LOCALHOST {
+        let text =
+            "the log level is changed from the machine itself alone; with Kubernetes, kubectl port-forward\n";
+        return (StatusCode::FORBIDDEN, text).into_response();
+    }
+    match port.log_level.set(text.trim()) {
+        Ok(()) => log_level_of(State(port)).await.into_response(),
+        Err(error) => (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn open_metrics_is_for_whoever_wants_it_most() {
+        let prometheus_2 = "application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;\
+                            q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
+        let prometheus_3 = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,text/plain;\
+                            version=1.0.0;escaping=allow-utf-8;q=0.4,*/*;q=0.1";
+        for accept in
+            [prometheus_2, prometheus_3, OPEN_METRICS, "Application/OpenMetrics-Text; q=0.9, */*;q=0.8"]
+        {
+            assert!(wants_open_metrics([accept].into_iter()), "{accept}");
+        }
+        let text_first = "text/plain;version=0.0.4;q=0.5,application/openmetrics-text;q=0.4";
+        for accept in ["", "*/*", "text/html", text_first, "application/openmetrics-text;q=0"] {
+            assert!(!wants_open_metrics([accept].into_iter()), "{accept}");
+        }
+        assert!(wants_open_metrics(["text/plain;q=0.1", OPEN_METRICS].into_iter()));
+        assert!(!wants_open_metrics([].into_iter()));
+    }
 }

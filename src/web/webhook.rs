@@ -21,7 +21,7 @@ use tokio::time::{Instant, timeout};
 use tracing::{Instrument, info, warn};
 
 use crate::flows::receive_webhook::{Error, ReceiveWebhook};
-use crate::telemetry::{Seldom, names, semconv};
+use crate::telemetry::{Seldom, exemplified, names, semconv};
 
 const SIGNATURE_HEADER: &str = "x-hub-signature-256";
 /// Characters of a challenge at most; Meta sends digits (reference 4.1).
@@ -88,13 +88,15 @@ async fn serve(State(port): State<Port>, request: Request) -> Response {
     };
     let response = work.instrument(span.clone()).await;
     semconv::http_server_ended(&span, response.status().as_u16());
-    histogram!(
-        names::HTTP_SERVER_REQUEST_DURATION,
-        names::HTTP_METHOD => method_word,
-        names::HTTP_ROUTE => "webhook",
-        names::HTTP_STATUS => response.status().as_str().to_owned(),
-    )
-    .record(started.elapsed());
+    exemplified(&span, || {
+        histogram!(
+            names::HTTP_SERVER_REQUEST_DURATION,
+            names::HTTP_METHOD => method_word,
+            names::HTTP_ROUTE => "webhook",
+            names::HTTP_STATUS => response.status().as_str().to_owned(),
+        )
+        .record(started.elapsed());
+    });
     response
 }
 

@@ -133,7 +133,7 @@ const ROOMS: &[Room] = &[
         may_name: &["lifecycle", "telemetry", "tls"],
         must_not_touch: &["prost", "rusqlite"],
     },
-    Room { name: "telemetry", may_name: &[], must_not_touch: &["axum", "prost"] },
+    Room { name: "telemetry", may_name: &["clock"], must_not_touch: &["axum", "prost"] },
     Room { name: "tenants", may_name: &["domain", "tls"], must_not_touch: &["tonic", "axum", "serde_json"] },
     Room { name: "tls", may_name: &[], must_not_touch: &["tonic", "axum", "serde_json"] },
     Room {

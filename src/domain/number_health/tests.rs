@@ -151,6 +151,12 @@ fn a_word_about_the_account_counts_at_once() {
 
 #[test]
 fn readings_prove_what_they_can() {
+    let limited = |tier: &str| {
+        NumberStatus { messaging_limit: Some(tier.to_owned()), ..NumberStatus::default() }.users_per_day()
+    };
+    let known = [("TIER_50", 50.0), ("TIER_2K", 2e3), ("TIER_100K", 1e5), ("TIER_UNLIMITED", f64::INFINITY)];
+    assert!(known.into_iter().all(|(tier, users)| limited(tier) == Some(users)));
+    assert!(["TIER_NOT_SET", "TIER_", "250", ""].into_iter().all(|tier| limited(tier).is_none()));
     let status = |status: &str, can_send: &str| NumberStatus {
         status: Some(status.to_owned()),
         can_send: Some(can_send.to_owned()),

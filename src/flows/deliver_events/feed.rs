@@ -2,6 +2,7 @@
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use metrics::{counter, histogram};
@@ -42,6 +43,8 @@ pub(super) struct Feed {
     pub(super) clock: SharedClock,
     pub(super) shutdown: Shutdown,
     pub(super) frames: mpsc::Sender<Frame>,
+    /// Where it is, for the metrics.
+    pub(super) reached: Arc<AtomicU64>,
 }
 
 /// Where a stream is.
@@ -195,15 +198,20 @@ impl Feed {
     async fn send_all(&self, state: &mut State, cut: &Cut) -> Result<(), Stop> {
         for batch in &cut.batches {
             self.send(state, Frame::Events(batch.clone())).await?;
-            state.position = batch.through;
+            self.move_to(state, batch.through);
         }
-        state.position = cut.through;
+        self.move_to(state, cut.through);
         // What is read after a reconnect says nothing about how fast events travel.
         if state.is_live {
             let age = self.clock.now_ms().saturating_sub(cut.append_ms);
             histogram!(names::EVENT_AGE).record(Duration::from_millis(age));
         }
         Ok(())
+    }
+
+    fn move_to(&self, state: &mut State, position: Cursor) {
+        state.position = position;
+        self.reached.store(position.seq, Ordering::Relaxed);
     }
 
     /// Retention overtook the stream.
@@ -219,7 +227,7 @@ impl Feed {
         if self.subscription.on_expired == OnExpired::Fail {
             return Err(Stop::End(End::Expired { earliest_cursor: to.encode(), missing }));
         }
-        state.position = to;
+        self.move_to(state, to);
         let gap = Frame::Gap { from_cursor: from.encode(), to_cursor: to.encode(), missing };
         self.send(state, gap).await
     }

@@ -160,11 +160,16 @@ impl Inner {
                 }
             }
             News::Reinstated => self.end(&numbers, Cause::Account),
-            News::Recovered => self.end(&numbers, Cause::Quality),
+            News::Recovered => {
+                self.end(&numbers, Cause::Quality);
+                self.read_soon(&numbers);
+            }
             News::Warned(words) => {
                 for number in &numbers {
                     warn!(phone_number.id = %number, "Meta warns: {words}");
                 }
+                // The metrics show the quality.
+                self.read_soon(&numbers);
             }
             News::Error(code) => {
                 if self.is_fresh(notice.time, PACE_AGE_MAX) {

@@ -23,7 +23,7 @@ use crate::tenants::TokenHash;
 const TICK: Duration = Duration::from_secs(1);
 /// Between two reads of a number: 25 numbers, as many as an account may have, use an eighth of the 200 calls per hour that
 /// the smallest account has (reference 6.1).
-const READ_INTERVAL: Duration = Duration::from_hours(1);
+pub(super) const READ_INTERVAL: Duration = Duration::from_hours(1);
 /// After a read that failed.
 const READ_RETRY: Duration = Duration::from_mins(5);
 /// Reads at the same time.
@@ -34,12 +34,29 @@ impl NumberWatch {
     pub async fn run(self) {
         loop {
             self.inner.round();
+            self.inner.read_tokens();
             self.inner.tell().await;
             tokio::select! {
                 () = sleep(TICK) => {}
                 () = self.inner.sooner.notified() => {}
             }
         }
+    }
+}
+
+/// Shows what Meta says of a number and nothing here depends on.
+fn show(number: &PhoneNumberId, status: &NumberStatus) {
+    let label = number.to_string();
+    if let Some(quality) = &status.quality {
+        let is_it = |known: &&str| known.eq_ignore_ascii_case(quality);
+        let word = names::QUALITIES.iter().copied().find(is_it).unwrap_or("unknown");
+        for known in names::QUALITIES.iter().copied() {
+            gauge!(names::NUMBER_QUALITY, names::PHONE_NUMBER => label.clone(), names::QUALITY => known)
+                .set(f64::from(u8::from(known == word)));
+        }
+    }
+    if let Some(users) = status.users_per_day() {
+        gauge!(names::MESSAGING_LIMIT, names::PHONE_NUMBER => label).set(users);
     }
 }
 
@@ -120,6 +137,7 @@ impl Inner {
         if let Some(rate) = status.rate() {
             self.lanes.set_rate(number, rate);
         }
+        show(number, status);
         self.take_back(number, |cause| cause.is_over(status));
     }
 

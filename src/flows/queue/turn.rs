@@ -18,7 +18,7 @@ use crate::flows::gateway_event::{About, append, gateway_event};
 use crate::flows::lanes::{Turn, Waiter};
 use crate::flows::send_message::{attempt, feedback, kind_label, pause, report};
 use crate::flows::unsettled::{self, Flight, Known};
-use crate::flows::window::Choice;
+use crate::flows::window::{Choice, count_fallback, count_refusal};
 use crate::storage::sends::{Outcome, PendingSend, QueuedSend, Stored};
 use crate::telemetry::{begin_trace, current_traceparent, names};
 
@@ -88,10 +88,16 @@ impl Queue {
         let departure = match self.departure(&queued).await {
             Ok(departure) => departure,
             Err(failure) => {
+                if failure.verdict.reason == Reason::WindowClosed {
+                    count_refusal();
+                }
                 turn.done(Feedback::NotSent);
                 return self.end(&tag, pending, stored, Outcome::Refused(failure)).await;
             }
         };
+        if departure.used_fallback && retries == 0 {
+            count_fallback();
+        }
         let mut flight = match self.depart(&tag, &queued, &pending, stored, &departure).await {
             Ok(Some(flight)) => flight,
             Ok(None) => {

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use metrics::counter;
 use secrecy::SecretString;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -18,7 +17,6 @@ use crate::flows::lanes::{Lanes, Wish};
 use crate::flows::number_watch::NumberWatch;
 use crate::flows::unsettled::PROOF;
 use crate::storage::sends::Outcome;
-use crate::telemetry::names;
 
 use super::no_turn::{draining, refused};
 
@@ -122,9 +120,6 @@ async fn outcome_of(client: &Client, access_token: &SecretString, message: &Prep
         Err(cause) => cause,
     };
     let failure = failure(&cause, PROOF);
-    if cause.meta().is_some() {
-        counter!(names::META_ERRORS, names::ERROR_CLASS => failure.verdict.reason.as_str()).increment(1);
-    }
     match cause {
         cloud_api::Error::OutcomeUnknown { .. } | cloud_api::Error::NoAnswer { .. } => {
             Outcome::Unknown(failure)

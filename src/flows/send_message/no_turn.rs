@@ -1,12 +1,23 @@
 //! Why a message did not get its turn, in words for its caller. Nothing was sent.
 
+use metrics::counter;
+
 use crate::domain::failure::{Actor, Class, Failure, Reason, Retry, Verdict};
 use crate::domain::schedule::{Refusal, Why};
+use crate::telemetry::names;
 
 use super::STORE_RETRY_DELAY;
 
 /// The lane says no; `parked` says more if that is because the number cannot send.
 pub(super) fn refused(refusal: &Refusal, parked: impl FnOnce() -> Option<Failure>) -> Failure {
+    let word = match refusal.why {
+        Why::Throughput => "throughput",
+        Why::Pair => "pair",
+        Why::Suspended => "suspended",
+        Why::Full => "full",
+        Why::Parked(_) => "parked",
+    };
+    counter!(names::LANE_REFUSALS, names::REASON => word).increment(1);
     if let Why::Parked(_) = refusal.why
         && let Some(failure) = parked()
     {

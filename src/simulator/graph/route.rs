@@ -9,16 +9,25 @@ use crate::simulator::{media_api, messages, nodes, template_api, uploads};
 
 /// Meta takes the token as `Bearer`, and as `OAuth` for the second step of a resumable upload.
 pub(in crate::simulator) fn authorize(world: &World, headers: &HeaderMap) -> Result<(), GraphError> {
-    let header = headers.get(http::header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let token = header.and_then(|header| header.split_once(' ')).and_then(|(scheme, token)| {
-        let is_known = scheme.eq_ignore_ascii_case("bearer") || scheme.eq_ignore_ascii_case("oauth");
-        is_known.then(|| token.trim())
-    });
-    match token {
+    match token(headers) {
         Some(token) if world.account.has_token(token) => Ok(()),
         Some(_) => Err(GraphError::bad_token("Invalid OAuth access token - Cannot parse access token")),
         None => Err(GraphError::bad_token("An access token is required to request this resource.")),
     }
+}
+
+/// Whether the app itself calls, by its id and secret.
+pub(super) fn is_app(world: &World, headers: &HeaderMap) -> bool {
+    let account = &world.account;
+    token(headers) == Some(format!("{}|{}", account.app_id, account.app_secret).as_str())
+}
+
+fn token(headers: &HeaderMap) -> Option<&str> {
+    let header = headers.get(http::header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    header.and_then(|header| header.split_once(' ')).and_then(|(scheme, token)| {
+        let is_known = scheme.eq_ignore_ascii_case("bearer") || scheme.eq_ignore_ascii_case("oauth");
+        is_known.then(|| token.trim())
+    })
 }
 
 /// Finds the node and the edge that a path names.

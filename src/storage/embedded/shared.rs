@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::watch;
 
 use crate::storage::event_log::{Acceptance, Bounds, ReadError, ReadLimit, StoredEvent};
+use crate::storage::metrics;
 use crate::storage::ring::Ring;
 
 /// The published state of the engine. Only the writer changes it.
@@ -67,6 +68,12 @@ impl Shared {
     pub(super) fn trimmed_through(&self, seq: u64) {
         self.earliest.fetch_max(seq.saturating_add(1), Ordering::AcqRel);
         self.ring.drop_through(seq);
+    }
+
+    /// Records where log and ring begin and end.
+    pub(super) fn measure(&self) {
+        let (earliest, bytes) = self.ring.extent();
+        metrics::positions(self.bounds(), earliest, bytes);
     }
 
     /// The events after `after`, if that can be said without the disk.

@@ -142,14 +142,15 @@ impl Writer {
         for job in jobs.iter_mut() {
             job.apply(&mut batch)?;
         }
+        let syncing = Instant::now();
         let committed = batch.commit()?;
         metrics::committed(metrics::Commit {
             took: started.elapsed(),
+            sync: syncing.elapsed(),
             batch_events: jobs.iter().map(|job| job.weight.events).sum(),
             new_events: committed.events.len(),
             duplicates: committed.duplicates,
             trimmed: committed.position.trimmed_through - self.position.trimmed_through,
-            tail: committed.position.tail,
         });
         self.watchman.count(jobs.iter().map(|job| job.weight.bytes).sum());
         Ok(committed)
@@ -161,6 +162,7 @@ impl Writer {
             self.shared.trimmed_through(committed.position.trimmed_through);
         }
         self.position = committed.position;
+        self.shared.measure();
     }
 
     /// Refuses or accepts by the room that is left, if it is time to look.

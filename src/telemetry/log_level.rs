@@ -1,0 +1,74 @@
+//! Which log lines are written, also changed while the process runs.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tracing::info;
+use tracing_subscriber::filter::{EnvFilter, LevelFilter};
+use tracing_subscriber::reload;
+
+use super::Error;
+
+/// Libraries that say much at `debug`, some of it about headers: they stay at `info` unless named in the log level.
+const QUIET: &str =
+    "h2=info,hyper=info,hyper_util=info,reqwest=info,rustls=info,tonic=info,tower=info,opentelemetry=info";
+
+/// The log level of the process. Clones are the same one.
+#[derive(Clone)]
+pub struct LogLevel {
+    text: Arc<Mutex<String>>,
+    apply: Arc<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>,
+}
+
+impl fmt::Debug for LogLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("LogLevel").field(&self.text()).finish()
+    }
+}
+
+impl LogLevel {
+    /// Starts with this level; the filter is for the layer that writes lines.
+    pub(super) fn new<S: 'static>(text: &str) -> Result<(Self, reload::Layer<EnvFilter, S>), Error> {
+        let (filter, handle) = reload::Layer::new(log_filter(text)?);
+        let apply = Arc::new(move |filter| handle.reload(filter));
+        Ok((Self { text: Arc::new(Mutex::new(text.to_owned())), apply }, filter))
+    }
+
+    /// What is written at present, as it was set.
+    pub fn text(&self) -> String {
+        self.text.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Writes other lines from now on, until the process ends. An error changes nothing. The old level decides whether
+    /// the change itself is a line.
+    pub fn set(&self, text: &str) -> Result<(), Error> {
+        let filter = log_filter(text)?;
+        let mut current = self.text.lock().unwrap_or_else(PoisonError::into_inner);
+        info!(from = *current, to = text, "the log level is changed");
+        (self.apply)(filter).map_err(|error| Error::LogLevel(error.to_string()))?;
+        text.clone_into(&mut current);
+        Ok(())
+    }
+}
+
+/// Says what is wrong with a log level, if anything.
+pub fn check_log_level(text: &str) -> Result<(), String> {
+    log_filter(text).map(drop).map_err(|error| error.to_string())
+}
+
+pub(super) fn log_filter(level: &str) -> Result<EnvFilter, Error> {
+    let wrong = |what: String| {
+        Error::LogLevel(format!(
+            "{what}; give a level (off, error, warn, info, debug, trace), or levels per target: \
+             \"info,whatsapp_gateway::web=debug\""
+        ))
+    };
+    // A word that is no level would be taken for a target, of which everything is written, and of all else nothing.
+    let is_level = |word: &str| word.trim().parse::<LevelFilter>().is_ok();
+    let is_loose = |word: &&str| !word.contains(['=', '[', ']', '{', '}']) && !is_level(word);
+    if let Some(word) = level.split(',').find(is_loose) {
+        return Err(wrong(format!("{:?} is no level", word.trim())));
+    }
+    // The later directive for a target wins.
+    EnvFilter::builder().parse(format!("{QUIET},{level}")).map_err(|error| wrong(error.to_string()))
+}
