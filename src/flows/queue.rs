@@ -39,7 +39,7 @@ use super::send_traces::SendTraces;
 use super::unsettled::{self, Known, Left, Request, Taken, Unsettled};
 use super::window::Windows;
 use intake::{objection_to, prepared};
-use places::{Due, Places, Start};
+use places::{Depth, Due, Places, Start};
 
 /// Until a full lane, or a store that cannot be read, is tried again.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -187,6 +187,9 @@ impl Queue {
 
     /// Keeps time until the drain. What waits then is for the next process.
     pub async fn run(self) {
+        for number in self.parts().numbers.of_wabas(|_| true) {
+            show(&number, 0, Duration::ZERO);
+        }
         let mut measured_at: Option<Instant> = None;
         while !self.parts().shutdown.drain().is_cancelled() {
             let now = self.now();
@@ -323,13 +326,17 @@ impl Queue {
 
     fn measure(&self) {
         let depths = self.places().depths(self.now());
-        for depth in depths {
-            let number = depth.number.to_string();
-            #[expect(clippy::cast_precision_loss, reason = "a count for people")]
-            gauge!(names::QUEUE_DEPTH, names::PHONE_NUMBER => number.clone()).set(depth.places as f64);
-            gauge!(names::QUEUE_AGE, names::PHONE_NUMBER => number).set(depth.oldest.as_secs_f64());
+        for Depth { number, places, oldest } in depths {
+            show(&number, places, oldest);
         }
     }
+}
+
+fn show(number: &PhoneNumberId, places: usize, oldest: Duration) {
+    let number = number.to_string();
+    #[expect(clippy::cast_precision_loss, reason = "a count for people")]
+    gauge!(names::QUEUE_DEPTH, names::PHONE_NUMBER => number.clone()).set(places as f64);
+    gauge!(names::QUEUE_AGE, names::PHONE_NUMBER => number).set(oldest.as_secs_f64());
 }
 
 /// What a repeated call is told.

@@ -6,7 +6,6 @@
 
 use std::cell::Cell;
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use metrics::{Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit};
@@ -68,7 +67,7 @@ impl Exemplars {
         for (key, slots) in &*self.kept() {
             let mut labels = String::new();
             for label in key.labels() {
-                drop(write!(labels, "{}=\"{}\",", label.key(), label.value()));
+                labels.extend([label.key(), "=\"", label.value(), "\","]);
             }
             let bounds = names::buckets(key.name()).iter().map(ToString::to_string);
             for (bound, slot) in bounds.chain(["+Inf".to_owned()]).zip(slots) {
@@ -147,13 +146,14 @@ pub(super) fn open_metrics(text: &str, exemplars: &Exemplars) -> String {
             let (name, rest) = rest.split_once(' ').unwrap_or((rest, ""));
             // Only counters end so.
             let name = name.strip_suffix("_total").unwrap_or(name);
-            drop(writeln!(out, "{kind}{name} {rest}"));
+            out.extend([kind, name, " ", rest, "\n"]);
             continue;
         }
         let Some((sample, value)) = line.rsplit_once(' ') else { continue };
-        drop(write!(out, "{} {value}", with_float_bound(sample)));
+        out.extend([with_float_bound(sample).as_str(), " ", value]);
         if let Some(Exemplar { trace, value, time }) = exemplars.get(sample) {
-            drop(write!(out, " # {{trace_id=\"{trace}\"}} {value} {time}"));
+            let (trace, value, time) = (trace.to_string(), value.to_string(), time.to_string());
+            out.extend([" # {trace_id=\"", &trace, "\"} ", &value, " ", &time]);
         }
         out.push('\n');
     }

@@ -64,7 +64,7 @@ pub(super) fn log_filter(level: &str) -> Result<EnvFilter, Error> {
         ))
     };
     // A word that is no level would be taken for a target, of which everything is written, and of all else nothing.
-    let is_level = |word: &str| word.trim().parse::<LevelFilter>().is_ok();
+    let is_level = |word: &str| !word.trim().is_empty() && word.trim().parse::<LevelFilter>().is_ok();
     let is_loose = |word: &&str| !word.contains(['=', '[', ']', '{', '}']) && !is_level(word);
     if let Some(word) = level.split(',').find(is_loose) {
         return Err(wrong(format!("{:?} is no level", word.trim())));

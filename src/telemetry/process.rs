@@ -1,6 +1,5 @@
 //! What the system and the runtime tell of the process, read when somebody asks.
 
-use std::fmt::Write as _;
 use std::fs;
 
 use rustix::param::clock_ticks_per_second;
@@ -41,12 +40,10 @@ pub(super) fn render(text: &mut String, started: f64) {
         };
         let kind = if *kind == Kind::Counter { "counter" } else { "gauge" };
         if let Some(value) = value {
-            // Writing to a string cannot fail.
-            drop(write!(
-                text,
-                "# HELP {name} {}\n# TYPE {name} {kind}\n{name} {value}\n\n",
-                help.trim_start()
-            ));
+            let help = help.trim_start();
+            let value = value.to_string();
+            text.extend(["# HELP ", name, " ", help, "\n# TYPE ", name, " ", kind, "\n"]);
+            text.extend([name, " ", &value, "\n\n"]);
         }
     };
     show(names::RUNTIME_TASKS, Some(float(runtime.num_alive_tasks())));

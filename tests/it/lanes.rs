@@ -126,7 +126,7 @@ async fn refused_by_meta(gateway: &Gateway) -> Vec<String> {
     let (_, metrics) = gateway.admin("/metrics").await;
     metrics
         .lines()
-        .filter(|line| line.starts_with("whatsapp_gateway_meta_errors_total{"))
+        .filter(|line| line.starts_with("whatsapp_gateway_meta_errors_total{") && !line.ends_with(" 0"))
         .map(str::to_owned)
         .collect()
 }

@@ -33,6 +33,7 @@ mod mark_read;
 mod media;
 mod message_life;
 mod message_life_by_request;
+mod metrics;
 mod number_health;
 mod preflight;
 mod queue;

@@ -39,14 +39,14 @@ const BILLING: &str = "billing.example.com";
 
 /// A client that trusts one authority and may have a certificate.
 #[derive(Debug, Clone)]
-struct Client(Arc<ClientConfig>);
+pub(crate) struct Client(Arc<ClientConfig>);
 
 fn certificates(path: &Path) -> Vec<CertificateDer<'static>> {
     CertificateDer::pem_file_iter(path).unwrap().collect::<Result<_, _>>().unwrap()
 }
 
 impl Client {
-    fn new(authority: &Authority, identity: Option<&Issued>) -> Self {
+    pub(crate) fn new(authority: &Authority, identity: Option<&Issued>) -> Self {
         Self::speaking("h2", authority, identity)
     }
 
@@ -72,7 +72,7 @@ impl Client {
         TlsConnector::from(Arc::clone(&self.0)).connect(name, stream).await
     }
 
-    async fn connect(&self, gateway: &Gateway) -> Result<Channel, Status> {
+    pub(crate) async fn connect(&self, gateway: &Gateway) -> Result<Channel, Status> {
         let (client, address) = (self.clone(), gateway.address("grpc").to_owned());
         let connector = service_fn(move |_: Uri| {
             let (client, address) = (client.clone(), address.clone());
@@ -135,7 +135,7 @@ fn callers(by_certificate: bool) -> String {
 }
 
 /// The section of the configuration.
-fn section(server: &Issued, client_ca: Option<&Path>, more: &str) -> String {
+pub(crate) fn section(server: &Issued, client_ca: Option<&Path>, more: &str) -> String {
     let (cert, key) = (server.cert.display(), server.key.display());
     let client_ca =
         client_ca.map_or_else(String::new, |path| format!("client_ca_file = \"{}\"", path.display()));
@@ -378,7 +378,7 @@ async fn certificates_are_rotated_under_load() {
     staying.end().await;
     of_new.call(gateway, None).await.unwrap();
     let (_, metrics) = gateway.admin("/metrics").await;
-    assert!(metrics.contains(r#"whatsapp_gateway_config_reload_total{outcome="applied"} 2"#), "{metrics}");
+    assert!(metrics.contains(r#"config_reload_total{part="tls",outcome="applied"} 2"#), "{metrics}");
 }
 
 #[tokio::test]
@@ -398,8 +398,8 @@ async fn new_files_that_cannot_be_used_change_nothing() {
     assert_eq!(client.presented(gateway).await, first);
     client.call(gateway, Some("orders-token")).await.unwrap();
     let (_, metrics) = gateway.admin("/metrics").await;
-    assert!(metrics.contains(r#"config_reload_total{outcome="applied"} 0"#), "{metrics}");
-    assert!(!metrics.contains(r#"config_reload_total{outcome="rejected"} 0"#), "{metrics}");
+    assert!(metrics.contains(r#"config_reload_total{part="tls",outcome="applied"} 0"#), "{metrics}");
+    assert!(!metrics.contains(r#"config_reload_total{part="tls",outcome="rejected"} 0"#), "{metrics}");
     std::fs::copy(&second.key, mounted.path("tls.key")).unwrap();
     eventually!(client.presented(gateway).await == certificates(&second.cert)[0]);
 }

@@ -9,6 +9,7 @@ pub mod disk;
 pub mod gateway;
 pub mod rng;
 pub mod rpc;
+pub mod scrape;
 pub mod serve;
 pub mod shared;
 pub mod subscriber;
@@ -24,6 +25,7 @@ pub fn rounds(usual: u64, soak: u64) -> u64 {
     if std::env::var("SOAK").as_deref() == Ok("1") { soak } else { usual }
 }
 pub use rpc::Refusal;
+pub use scrape::Scrape;
 pub use serve::Serve;
 
 /// Evaluates the condition until it holds; fails after ten seconds.

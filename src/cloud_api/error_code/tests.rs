@@ -51,6 +51,18 @@ fn codes(cell: &str) -> Vec<i64> {
 }
 
 #[test]
+fn the_metrics_know_every_reason() {
+    let unlisted =
+        [400, 404, 429, 500].map(|status| verdict(&error(999_999, status), false, Operation::Send).reason);
+    let others = [ambiguous(Operation::Send), ambiguous(Operation::Read), async_verdict(999_999)];
+    let others = others.map(|verdict| verdict.reason).into_iter().chain(unlisted);
+    for reason in ROWS.iter().map(|row| row.reason).chain(others) {
+        let word = reason.as_str();
+        assert!(crate::telemetry::names::META_CLASSES.contains(&word), "{word} is missing in META_CLASSES");
+    }
+}
+
+#[test]
 fn every_code_of_the_reference_has_a_row_that_agrees() {
     let Some(rows) = documented() else { return };
     let count: usize = rows.iter().map(|row| row.codes.len()).sum();
