@@ -4,6 +4,7 @@
 //! whoever logs names the fields one by one. Telemetry never holds up the work: a slow or dead collector loses
 //! spans.
 
+mod buckets;
 mod exemplars;
 mod json_lines;
 mod log_level;

@@ -13,7 +13,8 @@ use metrics_exporter_prometheus::PrometheusRecorder;
 use opentelemetry::trace::TraceId;
 use tracing::Span;
 
-use super::{SpanIds, names};
+use super::SpanIds;
+use super::buckets::buckets;
 use crate::clock::SharedClock;
 
 thread_local! {
@@ -52,7 +53,7 @@ impl Exemplars {
     }
 
     fn keep(&self, key: &Key, exemplar: Exemplar) {
-        let buckets = names::buckets(key.name());
+        let buckets = buckets(key.name());
         let bucket = buckets.partition_point(|bound| *bound < exemplar.value);
         let mut kept = self.kept();
         let slots = kept.entry(key.clone()).or_insert_with(|| vec![None; buckets.len() + 1]);
@@ -69,7 +70,7 @@ impl Exemplars {
             for label in key.labels() {
                 labels.extend([label.key(), "=\"", label.value(), "\","]);
             }
-            let bounds = names::buckets(key.name()).iter().map(ToString::to_string);
+            let bounds = buckets(key.name()).iter().map(ToString::to_string);
             for (bound, slot) in bounds.chain(["+Inf".to_owned()]).zip(slots) {
                 if let Some(exemplar) = slot {
                     by_sample.insert(format!("{}_bucket{{{labels}le=\"{bound}\"}}", key.name()), *exemplar);

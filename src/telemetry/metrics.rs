@@ -3,11 +3,13 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use metrics::gauge;
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::buckets::{DURATION_BUCKETS, HISTOGRAMS};
 use super::exemplars::{Exemplars, Exemplifying, open_metrics};
+use super::names::{Kind, METRICS, Metric};
 use super::{Error, names, process};
 use crate::clock::SharedClock;
 
@@ -46,8 +48,8 @@ impl Metrics {
         let exemplars = Arc::clone(&metrics.exemplars);
         let recorder = Exemplifying { recorder, exemplars, clock };
         metrics::set_global_recorder(recorder).map_err(|_| Error::Recording)?;
-        names::describe();
-        names::begin();
+        describe();
+        begin();
         gauge!(names::BUILD_INFO, names::VERSION => env!("CARGO_PKG_VERSION")).set(1.0);
         gauge!(names::WEBHOOK_LAST_ACCEPTED).set(started);
         Ok(INSTALLED.get_or_init(|| metrics).clone())
@@ -76,10 +78,61 @@ impl Metrics {
     }
 }
 
+/// Gives every metric its help text. Called once, when the recorder is installed.
+fn describe() {
+    for Metric { name, kind, help, .. } in METRICS {
+        let help = help.trim_start();
+        match kind {
+            Kind::Counter => describe_counter!(*name, help),
+            Kind::Gauge => describe_gauge!(*name, help),
+            Kind::Histogram => describe_histogram!(*name, help),
+        }
+    }
+}
+
+/// Shows what can happen before it has happened: an alert on a rate misses the first event of a series that it makes.
+fn begin() {
+    for metric in METRICS.iter().filter(|metric| !process::is_ours(metric)) {
+        match metric.kind {
+            Kind::Counter => begin_counter(metric, &mut Vec::new()),
+            Kind::Histogram if metric.labels.is_empty() => drop(histogram!(metric.name)),
+            Kind::Histogram | Kind::Gauge => {}
+        }
+    }
+    // The other types appear when they are sent.
+    for kind in ["text", "template"] {
+        for outcome in ["accepted", "refused", "not_sent", "unknown"] {
+            counter!(names::SENDS, names::MESSAGE_TYPE => kind, names::OUTCOME => outcome).absolute(0);
+        }
+    }
+    for name in [
+        names::EVENT_STREAMS,
+        names::EVENT_STREAM_LAG,
+        names::EVENT_STREAM_AGE,
+        names::MESSAGE_WATCHES,
+        names::SENDS_UNKNOWN,
+        names::SEND_STREAMS,
+    ] {
+        gauge!(name).set(0.0);
+    }
+}
+
+/// Every combination of the words of a counter's labels; none if one is open.
+fn begin_counter(metric: &Metric, labels: &mut Vec<metrics::Label>) {
+    let Some(label) = metric.labels.get(labels.len()) else {
+        return counter!(metric.name, labels.clone()).absolute(0);
+    };
+    for word in label.words {
+        labels.push(metrics::Label::from_static_parts(label.name, word));
+        begin_counter(metric, labels);
+        labels.pop();
+    }
+}
+
 /// The recorder's settings. Without buckets a histogram would be a summary, which cannot be added up over replicas.
 fn builder() -> Result<PrometheusBuilder, Error> {
-    let mut builder = PrometheusBuilder::new().set_buckets(&names::DURATION_BUCKETS)?;
-    for (name, buckets) in names::HISTOGRAMS {
+    let mut builder = PrometheusBuilder::new().set_buckets(&DURATION_BUCKETS)?;
+    for (name, buckets) in HISTOGRAMS {
         builder = builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), buckets)?;
     }
     Ok(builder)

@@ -5,8 +5,6 @@
 //! in its unit. A label value is bounded: a word of ours, a configured id, a status. Never a recipient, message id, or
 //! text that a caller chose.
 
-use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
-
 /// What a metric does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -331,79 +329,3 @@ labels! {
 pub const STATUSES: &[&str] = &["sent", "delivered", "read", "played", "failed"];
 /// The qualities of a number (reference 2.5); whatever else Meta says is `unknown`.
 pub const QUALITIES: &[&str] = &["green", "yellow", "red", "unknown"];
-
-/// Buckets of call durations, in seconds, as the semantic conventions advise.
-pub const DURATION_BUCKETS: [f64; 14] =
-    [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
-/// Buckets of commit durations, in seconds: an fsync takes from a tenth of a millisecond to a bad second.
-pub const COMMIT_BUCKETS: [f64; 12] =
-    [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
-/// Buckets of event ages, in seconds: what was missed while away may be hours old.
-pub const AGE_BUCKETS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 60.0, 600.0, 3600.0];
-/// Buckets of the lag of webhooks, in seconds: Meta's times are whole seconds, and it repeats for a week.
-pub const LAG_BUCKETS: [f64; 12] =
-    [1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0, 21_600.0, 86_400.0, 604_800.0];
-/// Buckets of events and state writes per commit.
-pub const BATCH_EVENTS_BUCKETS: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
-
-/// The histograms and their buckets; any other histogram gets [`DURATION_BUCKETS`].
-pub(super) const HISTOGRAMS: [(&str, &[f64]); 6] = [
-    (LOG_COMMIT_DURATION, &COMMIT_BUCKETS),
-    (LOG_SYNC_DURATION, &COMMIT_BUCKETS),
-    (EVENT_AGE, &AGE_BUCKETS),
-    (LANE_WAIT_DURATION, &AGE_BUCKETS),
-    (WEBHOOK_LAG, &LAG_BUCKETS),
-    (LOG_BATCH_EVENTS, &BATCH_EVENTS_BUCKETS),
-];
-
-/// The buckets of a histogram.
-pub(super) fn buckets(name: &str) -> &'static [f64] {
-    let own = HISTOGRAMS.iter().find(|(other, _)| *other == name);
-    own.map_or(&DURATION_BUCKETS, |(_, buckets)| buckets)
-}
-
-/// Gives every metric its help text. Called once, when the recorder is installed.
-pub(super) fn describe() {
-    for Metric { name, kind, help, .. } in METRICS {
-        let help = help.trim_start();
-        match kind {
-            Kind::Counter => describe_counter!(*name, help),
-            Kind::Gauge => describe_gauge!(*name, help),
-            Kind::Histogram => describe_histogram!(*name, help),
-        }
-    }
-}
-
-/// Shows what can happen before it has happened: an alert on a rate misses the first event of a series that it makes.
-pub(super) fn begin() {
-    for metric in METRICS.iter().filter(|metric| !super::process::is_ours(metric)) {
-        match metric.kind {
-            Kind::Counter => begin_counter(metric, &mut Vec::new()),
-            Kind::Histogram if metric.labels.is_empty() => drop(histogram!(metric.name)),
-            Kind::Histogram | Kind::Gauge => {}
-        }
-    }
-    // The other types appear when they are sent.
-    for kind in ["text", "template"] {
-        for outcome in ["accepted", "refused", "not_sent", "unknown"] {
-            counter!(SENDS, MESSAGE_TYPE => kind, OUTCOME => outcome).absolute(0);
-        }
-    }
-    for name in
-        [EVENT_STREAMS, EVENT_STREAM_LAG, EVENT_STREAM_AGE, MESSAGE_WATCHES, SENDS_UNKNOWN, SEND_STREAMS]
-    {
-        gauge!(name).set(0.0);
-    }
-}
-
-/// Every combination of the words of a counter's labels; none if one is open.
-fn begin_counter(metric: &Metric, labels: &mut Vec<metrics::Label>) {
-    let Some(label) = metric.labels.get(labels.len()) else {
-        return counter!(metric.name, labels.clone()).absolute(0);
-    };
-    for word in label.words {
-        labels.push(metrics::Label::from_static_parts(label.name, word));
-        begin_counter(metric, labels);
-        labels.pop();
-    }
-}

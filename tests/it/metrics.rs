@@ -196,6 +196,11 @@ async fn what_happens_is_measured() {
     }
     assert!(scrape.sum("whatsapp_gateway_webhook_last_accepted_timestamp_seconds") > started);
     scrape.assert_declared();
+    let text = gateway.admin("/metrics").await.1;
+    let is_described =
+        |name: &&str| text.contains(&format!("# HELP {name} ")) && text.contains(&format!("# TYPE {name} "));
+    let undescribed: Vec<_> = scrape.names().into_iter().filter(|name| !is_described(name)).collect();
+    assert_eq!(undescribed, [""; 0]);
     drop(subscribers);
     eventually!(gateway.scrape().await.sum("whatsapp_gateway_event_stream_lag_events") < 1.0);
     let rest = credentials().await;

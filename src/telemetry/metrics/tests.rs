@@ -1,6 +1,5 @@
 use std::collections::BTreeSet;
 
-use metrics::{counter, histogram};
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
 use tracing::info_span;
@@ -10,7 +9,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use super::*;
 use crate::clock::SystemClock;
 use crate::telemetry::exemplified;
-use crate::telemetry::names::{Kind, LABELS, METRICS};
+use crate::telemetry::names::LABELS;
 
 fn recorder() -> (Exemplifying, PrometheusHandle) {
     let recorder = builder().unwrap().build_recorder();
@@ -22,7 +21,7 @@ fn recorder() -> (Exemplifying, PrometheusHandle) {
 fn histograms_have_their_buckets() {
     let (recorder, handle) = recorder();
     metrics::with_local_recorder(&recorder, || {
-        names::describe();
+        describe();
         histogram!(names::LOG_COMMIT_DURATION).record(0.000_1);
         histogram!(names::RPC_SERVER_CALL_DURATION, names::RPC_METHOD => "x").record(0.3);
     });
@@ -46,14 +45,14 @@ fn names_say_kind_and_unit() {
             assert!(LABELS.iter().any(|(name, _)| *name == label.name), "{} has no meaning", label.name);
         }
     }
-    let of_histograms = names::HISTOGRAMS.iter().all(|(name, _)| all.contains(name));
+    let of_histograms = HISTOGRAMS.iter().all(|(name, _)| all.contains(name));
     assert!(of_histograms, "buckets for nothing");
 }
 
 #[test]
 fn counters_are_there_before_anything_happens() {
     let (recorder, handle) = recorder();
-    metrics::with_local_recorder(&recorder, names::begin);
+    metrics::with_local_recorder(&recorder, begin);
     let text = handle.render();
     for line in [
         r#"whatsapp_gateway_config_reload_total{part="tls",outcome="rejected"} 0"#,
@@ -73,7 +72,7 @@ fn scraped(sampler: Sampler) -> (String, String) {
     let provider = SdkTracerProvider::builder().with_sampler(sampler).build();
     let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
     metrics::with_local_recorder(&recorder, || {
-        names::describe();
+        describe();
         counter!(names::PANICS).increment(2);
         tracing::subscriber::with_default(Registry::default().with(layer), || {
             let span = info_span!("call");
