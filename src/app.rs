@@ -81,7 +81,7 @@ pub struct App {
     client: cloud_api::Client,
     config: Config,
     /// What operators see and change while it runs.
-    operations: (Metrics, LogLevel),
+    operations: (Option<Metrics>, LogLevel),
     clock: SharedClock,
     shutdown: Shutdown,
 }
@@ -101,7 +101,7 @@ impl App {
     /// Binds every port and opens the store.
     pub fn new(
         config: Config,
-        operations: (Metrics, LogLevel),
+        operations: (Option<Metrics>, LogLevel),
         clock: SharedClock,
         shutdown: Shutdown,
     ) -> Result<Self, Error> {
@@ -138,7 +138,9 @@ impl App {
             "admin",
             admin.serve(admin_routes, admin_options(), Tokens::until_stop(&shutdown)),
         );
-        shutdown.spawn_background("upkeep", metrics.run_upkeep());
+        if let Some(metrics) = metrics {
+            shutdown.spawn_background("upkeep", metrics.run_upkeep());
+        }
 
         let projections = Projections::new(Arc::clone(&storage.state));
         let parts = Parts::new(client, &storage, &config, &clock, &shutdown);

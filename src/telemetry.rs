@@ -45,6 +45,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// Which lines are written, as `tracing_subscriber::EnvFilter` reads it.
     pub log_level: String,
+    /// Whether metrics are recorded.
+    pub metrics: bool,
     /// Where traces go, and which.
     pub traces: Traces,
 }

@@ -54,7 +54,7 @@ async fn dev(arguments: Arguments) -> Result<u8, u8> {
     let config = config(&arguments, simulator.local_addr())?;
     let webhook_path = config.webhook.path.clone();
     let (telemetry, log_level) = telemetry::init(&config.telemetry).map_err(|error| failed(&error))?;
-    let metrics = Metrics::install(Arc::new(SystemClock)).map_err(|error| failed(&error))?;
+    let metrics = Metrics::start(&config.telemetry, Arc::new(SystemClock)).map_err(|error| failed(&error))?;
     let shutdown = Shutdown::new();
     let app = App::new(config, (metrics, log_level), Arc::new(SystemClock), shutdown.clone());
     let app = app.map_err(|error| failed(&error))?;

@@ -25,7 +25,7 @@ pub(super) fn run(config: Config) -> Result<u8, u8> {
 
 async fn serve(config: Config, log_level: LogLevel) -> Result<u8, u8> {
     let signals = signals().map_err(|error| failed(&error))?;
-    let metrics = Metrics::install(Arc::new(SystemClock)).map_err(|error| failed(&error))?;
+    let metrics = Metrics::start(&config.telemetry, Arc::new(SystemClock)).map_err(|error| failed(&error))?;
     let app = App::new(config, (metrics, log_level), Arc::new(SystemClock), Shutdown::new());
     let app = app.map_err(|error| failed(&error))?;
     let Addresses { grpc, webhook, admin } = app.addresses();

@@ -248,6 +248,7 @@ fn telemetry(Config { telemetry, .. }: &Config) -> Section {
     section
         .text("log_format", format)
         .text("log_level", &telemetry.log_level)
+        .raw("metrics", telemetry.metrics)
         .text("otlp_endpoint", traces.endpoint.as_deref().unwrap_or_default())
         .text("otlp_protocol", if traces.protocol == Protocol::Grpc { "grpc" } else { "http" })
         .raw("otlp_headers_file", path(&traces.headers_file))

@@ -249,6 +249,7 @@ pub(super) fn read_telemetry(mut table: Table<'_>) -> telemetry::Config {
     let read = telemetry::Config {
         log_format: table.word("log_format", &formats, telemetry::LogFormat::Json),
         log_level,
+        metrics: table.boolean("metrics"),
         traces: read_traces(&mut table),
     };
     table.finish();

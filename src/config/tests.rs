@@ -219,6 +219,7 @@ drain = "2 days"
 [telemetry]
 log_format = "xml"
 log_level = "info,=x=y"
+metrics = "some"
 otlp_protocol = "udp"
 otlp_endpoint = "http://collector:4317/path"
 otlp_ca_file = "DIR/ca.pem"
@@ -266,6 +267,7 @@ backend = "nats"
         "shutdown.drain = \"2 days\": must be from 1 s to 1 h",
         "telemetry.log_format = \"xml\": must be \"json\" or \"text\"",
         "telemetry.log_level = \"info,=x=y\": must be a level",
+        "telemetry.metrics = \"some\": must be true or false",
         "telemetry.otlp_protocol = \"udp\": must be \"grpc\" or \"http\"",
         "telemetry.otlp_endpoint = \"http://collector:4317/path\": must be http:// or https://",
         "telemetry.sampling_follows_caller = \"often\": must be true or false",

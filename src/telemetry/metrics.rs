@@ -10,7 +10,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::buckets::{DURATION_BUCKETS, HISTOGRAMS};
 use super::exemplars::{Exemplars, Exemplifying, open_metrics};
 use super::names::{Kind, METRICS, Metric};
-use super::{Error, names, process};
+use super::{Config, Error, names, process};
 use crate::clock::SharedClock;
 
 /// How often histograms are drained.
@@ -35,6 +35,11 @@ impl std::fmt::Debug for Metrics {
 }
 
 impl Metrics {
+    /// As [`Metrics::install`], if the configuration wants any.
+    pub fn start(config: &Config, clock: SharedClock) -> Result<Option<Self>, Error> {
+        config.metrics.then(|| Self::install(clock)).transpose()
+    }
+
     /// Starts recording; from the second call on, returns what the first one started. What was recorded before is
     /// lost. Call it at the start of the process.
     pub fn install(clock: SharedClock) -> Result<Self, Error> {

@@ -70,12 +70,12 @@ impl Readiness {
 #[derive(Clone)]
 struct Port {
     readiness: Readiness,
-    metrics: Metrics,
+    metrics: Option<Metrics>,
     log_level: LogLevel,
 }
 
-/// What the port serves.
-pub fn routes(readiness: Readiness, metrics: Metrics, log_level: LogLevel) -> Router {
+/// What the port serves; without `metrics` it says that there are none.
+pub fn routes(readiness: Readiness, metrics: Option<Metrics>, log_level: LogLevel) -> Router {
     Router::new()
         .route("/livez", get(|| async { "live\n" }))
         .route("/readyz", get(readyz))
@@ -104,11 +104,14 @@ async fn ingress(State(port): State<Port>) -> Response {
 }
 
 async fn render(State(port): State<Port>, headers: HeaderMap) -> Response {
+    let Some(metrics) = port.metrics else {
+        return (StatusCode::NOT_FOUND, "telemetry.metrics is false\n").into_response();
+    };
     let accept = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let (content_type, text) = if wants_open_metrics(accept) {
-        ("application/openmetrics-text; version=1.0.0; charset=utf-8", port.metrics.render_open_metrics())
+        ("application/openmetrics-text; version=1.0.0; charset=utf-8", metrics.render_open_metrics())
     } else {
-        ("text/plain; version=0.0.4", port.metrics.render())
+        ("text/plain; version=0.0.4", metrics.render())
     };
     ([(header::CONTENT_TYPE, content_type)], text).into_response()
 }

@@ -93,6 +93,14 @@ async fn probes_and_metrics_answer() {
     assert_parses(&metrics);
 }
 
+#[tokio::test]
+async fn metrics_can_be_left_out() {
+    let gateway = Gateway::builder().env("WHATSAPP_GATEWAY__TELEMETRY__METRICS", "false").start().await;
+    gateway.send(text_to(crate::support::rpc::OPEN, "Hello")).await;
+    assert_eq!(gateway.admin("/metrics").await, (404, "telemetry.metrics is false\n".to_owned()));
+    assert_eq!(gateway.admin("/readyz").await.0, 200);
+}
+
 /// The text format: each sample belongs to a family that was declared once, and ends in a number.
 fn assert_parses(metrics: &str) {
     let mut declared = BTreeSet::new();
