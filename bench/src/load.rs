@@ -34,9 +34,8 @@ pub(crate) enum Kind {
         address: SocketAddr,
         #[command(flatten)]
         amount: Amount,
-        /// Whether each has a `request_id`.
-        #[arg(long)]
-        request_ids: bool,
+        #[command(flatten)]
+        calls: Calls,
     },
     /// Ask the upstream when messages arrived since the last time
     Arrivals {
@@ -135,6 +134,20 @@ pub(crate) struct Amount {
     seconds: f64,
 }
 
+/// How calls are made.
+#[derive(Debug, Args)]
+pub(crate) struct Calls {
+    /// Whether each has a `request_id`.
+    #[arg(long)]
+    request_ids: bool,
+    /// Speaks TLS to whoever has this certificate; without it, plain text.
+    #[arg(long)]
+    certificate: Option<PathBuf>,
+    /// The bearer token of each.
+    #[arg(long)]
+    token: Option<String>,
+}
+
 /// How many streams, and where.
 #[derive(Debug, Args)]
 pub(crate) struct Streams {
@@ -209,9 +222,7 @@ impl Report {
 pub(crate) fn run(kind: Kind) -> Result<()> {
     let report = match kind {
         Kind::Arrivals { address } => return on_one_thread(send::arrivals(address)),
-        Kind::Send { address, amount, request_ids } => {
-            on_one_thread(send::run(address, &amount, request_ids))
-        }
+        Kind::Send { address, amount, calls } => on_one_thread(send::run(address, &amount, &calls)),
         Kind::Post { address, amount, first } => on_one_thread(post::run(address, &amount, first)),
         Kind::Pace { address, subscribe, rate, seconds, first } => {
             on_one_thread(post::pace(address, subscribe, rate, seconds, first))

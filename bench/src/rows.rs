@@ -6,6 +6,7 @@ mod events;
 mod gateway;
 mod idle;
 mod media;
+mod protect;
 mod replay;
 mod sends;
 mod turns;
@@ -35,7 +36,7 @@ pub(crate) struct Arguments {
     /// Where to write the page; without it, only the table is printed
     #[arg(long)]
     page: Option<PathBuf>,
-    /// Measure these rows only: send, turn, webhook, pace, fan-out, replay, media, idle
+    /// Measure these rows only: send, protect, turn, webhook, pace, fan-out, replay, media, idle
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Rounds of each row
@@ -60,8 +61,9 @@ pub(crate) struct Bench {
 type Measure = fn(&Bench, &mut Vec<Row>) -> Result<()>;
 
 /// The sections in the order of the table.
-const SECTIONS: [(&str, Measure); 8] = [
+const SECTIONS: [(&str, Measure); 9] = [
     ("send", sends::measure),
+    ("protect", protect::measure),
     ("turn", turns::measure),
     ("webhook", webhooks::measure),
     ("pace", events::pace),
@@ -179,6 +181,11 @@ fn median_of(runs: &[Run], what: impl Fn(&Run) -> f64) -> f64 {
 /// The median of the rounds' ratios.
 fn ratio(ours: &[Run], floor: &[Run], what: impl Fn(&Run) -> f64) -> f64 {
     median(ours.iter().zip(floor).map(|(ours, floor)| what(ours) / what(floor)))
+}
+
+/// The median rate, with its unit.
+fn rate(runs: &[Run]) -> String {
+    format!("{}/s", whole(median_of(runs, Run::per_second)))
 }
 
 /// Both processor times, as a note.

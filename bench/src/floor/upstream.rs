@@ -1,6 +1,7 @@
-//! The Cloud API as cheap as it can be: each answer is a constant, a file is read and forgotten.
+//! The Cloud API as cheap as it can be: each answer is a constant, a file is read and forgotten. Traces are taken likewise.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,9 @@ use crate::webhook::PHONE_NUMBER_ID;
 
 const SENT: &str = r#"{"messaging_product":"whatsapp","contacts":[{"input":"+16505551234","wa_id":"16505551234"}],"messages":[{"id":"wamid.HBgLMTY1MDU1NTEyMzQVAgARGBI4MjZGRDA0OUE2OTQ3RkEyMzcA"}]}"#;
 const UPLOADED: &str = r#"{"id":"1037543291543636"}"#;
+/// All of it was taken: the message that says so is empty.
+const EXPORTED: &[u8] =
+    b"HTTP/1.1 200 OK\r\ncontent-type: application/x-protobuf\r\ncontent-length: 0\r\n\r\n";
 /// Bytes that one write of a file has.
 const PIECE_BYTES: usize = 256 * 1024;
 
@@ -29,6 +33,8 @@ struct Answers {
     located: Vec<u8>,
     piece: Vec<u8>,
     arrivals: Mutex<VecDeque<Instant>>,
+    /// Exports of traces.
+    exports: AtomicU64,
 }
 
 pub(super) async fn serve() -> Result<()> {
@@ -49,6 +55,7 @@ pub(super) async fn serve() -> Result<()> {
         located: answer(&located.to_string()),
         piece,
         arrivals: Mutex::default(),
+        exports: AtomicU64::default(),
     };
     // For as long as the process lives.
     let answers: &'static Answers = Box::leak(Box::new(answers));
@@ -71,7 +78,8 @@ impl Answers {
         arrivals.push_back(Instant::now());
     }
 
-    /// How many messages came since the last time, in how many seconds, and the most of them in any sliding second.
+    /// How many messages came since the last time, in how many seconds, and the most of them in any sliding second; and
+    /// how many exports of traces.
     fn take_arrivals(&self) -> serde_json::Value {
         let arrivals = std::mem::take(&mut *self.arrivals.lock().unwrap_or_else(PoisonError::into_inner));
         let (mut oldest, mut fullest) = (arrivals.iter().peekable(), 0);
@@ -85,7 +93,8 @@ impl Answers {
         }
         let (first, last) = (arrivals.front(), arrivals.back());
         let took = first.zip(last).map(|(first, last)| last.duration_since(*first)).unwrap_or_default();
-        json!({"count": arrivals.len(), "seconds": took.as_secs_f64(), "fullest": fullest})
+        let exports = self.exports.swap(0, Ordering::Relaxed);
+        json!({"count": arrivals.len(), "seconds": took.as_secs_f64(), "fullest": fullest, "exports": exports})
     }
 }
 
@@ -127,6 +136,10 @@ async fn converse(mut stream: TcpStream, answers: &Answers) -> Result<()> {
                 answers.note_arrival();
                 stream.write_all(&answers.sent).await?;
             }
+            Asked::Export => {
+                answers.exports.fetch_add(1, Ordering::Relaxed);
+                stream.write_all(EXPORTED).await?;
+            }
             Asked::Arrivals => stream.write_all(&answer(&answers.take_arrivals().to_string())).await?,
             Asked::Upload => stream.write_all(&answers.uploaded).await?,
             Asked::Describe => stream.write_all(&answers.located).await?,
@@ -140,6 +153,7 @@ enum Asked {
     Upload,
     Describe,
     File,
+    Export,
     Arrivals,
 }
 
@@ -148,6 +162,8 @@ fn kind(path: &str) -> Asked {
         Asked::File
     } else if path == "/arrivals" {
         Asked::Arrivals
+    } else if path == "/v1/traces" {
+        Asked::Export
     } else if path.ends_with(&format!("{PHONE_NUMBER_ID}/messages")) {
         Asked::Send
     } else if path.ends_with(&format!("{PHONE_NUMBER_ID}/media")) {

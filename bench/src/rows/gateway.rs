@@ -29,9 +29,18 @@ impl Gateway {
         Self::paced(bench, name, UNPACED)
     }
 
+    /// As [`Gateway::start`], with further sections of the configuration.
+    pub(super) fn configured(bench: &Bench, name: &str, sections: &str) -> Result<Self> {
+        Self::serve(bench, name, UNPACED, sections)
+    }
+
     /// As [`Gateway::start`], with a number of so many messages per second.
     pub(super) fn paced(bench: &Bench, name: &str, rate: u32) -> Result<Self> {
-        let (config, data) = configure(bench, name, "127.0.0.1:0", rate)?;
+        Self::serve(bench, name, rate, "")
+    }
+
+    fn serve(bench: &Bench, name: &str, rate: u32, sections: &str) -> Result<Self> {
+        let (config, data) = configure(bench, name, "127.0.0.1:0", rate, sections)?;
         let log = bench.folder.join(format!("{name}.log"));
         let process = Process::other(&bench.binary, &["serve", "--config", &config], &log)?.wait_ready()?;
         Ok(Self { process, data })
@@ -44,10 +53,14 @@ impl Gateway {
     pub(super) fn webhook(&self) -> Result<&str> {
         self.process.address("webhook")
     }
+
+    pub(super) fn admin(&self) -> Result<SocketAddr> {
+        Ok(self.process.address("admin")?.parse()?)
+    }
 }
 
 /// Writes a configuration; returns its path and the data folder.
-fn configure(bench: &Bench, name: &str, admin: &str, rate: u32) -> Result<(String, PathBuf)> {
+fn configure(bench: &Bench, name: &str, admin: &str, rate: u32, sections: &str) -> Result<(String, PathBuf)> {
     let folder = &bench.folder;
     let secret = |file: &str, text: &str| -> Result<String> {
         let path = folder.join(file);
@@ -84,7 +97,7 @@ id = "{WABA_ID}"
 app_id = "1234567890"
 access_token_file = "{access_token}"
 phone_number_ids = ["{PHONE_NUMBER_ID}"]
-"#,
+{sections}"#,
         data = data.display()
     );
     let path = folder.join(format!("{name}.toml"));
@@ -106,11 +119,11 @@ pub(super) fn model(bench: &Bench) -> Result<PathBuf> {
 pub(super) fn time_start(bench: &Bench, name: &str) -> Result<Duration> {
     // Free a moment ago, and nothing else here asks for ports.
     let admin = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-    let (config, _) = configure(bench, name, &admin.to_string(), UNPACED)?;
+    let (config, _) = configure(bench, name, &admin.to_string(), UNPACED, "")?;
     let log = bench.folder.join(format!("{name}.log"));
     let began = Instant::now();
     let process = Process::other(&bench.binary, &["serve", "--config", &config], &log)?;
-    while !is_ready(admin) {
+    while !get(admin, "/readyz").is_ok_and(|answer| is_ok(&answer)) {
         if began.elapsed() > START_MAX {
             return Err("the gateway did not become ready".into());
         }
@@ -121,16 +134,18 @@ pub(super) fn time_start(bench: &Bench, name: &str) -> Result<Duration> {
     Ok(took)
 }
 
-fn is_ready(admin: SocketAddr) -> bool {
-    let ask = || -> Result<String> {
-        let mut stream = TcpStream::connect(admin)?;
-        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
-        stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
-    };
-    ask().is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+/// The whole answer of the admin port.
+pub(super) fn get(admin: SocketAddr, path: &str) -> Result<String> {
+    let mut stream = TcpStream::connect(admin)?;
+    stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+pub(super) fn is_ok(answer: &str) -> bool {
+    answer.starts_with("HTTP/1.1 200")
 }
 
 /// Bytes of the binary.

@@ -1,6 +1,6 @@
 //! `SendMessage`, against a handler that only posts.
 
-use super::{Bench, Gateway, Run, interleaved, load, median_of, processor_note, ratio, whole};
+use super::{Bench, Gateway, Run, interleaved, load, median_of, processor_note, rate, ratio};
 use crate::Result;
 use crate::report::{Row, Target};
 
@@ -17,7 +17,6 @@ pub(super) fn measure(bench: &Bench, rows: &mut Vec<Row>) -> Result<()> {
             load(server, &[&["send", address, "--at-once", at_once, "--seconds", "1.5"], more].concat())
         })
     };
-    let rate = |runs: &[Run]| format!("{}/s", whole(median_of(runs, Run::per_second)));
     let kinds: [(&str, f64, &[&str]); 2] = [
         ("SendMessage, 64 in flight", 0.90, &[]),
         ("SendMessage with a request_id, 64 in flight", 0.85, &["--request-ids"]),
