@@ -58,7 +58,7 @@ pub struct Webhook {
     pub path: String,
     /// The largest body accepted, in bytes.
     pub body_bytes_max: usize,
-    /// All bodies together that are being read or stored, in bytes.
+    /// All bodies together that are being read or stored, without the first 16 KiB of each, in bytes.
     pub bodies_bytes_max: usize,
     /// From the end of a head to the end of its body.
     pub body_timeout: Duration,

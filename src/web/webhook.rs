@@ -1,5 +1,7 @@
 //! The webhook port: the handshake and the deliveries, on one path; everything else is 404 without a body.
 //!
+//! A handshake that is not right is answered like a path that does not exist, so that nobody finds out by it what is here.
+//!
 //! Missing, malformed and wrong signatures are one answer; the first two get it before a byte of the body is read. What
 //! remains is read whole, with a limit and a deadline, before anything looks at it. All bodies together have a budget,
 //! because strangers can begin any number of them.
@@ -28,6 +30,8 @@ const SIGNATURE_HEADER: &str = "x-hub-signature-256";
 const CHALLENGE_CHARS_MAX: usize = 256;
 /// The budget of bodies is counted in these: a semaphore does not count to the bytes of large machines.
 const UNIT_BYTES: usize = 1024;
+/// Of each body, what is not counted: strangers can fill the budget, and an ordinary webhook must get in all the same.
+const FREE_BYTES: usize = 16 * 1024;
 
 /// How the port reads bodies.
 #[derive(Debug, Clone)]
@@ -36,7 +40,7 @@ pub struct Config {
     pub path: String,
     /// Bytes of a body.
     pub body_bytes_max: usize,
-    /// Bytes of all bodies that are being read or stored.
+    /// Bytes of all bodies that are being read or stored, without the first 16 KiB of each.
     pub bodies_bytes_max: usize,
     /// How long a body may take.
     pub body_timeout: Duration,
@@ -83,7 +87,7 @@ async fn serve(State(port): State<Port>, request: Request) -> Response {
         match method {
             Method::GET => handshake(&port, &request),
             Method::POST => deliver(&port, request).await,
-            _ => (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "GET, POST")]).into_response(),
+            _ => StatusCode::NOT_FOUND.into_response(),
         }
     };
     let response = work.instrument(span.clone()).await;
@@ -111,23 +115,32 @@ struct Handshake {
     challenge: String,
 }
 
-/// Answers a right token with its challenge as plain text; everything else is the same 403.
+/// Answers a right token with its challenge as plain text; everything else like a path that does not exist.
 fn handshake(port: &Port, request: &Request) -> Response {
-    let Ok(Query(asked)) = Query::<Handshake>::try_from_uri(request.uri()) else {
-        return StatusCode::FORBIDDEN.into_response();
-    };
-    let is_plain = (1..=CHALLENGE_CHARS_MAX).contains(&asked.challenge.len())
-        && asked.challenge.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
-    let is_verified = port.flow.is_verify_token(&asked.verify_token);
-    if asked.mode != "subscribe" || !is_plain || !is_verified {
-        if let Some(refused) = port.lines.handshake.count() {
-            warn!(refused, "a webhook handshake was refused: is the verify token right?");
+    let asked = Query::<Handshake>::try_from_uri(request.uri()).map(|Query(asked)| asked);
+    // Looked up without one too, so that it takes the same time.
+    let is_verified = port.flow.is_verify_token(asked.as_ref().map_or("", |asked| &asked.verify_token));
+    match asked {
+        Ok(Handshake { mode, challenge, .. })
+            if is_verified && mode == "subscribe" && is_plain(&challenge) =>
+        {
+            info!("the webhook address was verified");
+            let headers = [(header::CONTENT_TYPE, "text/plain"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
+            (headers, challenge).into_response()
         }
-        return StatusCode::FORBIDDEN.into_response();
+        _ => {
+            if let Some(refused) = port.lines.handshake.count() {
+                warn!(refused, "a webhook handshake was refused: is the verify token right?");
+            }
+            StatusCode::NOT_FOUND.into_response()
+        }
     }
-    info!("the webhook address was verified");
-    let headers = [(header::CONTENT_TYPE, "text/plain"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
-    (headers, asked.challenge).into_response()
+}
+
+/// Whether a challenge can be echoed to whatever shows it.
+fn is_plain(challenge: &str) -> bool {
+    (1..=CHALLENGE_CHARS_MAX).contains(&challenge.len())
+        && challenge.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
 }
 
 async fn deliver(port: &Port, request: Request) -> Response {
@@ -166,7 +179,7 @@ enum Refusal {
     TooLarge,
     /// Without a signature that could fit a body.
     Unsigned,
-    /// All bodies together fill the budget.
+    /// All large bodies together fill the budget.
     Busy,
     /// The sender went away.
     Cut,
@@ -187,7 +200,8 @@ impl Port {
             }
             read.extend_from_slice(&data);
             let held = place.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
-            if let missing @ 1.. = read.len().div_ceil(UNIT_BYTES) - held {
+            let counted = read.len().saturating_sub(FREE_BYTES).div_ceil(UNIT_BYTES);
+            if let missing @ 1.. = counted - held {
                 let more = u32::try_from(missing).map_err(|_| Refusal::TooLarge)?;
                 let more =
                     Arc::clone(&self.budget).try_acquire_many_owned(more).map_err(|_| Refusal::Busy)?;

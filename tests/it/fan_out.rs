@@ -28,13 +28,6 @@ async fn post(gateway: &Gateway, id: &str, body: &str) {
     assert_eq!(gateway.post_webhook(text(id, USER, body).to_string()).await, 200);
 }
 
-/// Resident memory of the process, in KiB.
-fn memory_kib(gateway: &Gateway) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.child.id().unwrap())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
-}
-
 fn median_and_max(mut times: Vec<Duration>) -> (Duration, Duration) {
     times.sort();
     (times[times.len() / 2], times[times.len() - 1])
@@ -46,7 +39,7 @@ async fn a_thousand_idle_streams_get_one_event() {
     let count = usize::try_from(rounds(1_000, 5_000)).unwrap();
     let gateway = Gateway::dev().await;
     post(&gateway, "wamid.before", "Hi").await;
-    let before = memory_kib(&gateway);
+    let before = gateway.resident_bytes();
     let mut opening = JoinSet::new();
     for _ in 0..count / STREAMS_PER_CONNECTION {
         let mut client = gateway.client().await;
@@ -61,7 +54,7 @@ async fn a_thousand_idle_streams_get_one_event() {
     }
     let streams: Vec<_> = opening.join_all().await.into_iter().flatten().collect();
     assert_eq!(streams.len(), count);
-    let idle = memory_kib(&gateway).saturating_sub(before);
+    let idle = gateway.resident_bytes().saturating_sub(before);
 
     let mut reading = JoinSet::new();
     let posted = Instant::now();
@@ -79,7 +72,7 @@ async fn a_thousand_idle_streams_get_one_event() {
         times.push(time);
     }
     let (median, max) = median_and_max(times);
-    let bytes_each = idle * 1024 / count as u64;
+    let bytes_each = idle / count;
     eprintln!(
         "{count} idle streams: {bytes_each} bytes each; one event for all: median {median:?}, last {max:?}"
     );

@@ -251,6 +251,20 @@ impl Gateway {
         self.child.kill().await.unwrap();
     }
 
+    /// Bytes of memory that the process occupies.
+    pub fn resident_bytes(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id().unwrap())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").trim().parse::<usize>().unwrap() * 1024
+    }
+
+    /// The value of a series in `/metrics`, such as `whatsapp_gateway_connections{listener="grpc"}`; 0 if it is not there.
+    pub async fn metric(&self, series: &str) -> u64 {
+        let (_, text) = self.admin("/metrics").await;
+        let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        value.map_or(0, |value| value.parse().unwrap())
+    }
+
     /// What it wrote to stderr so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log_file).unwrap()
