@@ -2,6 +2,7 @@
 //!
 //! Wires the rooms in one readable pass. Decisions belong in the rooms.
 
+mod files;
 mod options;
 mod parts;
 
@@ -100,11 +101,12 @@ pub struct Addresses {
 impl App {
     /// Binds every port and opens the store.
     pub fn new(
-        config: Config,
+        mut config: Config,
         operations: (Option<Metrics>, LogLevel),
         clock: SharedClock,
         shutdown: Shutdown,
     ) -> Result<Self, Error> {
+        files::fit_connections(&mut config, files::raise_limit());
         let bind = |section, address| {
             Listener::bind(address).map_err(|cause| Error::Bind { section, address, cause })
         };

@@ -7,6 +7,8 @@
 mod activity;
 mod admission;
 mod connection;
+mod frames;
+mod stream;
 mod transport;
 
 use std::io;
@@ -81,6 +83,8 @@ pub struct Http1Limits {
     pub header_bytes_max: usize,
     /// Header fields; more is answered 431.
     pub header_count_max: usize,
+    /// How long a peer may take nothing of an answer.
+    pub unread_timeout: Duration,
 }
 
 impl Default for Http1Limits {
@@ -90,6 +94,7 @@ impl Default for Http1Limits {
             idle_timeout: Duration::from_mins(1),
             header_bytes_max: 16 * 1024,
             header_count_max: 100,
+            unread_timeout: Duration::from_secs(30),
         }
     }
 }
@@ -109,14 +114,18 @@ pub struct Http2Limits {
     pub max_header_list_size: u32,
     /// Streams reset before they were accepted; more close the connection ("rapid reset").
     pub max_pending_reset: usize,
+    /// Streams that we reset because the peer broke the rules of HTTP/2, one too many open ones among them; more close
+    /// the connection.
+    pub max_error_reset: usize,
+    /// How long a connection may be without an open stream until it is told to go (GOAWAY).
+    pub idle_timeout: Duration,
+    /// How long a peer may take nothing of the answer on a stream, then the stream is reset; or nothing at all, then the
+    /// connection is. Longer than the services' own limits, whose ends say more.
+    pub unread_timeout: Duration,
     /// Flow control window of a stream, in bytes.
     pub stream_window: u32,
     /// Flow control window of the connection, in bytes.
     pub connection_window: u32,
-    /// Age, ±10 % at random, at which a connection is told to go (GOAWAY), so that clients spread again.
-    pub age_max: Option<Duration>,
-    /// Time after that until the connection is cut; `None` lets its streams end by themselves.
-    pub age_grace: Option<Duration>,
 }
 
 impl Default for Http2Limits {
@@ -128,10 +137,11 @@ impl Default for Http2Limits {
             keepalive_timeout: Duration::from_secs(20),
             max_header_list_size: 16 * 1024,
             max_pending_reset: 20,
+            max_error_reset: 100,
+            idle_timeout: Duration::from_mins(5),
+            unread_timeout: Duration::from_mins(1),
             stream_window: 256 * 1024,
             connection_window: 1024 * 1024,
-            age_max: None,
-            age_grace: None,
         }
     }
 }
@@ -243,8 +253,7 @@ impl Listener {
 fn prepare(stream: &TcpStream, peer: SocketAddr) -> io::Result<ConnectionInfo> {
     // Answers are small and written whole: waiting to fill a packet only delays them.
     stream.set_nodelay(true)?;
-    let (local, kill) = (stream.local_addr()?, KillSwitch::default());
-    Ok(ConnectionInfo { peer, local, kill, certificate: None })
+    Ok(ConnectionInfo::new(peer, stream.local_addr()?))
 }
 
 /// True for failures of the connection that was about to be accepted: the next one may well succeed.

@@ -1,5 +1,7 @@
 //! What each part takes of the configuration.
 
+use std::time::Duration;
+
 use crate::config::Config;
 use crate::flows::deliver_events::Limits;
 use crate::flows::follow_message;
@@ -9,8 +11,11 @@ use crate::lifecycle::Shutdown;
 use crate::listener::{Http1Limits, Http2Limits, Options, Protocol};
 use crate::web::webhook;
 
-/// Connections of the admin port.
+/// Connections of the admin port, in all and of one address, so that whoever holds them does not keep probes out.
 const ADMIN_CONNECTIONS_MAX: usize = 64;
+const ADMIN_CONNECTIONS_PER_PEER_MAX: usize = 32;
+/// By how much longer than the services wait for who does not read, so that they can say why they end.
+const UNREAD_MARGIN: Duration = Duration::from_secs(30);
 
 pub(super) fn pace(config: &Config) -> Pace {
     let sending = &config.sending;
@@ -52,6 +57,8 @@ pub(super) fn webhook_config(config: &Config) -> webhook::Config {
 pub(super) fn grpc_options(config: &Config) -> Options {
     let limits = Http2Limits {
         max_concurrent_streams: config.grpc.streams_per_connection_max,
+        idle_timeout: config.grpc.idle_timeout,
+        unread_timeout: config.events.send_timeout.max(config.media.stall_timeout) + UNREAD_MARGIN,
         ..Http2Limits::default()
     };
     Options {
@@ -59,7 +66,7 @@ pub(super) fn grpc_options(config: &Config) -> Options {
         protocol: Protocol::Http2(limits),
         tls: config.tls(),
         connections_max: config.grpc.connections_max,
-        connections_per_peer_max: None,
+        connections_per_peer_max: config.grpc.connections_per_peer_max,
     }
 }
 
@@ -85,6 +92,6 @@ pub(super) fn admin_options() -> Options {
         protocol: Protocol::Http1(Http1Limits::default()),
         tls: None,
         connections_max: ADMIN_CONNECTIONS_MAX,
-        connections_per_peer_max: None,
+        connections_per_peer_max: Some(ADMIN_CONNECTIONS_PER_PEER_MAX),
     }
 }

@@ -128,6 +128,8 @@ fn grpc(Config { grpc, .. }: &Config) -> Section {
         .text("listen", &grpc.listen.to_string())
         .raw("insecure", grpc.insecure)
         .raw("connections_max", grpc.connections_max)
+        .raw("connections_per_peer_max", grpc.connections_per_peer_max.unwrap_or(0))
+        .duration("idle_timeout", grpc.idle_timeout)
         .raw("streams_per_connection_max", grpc.streams_per_connection_max)
         .size("message_bytes_max", bytes(grpc.message_bytes_max))
         .raw("reflection", grpc.reflection);

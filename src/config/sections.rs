@@ -23,6 +23,10 @@ pub struct Grpc {
     pub insecure: bool,
     /// Open connections.
     pub connections_max: usize,
+    /// Open connections of one peer; `None` sets no limit.
+    pub connections_per_peer_max: Option<usize>,
+    /// How long a connection may be without an open call or stream.
+    pub idle_timeout: Duration,
     /// Open streams of one connection.
     pub streams_per_connection_max: u32,
     /// The largest message accepted, in bytes.
@@ -39,6 +43,8 @@ impl Grpc {
             listen: table.address("listen"),
             insecure: table.boolean("insecure"),
             connections_max: usize_of(table.integer("connections_max", 1..=1_000_000)),
+            connections_per_peer_max: per_peer(&mut table),
+            idle_timeout: table.duration("idle_timeout", seconds(1)..=seconds(86_400)),
             streams_per_connection_max: table.count("streams_per_connection_max", 1..=100_000),
             message_bytes_max: usize_of(table.size("message_bytes_max", 64 * KIB..=64 * MIB)),
             reflection: table.boolean("reflection"),
@@ -80,7 +86,6 @@ impl Webhook {
             let form = "must start with '/' and hold only letters, digits, '/', '-', '.', '_' and '~'";
             table.problems().report_value(table.path("path"), path.as_str(), form);
         }
-        let per_peer = usize_of(table.integer("connections_per_peer_max", 0..=1_000_000));
         let read = Self {
             listen: table.address("listen"),
             path,
@@ -90,11 +95,16 @@ impl Webhook {
             header_timeout: table.duration("header_timeout", seconds(1)..=seconds(60)),
             idle_timeout: table.duration("idle_timeout", seconds(1)..=seconds(600)),
             connections_max: usize_of(table.integer("connections_max", 1..=1_000_000)),
-            connections_per_peer_max: (per_peer > 0).then_some(per_peer),
+            connections_per_peer_max: per_peer(&mut table),
         };
         table.finish();
         read
     }
+}
+
+/// Open connections of one peer; 0 sets no limit.
+fn per_peer(table: &mut Table<'_>) -> Option<usize> {
+    Some(usize_of(table.integer("connections_per_peer_max", 0..=1_000_000))).filter(|max| *max > 0)
 }
 
 /// Metrics and probes.

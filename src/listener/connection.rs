@@ -1,12 +1,10 @@
 //! One connection, from the accept to the close.
 
 use std::future::Future;
-use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
@@ -14,11 +12,12 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::sync::Semaphore;
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tower::util::Oneshot;
+use tower::util::{MapResponse, Oneshot};
 use tower::{BoxError, Service, ServiceExt};
 use tracing::debug;
 
@@ -26,11 +25,16 @@ use crate::telemetry::names;
 use crate::tls::PeerCertificate;
 
 use super::activity::{Activity, Overdue, RequestGuard, WatchedStream};
+use super::frames::FrameBudget;
+use super::stream::{Streams, ToldBody, told};
 use super::transport::{Transport, handshake};
 use super::{Http1Limits, Http2Limits, Protocol, Tokens};
 
 /// The least that hyper reads ahead on HTTP/1.1: small enough to hold thousands, large enough for bodies.
 const HTTP1_BUFFER_BYTES: usize = 64 * 1024;
+
+/// Open requests of one connection that need no credential.
+const GUESTS_MAX: usize = 100;
 
 /// The connection a request came on; found among the request's extensions.
 #[derive(Debug, Clone)]
@@ -43,6 +47,15 @@ pub struct ConnectionInfo {
     pub kill: KillSwitch,
     /// What the client has certified; `None` without TLS and without a certificate.
     pub certificate: Option<Arc<PeerCertificate>>,
+    /// Places for requests that need no credential, for services that have such.
+    pub guests: Arc<Semaphore>,
+}
+
+impl ConnectionInfo {
+    pub(super) fn new(peer: SocketAddr, local: SocketAddr) -> Self {
+        let guests = Arc::new(Semaphore::new(GUESTS_MAX));
+        Self { peer, local, kill: KillSwitch::default(), certificate: None, guests }
+    }
 }
 
 /// Closes one TCP connection at once, with every stream on it: for peers that never read what they asked for.
@@ -99,30 +112,49 @@ where
         },
     };
     let activity = Arc::new(Activity::new(&protocol));
-    let io = TokioIo::new(WatchedStream::new(stream, Arc::clone(&activity), info.kill.clone()));
-    let mut watch = Watch::new(Arc::clone(&activity), info.kill.clone(), &tokens);
+    let frames = matches!(protocol, Protocol::Http2(_)).then(FrameBudget::new);
+    let io = TokioIo::new(WatchedStream::new(stream, Arc::clone(&activity), info.kill.clone(), frames));
+    let watch = Watch::new(Arc::clone(&activity), info.kill.clone(), &tokens);
     let end = match protocol {
         Protocol::Http1(limits) => {
+            let activity = Arc::clone(&activity);
             let service = Http1Service { inner: service, info, activity };
             let connection = http1_builder(&limits).serve_connection(io, service);
             watch.drive(connection, http1::Connection::graceful_shutdown).await
         }
         Protocol::Http2(limits) => {
-            watch.set_age(limits.age_max, limits.age_grace);
             let service = Http2Service { inner: service, info };
-            let connection = http2_builder(&limits, Tracked(tracker)).serve_connection(io, service);
+            let unread_timeout = limits.unread_timeout;
+            let streams = Streams { tracker, activity: Arc::clone(&activity), unread_timeout, name };
+            let connection = http2_builder(&limits, streams).serve_connection(io, service);
             watch.drive(connection, http2::Connection::graceful_shutdown).await
         }
     };
-    match end {
-        End::Closed(Ok(())) => debug!(listener = name, %peer, "connection closed"),
-        // The peer's doing: a reset, a malformed request. Worth a line only when someone looks.
-        End::Closed(Err(error)) => debug!(listener = name, %peer, %error, "connection failed"),
-        End::Cut(reason) => {
-            metrics::counter!(names::CONNECTIONS_CUT, names::LISTENER => name, names::REASON => reason)
-                .increment(1);
-            debug!(listener = name, %peer, reason, "connection cut");
+    let reason = match &end {
+        End::Closed(Ok(())) => return debug!(listener = name, %peer, "connection closed"),
+        End::Closed(Err(error)) => {
+            // The peer's doing: a reset, a malformed request. Worth a line only when someone looks.
+            debug!(listener = name, %peer, %error, "connection failed");
+            cause(error, &activity)
         }
+        End::Cut(reason) => Some(*reason),
+    };
+    if let Some(reason) = reason {
+        metrics::counter!(names::CONNECTIONS_CUT, names::LISTENER => name, names::REASON => reason)
+            .increment(1);
+        debug!(listener = name, %peer, reason, "connection cut");
+    }
+}
+
+/// Why the library or its stream closed the connection, unless the peer did.
+fn cause(error: &hyper::Error, activity: &Activity) -> Option<&'static str> {
+    let http2 = std::error::Error::source(error).and_then(<dyn std::error::Error>::downcast_ref::<h2::Error>);
+    let is_calming = http2
+        .is_some_and(|error| error.is_library() && error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM));
+    match () {
+        () if is_calming || activity.is_flooding() => Some("flood"),
+        () if error.is_timeout() => Some("keepalive"),
+        () => None,
     }
 }
 
@@ -138,8 +170,8 @@ fn http1_builder(limits: &Http1Limits) -> http1::Builder {
     builder
 }
 
-fn http2_builder(limits: &Http2Limits, tasks: Tracked) -> http2::Builder<Tracked> {
-    let mut builder = http2::Builder::new(tasks);
+fn http2_builder(limits: &Http2Limits, streams: Streams) -> http2::Builder<Streams> {
+    let mut builder = http2::Builder::new(streams);
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.max_concurrent_streams)
@@ -147,6 +179,7 @@ fn http2_builder(limits: &Http2Limits, tasks: Tracked) -> http2::Builder<Tracked
         .keep_alive_timeout(limits.keepalive_timeout)
         .max_header_list_size(limits.max_header_list_size)
         .max_pending_accept_reset_streams(limits.max_pending_reset)
+        .max_local_error_reset_streams(limits.max_error_reset)
         .initial_stream_window_size(limits.stream_window)
         .initial_connection_window_size(limits.connection_window);
     builder
@@ -164,83 +197,48 @@ struct Watch {
     // Children of the process's tokens: a connection is polled often, and the lock inside is then its own.
     drain: CancellationToken,
     stop: CancellationToken,
-    age_limit: Option<Instant>,
-    age_grace: Option<Duration>,
 }
 
 impl Watch {
     fn new(activity: Arc<Activity>, kill: KillSwitch, tokens: &Tokens) -> Self {
         let (drain, stop) = (tokens.drain.child_token(), tokens.stop.child_token());
-        Self { activity, kill, drain, stop, age_limit: None, age_grace: None }
-    }
-
-    fn set_age(&mut self, max: Option<Duration>, grace: Option<Duration>) {
-        self.age_limit = max.map(|max| Instant::now() + jittered(max));
-        self.age_grace = grace;
+        Self { activity, kill, drain, stop }
     }
 
     /// Runs the connection; `finish` asks it to end when what is open on it has ended.
-    async fn drive<C>(mut self, connection: C, finish: impl Fn(Pin<&mut C>)) -> End
+    async fn drive<C>(self, connection: C, finish: impl Fn(Pin<&mut C>)) -> End
     where
         C: Future<Output = hyper::Result<()>>,
     {
         let mut connection = pin!(connection);
         let mut check = interval(self.activity.check_interval());
         check.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut is_finishing = false;
+        let (mut is_finishing, mut is_idle) = (false, false);
         loop {
-            let age_limit = self.age_limit;
-            let aged = async {
-                match age_limit {
-                    Some(at) => sleep_until(at).await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
                 biased;
-                result = connection.as_mut() => return End::Closed(result),
+                result = connection.as_mut() => {
+                    return if is_idle { End::Cut("idle") } else { End::Closed(result) };
+                }
                 () = self.kill.0.cancelled() => return End::Cut("killed"),
                 () = self.stop.cancelled() => return End::Cut("stop"),
                 () = self.drain.cancelled(), if !is_finishing => {
                     is_finishing = true;
-                    // From now on the drain's deadline holds.
-                    self.age_limit = None;
-                    finish(connection.as_mut());
-                }
-                () = aged => {
-                    if is_finishing {
-                        return End::Cut("age");
-                    }
-                    is_finishing = true;
-                    self.age_limit = self.age_grace.map(|grace| Instant::now() + grace);
                     finish(connection.as_mut());
                 }
                 _ = check.tick() => match self.activity.overdue() {
                     Some(Overdue::Head) => return End::Cut("head_timeout"),
+                    Some(Overdue::Unread) => return End::Cut("unread"),
+                    // HTTP/2 clients are told first (GOAWAY): a call may be on its way. Until the next check it is over.
+                    Some(Overdue::Idle) if !is_finishing => {
+                        (is_finishing, is_idle) = (true, true);
+                        finish(connection.as_mut());
+                    }
                     Some(Overdue::Idle) => return End::Cut("idle"),
                     None => {}
                 }
             }
         }
-    }
-}
-
-/// `age` ±10 %, so that connections made together do not end together.
-fn jittered(age: Duration) -> Duration {
-    let percent = RandomState::new().hash_one(()) % 21;
-    age.mul_f64(0.9 + 0.01 * f64::from(u8::try_from(percent).unwrap_or(10)))
-}
-
-/// Spawns the tasks of HTTP/2 streams where the listener can wait for them.
-#[derive(Clone)]
-struct Tracked(TaskTracker);
-
-impl<F> hyper::rt::Executor<F> for Tracked
-where
-    F: Future<Output: Send> + Send + 'static,
-{
-    fn execute(&self, future: F) {
-        drop(self.0.spawn(future));
     }
 }
 
@@ -250,17 +248,17 @@ struct Http2Service<S> {
     info: ConnectionInfo,
 }
 
-impl<S> hyper::service::Service<Request<Incoming>> for Http2Service<S>
+impl<S, B> hyper::service::Service<Request<Incoming>> for Http2Service<S>
 where
-    S: Service<Request<Incoming>> + Clone,
+    S: Service<Request<Incoming>, Response = Response<B>> + Clone,
 {
-    type Response = S::Response;
+    type Response = Response<ToldBody<B>>;
     type Error = S::Error;
-    type Future = Oneshot<S, Request<Incoming>>;
+    type Future = Oneshot<MapResponse<S, fn(Response<B>) -> Self::Response>, Request<Incoming>>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         request.extensions_mut().insert(self.info.clone());
-        self.inner.clone().oneshot(request)
+        self.inner.clone().map_response(told as fn(_) -> _).oneshot(request)
     }
 }
 

@@ -1,3 +1,5 @@
+mod http2;
+
 use std::convert::Infallible;
 use std::sync::Arc;
 
@@ -214,86 +216,6 @@ async fn a_stop_cuts_the_open_request() {
     timeout(SOON, server.serving).await.unwrap().unwrap();
 }
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const EMPTY_SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
-const SETTINGS_ACK: &[u8] = &[0, 0, 0, 4, 1, 0, 0, 0, 0];
-/// HEADERS of stream 1, complete: GET, http, path `/wait`, authority `t`, without compression of the path.
-const GET_WAIT: &[u8] =
-    &[0, 0, 12, 1, 5, 0, 0, 0, 1, 0x82, 0x86, 0x04, 5, b'/', b'w', b'a', b'i', b't', 0x01, 1, b't'];
-const HEADERS: u8 = 1;
-const PING: u8 = 6;
-const GOAWAY: u8 = 7;
-
-/// The type and payload of the next frame.
-async fn next_frame(stream: &mut TcpStream) -> (u8, Vec<u8>) {
-    let mut head = [0; 9];
-    timeout(SOON, stream.read_exact(&mut head)).await.unwrap().unwrap();
-    let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
-    let mut payload = vec![0; usize::try_from(length).unwrap()];
-    stream.read_exact(&mut payload).await.unwrap();
-    (head[3], payload)
-}
-
-#[tokio::test]
-async fn an_http2_connection_gets_goaway_and_finishes_its_stream() {
-    let server = Server::start(http2(), 10);
-    let mut stream = server.connect().await;
-    stream.write_all(&[PREFACE, EMPTY_SETTINGS, SETTINGS_ACK, GET_WAIT].concat()).await.unwrap();
-    server.entered.notified().await;
-    server.shutdown.drain().cancel();
-    let mut seen = Vec::new();
-    while seen.last() != Some(&GOAWAY) {
-        seen.push(next_frame(&mut stream).await.0);
-    }
-    assert!(!seen.contains(&HEADERS), "the stream is still open: {seen:?}");
-    server.release.notify_one();
-    loop {
-        let (kind, payload) = next_frame(&mut stream).await;
-        match kind {
-            HEADERS => break,
-            // hyper asks whether the client has seen the GOAWAY before it names the last stream.
-            PING => {
-                stream.write_all(&[&[0, 0, 8, PING, 1, 0, 0, 0, 0], &payload[..]].concat()).await.unwrap();
-            }
-            _ => {}
-        }
-    }
-    read_to_close(&mut stream).await;
-    timeout(SOON, server.serving).await.unwrap().unwrap();
-}
-
-#[tokio::test]
-async fn an_http2_connection_without_a_preface_is_cut_and_one_with_it_is_not() {
-    let server = Server::start(http2(), 10);
-    let mut open = server.connect().await;
-    open.write_all(&[PREFACE, EMPTY_SETTINGS].concat()).await.unwrap();
-    let mut silent = server.connect().await;
-    let mut partial = server.connect().await;
-    partial.write_all(&PREFACE[..10]).await.unwrap();
-    read_to_close(&mut silent).await;
-    read_to_close(&mut partial).await;
-    sleep(Duration::from_millis(300)).await;
-    open.write_all(GET_WAIT).await.unwrap();
-    timeout(SOON, server.entered.notified()).await.expect("the open connection still serves");
-}
-
-#[tokio::test]
-async fn an_old_http2_connection_is_told_to_go_and_then_cut() {
-    let limits = Http2Limits {
-        age_max: Some(Duration::from_millis(100)),
-        age_grace: Some(Duration::from_millis(200)),
-        ..Http2Limits::default()
-    };
-    let server = Server::start(Protocol::Http2(limits), 10);
-    let mut stream = server.connect().await;
-    let start = Instant::now();
-    stream.write_all(&[PREFACE, EMPTY_SETTINGS, SETTINGS_ACK, GET_WAIT].concat()).await.unwrap();
-    while next_frame(&mut stream).await.0 != GOAWAY {}
-    assert!(start.elapsed() >= Duration::from_millis(90), "{:?}", start.elapsed());
-    read_to_close(&mut stream).await;
-    assert!(start.elapsed() >= Duration::from_millis(290), "{:?}", start.elapsed());
-}
-
 #[tokio::test]
 async fn a_failure_to_accept_is_waited_out() {
     let too_many_files = io::Error::from_raw_os_error(24);
@@ -312,19 +234,6 @@ async fn a_head_that_is_too_large_is_refused() {
 }
 
 #[tokio::test]
-async fn a_drain_outlasts_the_age_of_a_connection() {
-    let limits = Http2Limits { age_max: Some(Duration::from_millis(200)), ..Http2Limits::default() };
-    let server = Server::start(Protocol::Http2(limits), 10);
-    let mut stream = server.connect().await;
-    stream.write_all(&[PREFACE, EMPTY_SETTINGS, SETTINGS_ACK, GET_WAIT].concat()).await.unwrap();
-    server.entered.notified().await;
-    server.shutdown.drain().cancel();
-    sleep(Duration::from_millis(400)).await;
-    server.release.notify_one();
-    while next_frame(&mut stream).await.0 != HEADERS {}
-}
-
-#[tokio::test]
 async fn the_services_of_tonic_and_axum_fit() {
     let shutdown = Shutdown::with_exit(|_| {});
     let listener = || Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -340,24 +249,6 @@ async fn the_services_of_tonic_and_axum_fit() {
     let web = axum::Router::<()>::new();
     shutdown.spawn("web", listener().serve(web, options(http1()), Tokens::draining(&shutdown)));
     shutdown.drain().cancel();
-}
-
-#[tokio::test]
-async fn a_killed_http2_connection_is_reset_with_every_stream_on_it() {
-    let server = Server::start(http2(), 10);
-    let mut stream = server.connect().await;
-    stream.write_all(&[PREFACE, EMPTY_SETTINGS, SETTINGS_ACK, GET_WAIT].concat()).await.unwrap();
-    server.entered.notified().await;
-    let mut kill = GET_WAIT.to_vec();
-    kill[8] = 3;
-    let path = kill.windows(5).position(|window| window == b"/wait").unwrap();
-    kill[path..path + 5].copy_from_slice(b"/kill");
-    stream.write_all(&kill).await.unwrap();
-    let mut read = Vec::new();
-    let error = timeout(SOON, stream.read_to_end(&mut read)).await.unwrap().unwrap_err();
-    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
-    server.shutdown.drain().cancel();
-    timeout(SOON, server.serving).await.expect("the waiting stream ended with its connection").unwrap();
 }
 
 #[tokio::test]

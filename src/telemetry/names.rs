@@ -225,7 +225,10 @@ metrics! {
         [LISTENER: LISTENERS, REASON: &["total", "peer"]];
     /// Connections that the gateway closed.
     Counter CONNECTIONS_CUT = "whatsapp_gateway_connections_cut_total"
-        [LISTENER: LISTENERS, REASON: &["head_timeout", "idle", "killed", "age", "stop"]];
+        [LISTENER: LISTENERS, REASON: &["head_timeout", "idle", "unread", "keepalive", "flood", "killed", "stop"]];
+    /// HTTP/2 streams that the gateway reset because their answer was not read.
+    Counter STREAMS_CUT = "whatsapp_gateway_streams_cut_total"
+        [LISTENER: &["grpc"]];
     /// Connections that ended in their TLS handshake.
     Counter TLS_FAILURES = "whatsapp_gateway_tls_handshake_failures_total"
         [LISTENER: &["grpc"], REASON: &[
