@@ -3,7 +3,7 @@
 //! byte of the request is read.
 //!
 //! tonic reads and decodes a whole request before a handler sees it, so a handler is too late to keep strangers from
-//! holding memory. Here they are refused at once, a request that stops coming is ended, and what tonic refuses by
+//! holding memory. Here they are refused at once, a request that does not come to its end is ended, and what tonic refuses by
 //! itself gets the details that the contract promises. Every call leaves its line in the audit log here. Health and
 //! reflection are open to everyone.
 
@@ -33,8 +33,8 @@ use super::status;
 
 /// Where the services of the contract are; paths begin with it.
 const OURS: &str = "/whatsapp.gateway.v1.";
-/// Silence in the middle of a request after which it is ended.
-const REQUEST_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a request may take to come, from the first wait for it to its end.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A service behind the gate.
 #[derive(Debug, Clone)]
@@ -65,7 +65,7 @@ where
         let path = request.uri().path();
         let (is_ours, method) = (path.starts_with(OURS), measure::method(path));
         // An upload keeps time itself, and says why it ends. Between two sends of a stream there may be any time.
-        let is_timed = is_ours && !path.ends_with("/UploadMedia") && !path.ends_with("/SendMessages");
+        let is_timed = !(is_ours && (path.ends_with("/UploadMedia") || path.ends_with("/SendMessages")));
         let mut line = None;
         if is_ours {
             let connection = request.extensions().get::<ConnectionInfo>();
@@ -80,9 +80,12 @@ where
             }
             request.extensions_mut().insert(Arc::clone(&line.who));
         }
-        let request = request.map(|inner| {
-            if is_timed { Body::new(TimedBody { inner, silence: None }) } else { Body::new(inner) }
-        });
+        let request =
+            request.map(
+                |inner| {
+                    if is_timed { Body::new(TimedBody { inner, wait: None }) } else { Body::new(inner) }
+                },
+            );
         let response = self.inner.call(request);
         let request_bytes_max = self.request_bytes_max;
         Box::pin(async move {
@@ -159,10 +162,10 @@ fn replace(headers: &mut HeaderMap, status: &Status) {
     }
 }
 
-/// The body of a request that must not fall silent. The time runs only while somebody waits for more of it.
+/// The body of a request that must come in time, however much of it comes; byte by byte it could come for ever.
 struct TimedBody<B> {
     inner: B,
-    silence: Option<Pin<Box<Sleep>>>,
+    wait: Option<Pin<Box<Sleep>>>,
 }
 
 impl<B> http_body::Body for TimedBody<B>
@@ -177,11 +180,10 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(cx) {
-            self.silence = None;
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
-        let silence = self.silence.get_or_insert_with(|| Box::pin(sleep(REQUEST_IDLE_TIMEOUT)));
-        match silence.as_mut().poll(cx) {
+        let wait = self.wait.get_or_insert_with(|| Box::pin(sleep(REQUEST_TIMEOUT)));
+        match wait.as_mut().poll(cx) {
             Poll::Ready(()) => Poll::Ready(Some(Err(status::request_incomplete().into()))),
             Poll::Pending => Poll::Pending,
         }

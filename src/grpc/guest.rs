@@ -1,4 +1,4 @@
-//! Services of libraries (health, reflection) whose streams end with the drain.
+//! Services of libraries (health, reflection): whose streams end with the drain, and of which a stranger opens a few.
 //!
 //! They answer a `Watch`, or a reflection call that stays open, for as long as the client likes, and so would keep the
 //! drain waiting to its deadline. The streams of our own service end by themselves, with a cursor.
@@ -6,16 +6,20 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body::Frame;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::Status;
 use tonic::body::Body;
 use tonic::server::NamedService;
 use tower::Service;
+
+use crate::listener::ConnectionInfo;
 
 use super::status;
 
@@ -24,6 +28,23 @@ use super::status;
 pub(super) struct Guest<S> {
     pub(super) service: S,
     pub(super) ended: CancellationToken,
+    /// Places of all connections together, beside those that each connection has.
+    pub(super) places: Arc<Semaphore>,
+}
+
+/// What an open call holds.
+type Places = (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>);
+
+impl<S> Guest<S> {
+    /// Places for one more call; `None` if there are none.
+    fn admit(&self, connection: Option<&ConnectionInfo>) -> Option<Places> {
+        let take = |places: &Arc<Semaphore>| Arc::clone(places).try_acquire_owned().ok();
+        let own = match connection {
+            Some(connection) => Some(take(&connection.guests)?),
+            None => None,
+        };
+        Some((take(&self.places)?, own))
+    }
 }
 
 impl<S: NamedService> NamedService for Guest<S> {
@@ -44,15 +65,18 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let Some(places) = self.admit(request.extensions().get()) else {
+            return Box::pin(std::future::ready(Ok(status::too_many_guests().into_http())));
+        };
         let ended = self.ended.clone();
-        let ending = move |inner, has_status| {
+        let ending = move |inner, has_status, places| {
             let ended = Some(Box::pin(ended.clone().cancelled_owned()));
-            Body::new(EndingBody { inner, ended, has_status })
+            Body::new(EndingBody { inner, ended, has_status, _places: places })
         };
         // The request too: a service that waits for more of it holds the HTTP/2 stream, answered or not.
-        let request = request.map(|body| ending(body, false));
+        let request = request.map(|body| ending(body, false, None));
         let response = self.service.call(request);
-        Box::pin(async move { Ok(response.await?.map(|body| ending(body, true))) })
+        Box::pin(async move { Ok(response.await?.map(|body| ending(body, true, Some(places)))) })
     }
 }
 
@@ -63,6 +87,7 @@ struct EndingBody {
     ended: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     /// Whether a status says why: in a response.
     has_status: bool,
+    _places: Option<Places>,
 }
 
 impl http_body::Body for EndingBody {

@@ -1,5 +1,8 @@
 //! The gRPC port: the service, health, reflection, and what they are served with.
 
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
@@ -21,6 +24,9 @@ pub use super::service::{Flows, Service as GatewayService};
 
 /// Health of the webhook port, as a name of its own: a full disk stops the intake and nothing else.
 const INGRESS: &str = "whatsapp.gateway.ingress";
+
+/// Open calls of reflection in all. Strangers may make them, and an answer is many times the question.
+const REFLECTIONS_MAX: usize = 64;
 
 /// Limits of messages.
 #[derive(Debug, Clone, Copy)]
@@ -46,8 +52,12 @@ pub async fn routes(
     let health = Health { reporter, ended: CancellationToken::new() };
     health.set_all(ServingStatus::NotServing).await;
     let gateway = GatewayServiceServer::new(service).max_decoding_message_size(limits.request_bytes_max);
-    let ended = || health.ended.clone();
-    let mut routes = Routes::new(gateway).add_service(Guest { service: health_service, ended: ended() });
+    let mut routes = Routes::new(gateway).add_service(Guest {
+        service: health_service,
+        ended: health.ended.clone(),
+        // Those of the connection are enough: a health check must not fail because of others.
+        places: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
+    });
     if limits.is_reflecting {
         let reflection = || {
             let services = tonic_reflection::server::Builder::configure()
@@ -60,8 +70,10 @@ pub async fn routes(
             services.register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
         };
         // Older grpcurl and several graphical clients still ask v1alpha first.
-        let v1 = Guest { service: reflection().build_v1()?, ended: ended() };
-        let v1alpha = Guest { service: reflection().build_v1alpha()?, ended: ended() };
+        let (places, ended) = (Arc::new(Semaphore::new(REFLECTIONS_MAX)), health.ended.clone());
+        let v1 =
+            Guest { service: reflection().build_v1()?, ended: ended.clone(), places: Arc::clone(&places) };
+        let v1alpha = Guest { service: reflection().build_v1alpha()?, ended, places };
         routes = routes.add_service(v1).add_service(v1alpha);
     }
     let request_bytes_max = limits.request_bytes_max;

@@ -154,6 +154,14 @@ pub(super) fn request_incomplete() -> Status {
     Draft::new(Code::Unavailable, Reason::RequestIncomplete, message).actor(Actor::Caller).build()
 }
 
+/// Health and reflection are open to everyone, and so have places for each connection.
+pub(super) fn too_many_guests() -> Status {
+    let message = "too many open calls of health or reflection; close some, or the connection";
+    let mut draft = Draft::new(Code::ResourceExhausted, Reason::StreamQuota, message);
+    draft.details.add_quota_failure_violation("streams", message);
+    draft.retry_after(Some(RETRY_DELAY)).actor(Actor::Caller).build()
+}
+
 /// What tonic refused before a handler saw it, in the words of the contract. All of it is about the request.
 pub(super) fn adopted(foreign: &Status, request_bytes_max: usize) -> Status {
     let unreadable = |code, rule: String| {

@@ -10,7 +10,7 @@ use futures_util::{Stream, StreamExt, stream};
 use http::{Request, Response};
 use http_body::Frame;
 use http_body_util::StreamBody;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, interval, timeout};
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Service, ServiceExt};
@@ -83,15 +83,33 @@ async fn strangers_are_refused_before_their_request_is_read() {
     }
 }
 
+/// One that goes on, byte by byte, for much longer than anybody waits.
+fn a_trickling_message() -> impl Stream<Item = Bytes> {
+    let head = stream::once(async { Bytes::from_static(b"\0\0\0\x10\0") });
+    head.chain(stream::unfold(interval(Duration::from_millis(200)), |mut pace| async move {
+        pace.tick().await;
+        Some((Bytes::from_static(b"x"), pace))
+    }))
+}
+
 #[tokio::test]
-async fn a_request_that_stops_coming_is_ended() {
+async fn a_request_that_does_not_come_to_its_end_is_ended() {
+    const HEALTH: &str = "/grpc.health.v1.Health/Check";
     let serve = &open_address().await;
     let started = Instant::now();
-    let calls = [SEND_MESSAGE, SUBSCRIBE_EVENTS]
-        .map(|path| async move { call_raw(&serve.gateway, path, Some(TOKEN), half_a_message()).await });
-    for response in futures_util::future::join_all(calls).await {
+    let call = |path, body| call_raw(&serve.gateway, path, Some(TOKEN), body);
+    let calls = [
+        call(SEND_MESSAGE, half_a_message().boxed()),
+        call(SUBSCRIBE_EVENTS, half_a_message().boxed()),
+        call(SEND_MESSAGE, a_trickling_message().boxed()),
+    ];
+    // Strangers too, where no credential is asked for.
+    let check = call_raw(&serve.gateway, HEALTH, None, a_trickling_message().boxed());
+    let (calls, check) = tokio::join!(futures_util::future::join_all(calls), check);
+    for response in calls {
         assert_eq!(refusal(&response).is(), (Code::Unavailable, "REQUEST_INCOMPLETE"));
     }
+    assert_eq!(Status::from_header_map(check.headers()).unwrap().code(), Code::Unavailable);
     assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
 }
 
