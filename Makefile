@@ -81,9 +81,9 @@ cargo-test: ## Run the unit, contract, integration and grpcurl end-to-end tests;
 	$(CARGO) test --locked $(ARGS)
 
 .PHONY: soak
-soak: ## Run the long forms of the kill, send, queue, stream and fan-out tests; repeat a run with SEED=n
+soak: ## Run the long forms of the kill, send, queue, stream, fan-out and attack tests; repeat a run with SEED=n
 	$(step) 'soak'
-	SOAK=1 $(CARGO) test --locked --test it -- --nocapture kill:: send_storm:: queue_storm:: send_stream:: streams:: fan_out::
+	SOAK=1 $(CARGO) test --locked --test it -- --nocapture kill:: send_storm:: queue_storm:: send_stream:: streams:: fan_out:: floods:: slow_peers::
 
 # The gateway is the code of the image. Some minutes; close what else keeps the machine busy.
 .PHONY: bench

@@ -23,6 +23,8 @@ mod drain;
 mod failed_sync;
 mod fallback;
 mod fan_out;
+#[cfg(target_os = "linux")]
+mod floods;
 mod folder;
 mod gate;
 mod grpcurl;
@@ -53,6 +55,8 @@ mod send_storm;
 mod send_stream;
 mod sends;
 mod simulator_templates;
+#[cfg(target_os = "linux")]
+mod slow_peers;
 mod smoke;
 mod streams;
 mod subscribe;

@@ -105,7 +105,10 @@ impl Builder {
         let folder = TempDir::new().unwrap();
         let data_dir = self.data_dir.unwrap_or_else(|| folder.path().join("data"));
         let log_file = folder.path().join("stderr.log");
-        let mut words = self.wrapper.into_iter().chain([env!("CARGO_BIN_EXE_whatsapp-gateway").to_owned()]);
+        // Another build for measurements, such as the release.
+        let built = std::env::var("GATEWAY_BINARY");
+        let binary = built.unwrap_or_else(|_| env!("CARGO_BIN_EXE_whatsapp-gateway").to_owned());
+        let mut words = self.wrapper.into_iter().chain([binary]);
         let mut command = Command::new(words.next().unwrap());
         command.args(words);
         if self.arguments.first().is_none_or(|first| first.starts_with("--")) {

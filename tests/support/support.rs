@@ -3,6 +3,8 @@
 //! Every process gets free ports and its own temporary folder, and ends with its test. Nothing sleeps: helpers wait for
 //! what they need with a bound.
 
+#[cfg(target_os = "linux")]
+pub mod attack;
 pub mod certificates;
 pub mod collector;
 pub mod disk;
