@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use metrics::{counter, histogram};
-use tokio::sync::mpsc::error::{SendTimeoutError, TrySendError};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -21,7 +21,7 @@ use crate::telemetry::names;
 
 use super::batches::{self, Cut, Cuts};
 use super::start::Started;
-use super::{End, Frame, Limits, OnExpired, Subscription};
+use super::{End, FRAME_BYTES_MAX, FRAMES_IN_FLIGHT, Frame, Limits, OnExpired, Subscription};
 
 /// What one read takes; a stream that catches up holds this much until its subscriber has taken it.
 const PAGE: ReadLimit = ReadLimit { events: 256, bytes: 256 * 1024 };
@@ -270,29 +270,34 @@ impl Feed {
     /// Hands one frame over; a subscriber that does not take it in time is slow.
     async fn send(&self, state: &mut State, frame: Frame) -> Result<(), Stop> {
         let resume_cursor = || state.position.encode();
-        let events = if let Frame::Events(batch) = &frame { batch.events } else { 0 };
-        let sent = match self.frames.try_send(frame) {
-            Ok(()) => Ok(()),
-            Err(TrySendError::Closed(frame)) => Err(SendTimeoutError::Closed(frame)),
-            Err(TrySendError::Full(frame)) => tokio::select! {
+        let (events, bytes) = match &frame {
+            Frame::Events(batch) => (batch.events, batch.encoded.len()),
+            Frame::Opened { .. }
+            | Frame::Heartbeat { .. }
+            | Frame::CaughtUp { .. }
+            | Frame::FellBehind { .. }
+            | Frame::Gap { .. } => (0, 0),
+        };
+        // A large event goes in when as much has been taken: who does not read holds one of them, not eight.
+        let places = bytes.div_ceil(FRAME_BYTES_MAX).clamp(1, FRAMES_IN_FLIGHT);
+        let permits = match self.frames.try_reserve_many(places) {
+            Err(TrySendError::Full(())) => tokio::select! {
                 biased;
-                sent = self.frames.send_timeout(frame, self.limits.send_timeout) => sent,
+                reserved = timeout(self.limits.send_timeout, self.frames.reserve_many(places)) => match reserved {
+                    Ok(permits) => permits.ok(),
+                    Err(_) => return Err(Stop::End(End::SlowConsumer { resume_cursor: resume_cursor() })),
+                },
                 () = self.shutdown.drain().cancelled() => {
                     return Err(Stop::End(End::Draining { resume_cursor: resume_cursor() }));
                 }
             },
+            permits => permits.ok(),
         };
-        match sent {
-            Ok(()) => {
-                counter!(names::EVENTS_DELIVERED).increment(events);
-                state.next_heartbeat = Instant::now() + self.subscription.heartbeat_interval;
-                Ok(())
-            }
-            Err(SendTimeoutError::Closed(_)) => Err(Stop::Gone),
-            Err(SendTimeoutError::Timeout(_)) => {
-                Err(Stop::End(End::SlowConsumer { resume_cursor: resume_cursor() }))
-            }
-        }
+        let permit = permits.and_then(|mut permits| permits.next()).ok_or(Stop::Gone)?;
+        permit.send(frame);
+        counter!(names::EVENTS_DELIVERED).increment(events);
+        state.next_heartbeat = Instant::now() + self.subscription.heartbeat_interval;
+        Ok(())
     }
 }
 
