@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
@@ -23,6 +24,7 @@ use crate::flows::identities::Identities;
 use crate::flows::project_log;
 use crate::flows::window::Windows;
 use crate::grpc::{self, Callers};
+use crate::jwt;
 use crate::lifecycle::{Budgets, EXIT_STORAGE, Shutdown, Signal};
 use crate::listener::{Listener, Tokens};
 use crate::storage::event_log::Acceptance;
@@ -70,6 +72,9 @@ pub enum Error {
     /// The gRPC port could not be set up.
     #[error(transparent)]
     Grpc(#[from] grpc::server::Error),
+    /// The keys of JWT issuers cannot be fetched.
+    #[error(transparent)]
+    Jwt(#[from] jwt::BuildError),
 }
 
 /// A gateway whose ports are bound and whose store is open. Nothing is served yet.
@@ -173,7 +178,11 @@ impl App {
         shutdown.spawn_background("sends", send_message.clone().run());
         let flows = flows(parts, follow_message, conversations, (send_message, queue));
         let is_loopback = grpc.local_addr().ip().is_loopback();
-        let callers = Callers::new(config.tenants(), is_loopback, config.grpc.insecure, Arc::clone(&clock));
+        let open = (is_loopback, config.grpc.insecure);
+        let callers = Callers::new(config.tenants(), config.issuers(), open, Arc::clone(&clock));
+        for fetcher in begin(config.key_sources()).await? {
+            shutdown.spawn_background("JWT keys", fetcher.run());
+        }
         let service = grpc::server::GatewayService::new(flows);
         let (routes, health) = grpc::server::routes(service, callers, message_limits(&config)).await?;
 
@@ -207,6 +216,12 @@ impl App {
     pub fn budgets(&self) -> Budgets {
         self.config.shutdown
     }
+}
+
+/// Reads the keys of all JWT issuers once, so that the first calls find them. One that is away costs five seconds.
+async fn begin(sources: Vec<jwt::Source>) -> Result<Vec<jwt::Fetcher>, jwt::BuildError> {
+    let fetchers = sources.into_iter().map(jwt::Fetcher::new).collect::<Result<Vec<_>, _>>()?;
+    Ok(join_all(fetchers.into_iter().map(jwt::Fetcher::begin)).await)
 }
 
 /// Keeps health and probes honest: while the store refuses, and at the end.

@@ -5,7 +5,9 @@
 //! when their files change. This room reads and checks; it decides nothing about behavior.
 
 mod accounts;
+mod callers;
 mod expiry;
+mod jwt;
 mod layers;
 mod print;
 mod problem;
@@ -22,6 +24,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::cloud_api;
+use crate::jwt::{Issuers, Source};
 use crate::lifecycle;
 use crate::storage;
 use crate::telemetry;
@@ -29,6 +32,7 @@ use crate::tenants::Tenants;
 use crate::tls::{ClientAuth, Tls};
 
 use accounts::Accounts;
+use jwt::IssuerEntry;
 use problem::Collector;
 pub use problem::{Problem, Problems};
 use reader::Table;
@@ -123,6 +127,7 @@ pub struct Config {
     accounts: Accounts,
     fingerprint: Fingerprint,
     tls: Option<(Tls, Fingerprint)>,
+    jwt_issuers: Vec<IssuerEntry>,
 }
 
 impl Config {
@@ -133,7 +138,8 @@ impl Config {
         // What stands in a file that cannot be read is not missing: it is unknown, and nothing else can be said.
         let Some(values) = merged else { return Err(problems.into_problems()) };
         let mut root = Table::new("", values, &problems);
-        let mut accounts = accounts::read(&mut root);
+        let jwt_issuers = jwt::read(&mut root);
+        let mut accounts = accounts::read(&mut root, &jwt_issuers);
         accounts::add_single(&mut accounts, &sources.environment, &problems);
         accounts.check(&problems);
         let (snapshot, fingerprint) = secrets::resolve(&accounts, &problems);
@@ -158,6 +164,7 @@ impl Config {
             accounts,
             fingerprint,
             tls,
+            jwt_issuers,
         };
         root.finish();
         config.check(&problems);
@@ -201,7 +208,17 @@ impl Config {
         self.tls.as_ref().map(|(tls, _)| tls.clone())
     }
 
-    /// What keeps [`Config::tenants`] and [`Config::tls`] current; run it in the background.
+    /// Whose JWTs are believed.
+    pub fn issuers(&self) -> Issuers {
+        jwt::issuers(&self.jwt_issuers)
+    }
+
+    /// The keys of issuers that stand behind URLs.
+    pub fn key_sources(&self) -> Vec<Source> {
+        jwt::sources(&self.jwt_issuers)
+    }
+
+    /// What keeps what stands in files current; run it in the background.
     pub fn watcher(&self) -> Watcher {
         let tls = self.grpc.tls.clone().zip(self.tls.clone());
         Watcher {
@@ -211,6 +228,7 @@ impl Config {
             tls: tls.map(|(files, (tls, fingerprint))| {
                 (files, tls, Seen::new(("TLS files", "tls"), fingerprint))
             }),
+            keys: reload::key_files(&self.jwt_issuers),
         }
     }
 

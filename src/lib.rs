@@ -20,6 +20,7 @@ pub mod commands;
 pub mod config;
 
 pub mod clock;
+pub mod jwt;
 pub mod lifecycle;
 pub mod listener;
 pub mod telemetry;

@@ -18,6 +18,15 @@ use crate::tls::Identity;
 
 pub use bearer::{Token, TokenHash};
 
+/// Whom a JWT names: `sub` means something only beside its issuer.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Subject {
+    /// `iss`.
+    pub issuer: Arc<str>,
+    /// `sub`.
+    pub name: String,
+}
+
 /// A Meta app.
 #[derive(Debug)]
 pub struct App {
@@ -51,6 +60,8 @@ pub struct Caller {
     pub tokens: Vec<Token>,
     /// The names that its certificate may have, any one of them.
     pub identities: Vec<Identity>,
+    /// The subjects of its JWTs, any one of them.
+    pub subjects: Vec<Subject>,
     /// What it may do.
     pub rights: Arc<Rights>,
 }
@@ -87,6 +98,7 @@ pub struct Snapshot {
     /// The place of the caller in `callers`, and its token.
     caller_by_hash: BTreeMap<TokenHash, (usize, Token)>,
     caller_by_identity: BTreeMap<Identity, usize>,
+    caller_by_subject: BTreeMap<Subject, usize>,
 }
 
 impl Snapshot {
@@ -103,9 +115,13 @@ impl Snapshot {
         let identities_of = |(index, caller): (usize, &Caller)| {
             caller.identities.clone().into_iter().map(move |identity| (identity, index))
         };
+        let subjects_of = |(index, caller): (usize, &Caller)| {
+            caller.subjects.clone().into_iter().map(move |subject| (subject, index))
+        };
         let caller_by_hash = callers.iter().enumerate().flat_map(tokens_of).collect();
         let caller_by_identity = callers.iter().enumerate().flat_map(identities_of).collect();
-        Self { apps, callers, wabas, numbers, caller_by_hash, caller_by_identity }
+        let caller_by_subject = callers.iter().enumerate().flat_map(subjects_of).collect();
+        Self { apps, callers, wabas, numbers, caller_by_hash, caller_by_identity, caller_by_subject }
     }
 
     /// The account of a number; `None` if the number is not configured.
@@ -156,16 +172,21 @@ impl Snapshot {
         self.apps.iter().fold(Choice::from(0), |any, app| any | matches(app)).into()
     }
 
-    /// The caller whose token this is, whether the token counts at this time or not. It is looked up by its hash, so timing
+    /// The caller whose token has this hash, whether the token counts at this time or not. Of a hash timing
     /// tells nothing of it.
-    pub fn caller_by_token(&self, token: &str) -> Option<(&Caller, &Token)> {
-        let (index, token) = self.caller_by_hash.get(&TokenHash::of(token))?;
+    pub fn caller_by_token(&self, hash: &TokenHash) -> Option<(&Caller, &Token)> {
+        let (index, token) = self.caller_by_hash.get(hash)?;
         Some((self.callers.get(*index)?, token))
     }
 
     /// The caller of this name; `None` if it is not configured.
     pub fn caller(&self, name: &str) -> Option<&Caller> {
         self.callers.iter().find(|caller| &*caller.name == name)
+    }
+
+    /// The caller whose JWTs have this subject.
+    pub fn caller_by_subject(&self, subject: &Subject) -> Option<&Caller> {
+        self.callers.get(*self.caller_by_subject.get(subject)?)
     }
 
     /// The caller whose certificate has this name.

@@ -6,19 +6,13 @@ use std::path::PathBuf;
 
 use secrecy::SecretString;
 
+use super::callers::CallerEntry;
+use super::jwt::IssuerEntry;
 use super::problem::Collector;
 use super::reader::{Table, check_id};
-use crate::domain::filter::is_type_pattern;
-use crate::domain::rights::{EVERYTHING, Rights, is_method_pattern};
-use crate::tenants::Token;
-use crate::tls::Identity;
 
 /// Live secrets of one app: the current one and, during a rotation, another.
 const APP_SECRETS_MAX: usize = 2;
-/// Who calls without credentials: on a loopback address, and on an insecure one. They may do everything unless they are
-/// configured.
-const RESERVED_CALLERS: [&str; 2] = ["local", "anonymous"];
-
 /// Where a secret comes from.
 #[derive(Debug, Clone)]
 pub(super) enum SecretSource {
@@ -68,22 +62,12 @@ pub(super) struct WabaEntry {
     pub(super) phone_number_ids: Vec<String>,
 }
 
-#[derive(Debug, Clone)]
-pub(super) struct CallerEntry {
-    pub(super) prefix: String,
-    pub(super) name: String,
-    pub(super) tokens: Vec<Token>,
-    pub(super) tokens_file: Option<PathBuf>,
-    pub(super) identities: Vec<Identity>,
-    pub(super) rights: Rights,
-}
-
-/// Reads `[[apps]]`, `[[wabas]]` and `[[callers]]`.
-pub(super) fn read(root: &mut Table<'_>) -> Accounts {
+/// Reads `[[apps]]`, `[[wabas]]` and `[[callers]]`, whose JWTs are of these issuers.
+pub(super) fn read(root: &mut Table<'_>, issuers: &[IssuerEntry]) -> Accounts {
     Accounts {
         apps: root.tables("apps").into_iter().map(AppEntry::read).collect(),
         wabas: root.tables("wabas").into_iter().map(WabaEntry::read).collect(),
-        callers: root.tables("callers").into_iter().map(CallerEntry::read).collect(),
+        callers: root.tables("callers").into_iter().map(|table| CallerEntry::read(table, issuers)).collect(),
     }
 }
 
@@ -123,113 +107,6 @@ impl WabaEntry {
         table.finish();
         Self { prefix, id, app_id, access_token, phone_number_ids }
     }
-}
-
-impl CallerEntry {
-    fn read(mut table: Table<'_>) -> Self {
-        let name = table.text("name");
-        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-        if !name.is_empty() && (name.len() > 64 || !name.bytes().all(is_plain)) {
-            let form = "must be 1 to 64 letters, digits, '-', '_' or '.'";
-            table.problems().report_value(table.path("name"), name.as_str(), form);
-        }
-        let mut tokens = Vec::new();
-        for (index, text) in table.texts("token_sha256").iter().enumerate() {
-            match Token::parse(text) {
-                Some(token) => tokens.push(token),
-                // The value is not shown: it may be the token itself.
-                None => {
-                    table.problems().report(format!("{}[{index}]", table.path("token_sha256")), Token::FORM);
-                }
-            }
-        }
-        let tokens_file = table
-            .optional_text("token_sha256_file")
-            .filter(|path| !path.trim().is_empty())
-            .map(PathBuf::from);
-        let identities = identities(&mut table);
-        let rights = rights(&mut table);
-        let prefix = table.path("");
-        let entry = Self { prefix, name, tokens, tokens_file, identities, rights };
-        let has_some =
-            !entry.tokens.is_empty() || entry.tokens_file.is_some() || !entry.identities.is_empty();
-        if entry.has_no_credentials() && has_some {
-            let text = "is reserved for calls without credentials; choose another, or leave the tokens and identities out \
-                        to say what such calls may do";
-            table.problems().report_value(table.path("name"), entry.name.as_str(), text);
-        }
-        table.finish();
-        entry
-    }
-
-    /// Whether it stands for calls without credentials.
-    pub(super) fn has_no_credentials(&self) -> bool {
-        RESERVED_CALLERS.contains(&self.name.as_str())
-    }
-
-    /// Reports a right to a number or WABA that this gateway does not have.
-    fn check_ids(&self, accounts: &Accounts, problems: &Collector) {
-        let numbers = accounts.wabas.iter().flat_map(|waba| &waba.phone_number_ids);
-        let wabas = accounts.wabas.iter().map(|waba| &waba.id);
-        let lists: [(_, _, Vec<&String>); 2] = [
-            ("phone_numbers", &self.rights.phone_numbers, numbers.collect()),
-            ("wabas", &self.rights.wabas, wabas.collect()),
-        ];
-        for (key, list, configured) in lists {
-            for (index, id) in list.iter().enumerate().filter(|(_, id)| *id != EVERYTHING) {
-                if !configured.contains(&id) {
-                    let text = "is not configured in [[wabas]]; correct it, or write \"*\" for all";
-                    problems.report_value(format!("{}{key}[{index}]", self.prefix), id.as_str(), text);
-                }
-            }
-        }
-    }
-}
-
-/// Reads the names that a caller's certificate may have.
-fn identities(table: &mut Table<'_>) -> Vec<Identity> {
-    let mut identities = Vec::new();
-    for (index, text) in table.texts("identities").iter().enumerate() {
-        if let Some(identity) = Identity::parse(text) {
-            identities.push(identity);
-        } else {
-            let key = format!("{}[{index}]", table.path("identities"));
-            table.problems().report_value(key, text.as_str(), Identity::FORM);
-        }
-    }
-    identities
-}
-
-/// Reads what a caller may do. It must be said: nothing is allowed by default, and a caller that lost everything without a
-/// word would be found by its users.
-fn rights(table: &mut Table<'_>) -> Rights {
-    let rights = Rights {
-        methods: table.texts("methods"),
-        phone_numbers: table.texts("phone_numbers"),
-        wabas: table.texts("wabas"),
-        event_types: table.texts("event_types"),
-        sends_per_second: table.optional_count("sends_per_second", 1..=1_000_000),
-        streams_max: table.optional_count("streams_max", 1..=100_000),
-    };
-    let problems = table.problems();
-    if rights.methods.is_empty() {
-        let text = "must list what the caller may do, since nothing is allowed by default: methods = [\"*\"], \
-                    phone_numbers = [\"*\"], wabas = [\"*\"] and event_types = [\"*\"] allow everything";
-        problems.report(table.path("methods"), text);
-    }
-    for (index, name) in rights.methods.iter().enumerate().filter(|(_, name)| !is_method_pattern(name)) {
-        let text = "is no method; write SendMessage, ManageTemplate/delete, ManageTemplate/* or \"*\"";
-        problems.report_value(format!("{}[{index}]", table.path("methods")), name.as_str(), text);
-    }
-    for (index, name) in rights.event_types.iter().enumerate().filter(|(_, name)| !is_type_pattern(name)) {
-        let text = "is no event type; write whatsapp.message.status, whatsapp.message.* or \"*\"";
-        problems.report_value(format!("{}[{index}]", table.path("event_types")), name.as_str(), text);
-    }
-    if let Some((method, list)) = rights.useless() {
-        let text = format!("must not be empty, since methods allow {method}; \"*\" stands for all");
-        problems.report(table.path(list), text);
-    }
-    rights
 }
 
 impl Accounts {
@@ -281,6 +158,16 @@ impl Accounts {
         for (caller, names) in self.callers.iter().zip(&names) {
             for (index, name) in names.iter().enumerate() {
                 identities.add(format!("{}identities[{index}]", caller.prefix), name);
+            }
+        }
+        let names = self.callers.iter().map(|caller| {
+            caller.subjects.iter().map(|subject| format!("{} of {}", subject.name, subject.issuer)).collect()
+        });
+        let names: Vec<Vec<_>> = names.collect();
+        let mut subjects = Unique::new(problems, "subject");
+        for (caller, names) in self.callers.iter().zip(&names) {
+            for (index, name) in names.iter().enumerate() {
+                subjects.add(format!("{}jwt_subjects[{index}]", caller.prefix), name);
             }
         }
     }

@@ -6,6 +6,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::Config;
 use super::accounts::SecretSource;
+use super::jwt::{IssuerEntry, Place};
 use super::layers::toml_text;
 use super::units::{format_duration, format_size};
 use crate::domain::rights::Rights;
@@ -98,10 +99,36 @@ pub(super) fn print(config: &Config) -> String {
             let names: Vec<_> = entry.identities.iter().map(ToString::to_string).collect();
             section.texts("identities", names.iter().map(String::as_str));
         }
+        if let Some(first) = entry.subjects.first() {
+            section.texts("jwt_subjects", entry.subjects.iter().map(|subject| subject.name.as_str()));
+            section.text("jwt_issuer", &first.issuer);
+        }
         rights(&mut section, &caller.rights);
         section
     }));
+    sections.extend(config.jwt_issuers.iter().map(jwt_issuer));
     sections.into_iter().map(|section| section.0).collect::<Vec<_>>().join("\n")
+}
+
+fn jwt_issuer(entry: &IssuerEntry) -> Section {
+    let mut section = Section::new("[[jwt_issuers]]");
+    section.text("issuer", &entry.issuer);
+    section.texts("audiences", entry.audiences.iter().map(String::as_str));
+    section.duration("leeway", entry.leeway);
+    match &entry.place {
+        Place::File(path) => {
+            section.raw("jwks_file", path_text(path));
+        }
+        Place::Url { url, ca_file, token_file, .. } => {
+            section.text("jwks_url", url.as_str());
+            for (key, file) in [("jwks_ca_file", ca_file), ("jwks_token_file", token_file)] {
+                if let Some(path) = file {
+                    section.raw(key, path_text(path));
+                }
+            }
+        }
+    }
+    section
 }
 
 fn rights(section: &mut Section, rights: &Rights) {

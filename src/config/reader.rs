@@ -223,6 +223,16 @@ impl<'a> Table<'a> {
         }
     }
 
+    /// As [`Table::duration`]; `None` if the key is absent.
+    pub(super) fn optional_duration(
+        &mut self,
+        key: &'static str,
+        range: RangeInclusive<Duration>,
+    ) -> Option<Duration> {
+        self.known.push(key);
+        self.values.contains_key(key).then(|| self.duration(key, range))
+    }
+
     /// A size in bytes within `range`.
     pub(super) fn size(&mut self, key: &'static str, range: RangeInclusive<u64>) -> u64 {
         let kind = self.take(key).map(|value| value.kind);

@@ -1,5 +1,6 @@
 //! The replacement of secrets and certificates when their files change.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
@@ -7,9 +8,11 @@ use tracing::{info, warn};
 
 use super::accounts::Accounts;
 use super::expiry;
+use super::jwt::{self, IssuerEntry, Place};
 use super::problem::{Collector, Problems};
 use super::secrets::{self, Fingerprint};
 use super::tls::TlsFiles;
+use crate::jwt::Keys;
 use crate::telemetry::names;
 use crate::tenants::Tenants;
 use crate::tls::Tls;
@@ -28,13 +31,37 @@ pub enum Reload {
 /// Reads the files again and again, by content: Kubernetes swaps a symbolic link, which changes neither the path nor,
 /// for a watcher of the file, anything at all.
 ///
-/// The secrets are one set and the TLS files another: a token that cannot be read must not keep a new certificate out.
+/// The secrets are one set, the TLS files another, and so is each file with the keys of a JWT issuer: a token that cannot be read must not keep a new certificate out.
 #[derive(Debug)]
 pub struct Watcher {
     pub(super) accounts: Accounts,
     pub(super) tenants: Tenants,
     pub(super) secrets: Seen,
     pub(super) tls: Option<(TlsFiles, Tls, Seen)>,
+    pub(super) keys: Vec<KeyFile>,
+}
+
+/// A file with the keys of a JWT issuer.
+#[derive(Debug)]
+pub(super) struct KeyFile {
+    prefix: String,
+    path: PathBuf,
+    keys: Keys,
+    seen: Seen,
+}
+
+/// Those that are there.
+pub(super) fn key_files(issuers: &[IssuerEntry]) -> Vec<KeyFile> {
+    let file = |entry: &IssuerEntry| match &entry.place {
+        Place::File(path) => Some(KeyFile {
+            prefix: entry.prefix.clone(),
+            path: path.clone(),
+            keys: entry.keys.clone(),
+            seen: Seen::new(("keys of a JWT issuer", "jwks"), entry.fingerprint),
+        }),
+        Place::Url { .. } => None,
+    };
+    issuers.iter().filter_map(file).collect()
 }
 
 /// What a set of files was at the last look.
@@ -58,6 +85,7 @@ impl Watcher {
             let look = move || {
                 self.reload_once();
                 self.reload_tls_once();
+                self.reload_keys_once();
                 expiry::show(&self.tenants.load(), self.tls.as_ref().map(|(_, tls, _)| tls));
                 self
             };
@@ -86,6 +114,15 @@ impl Watcher {
     pub fn reload_tls_once(&mut self) -> Reload {
         let Some((files, tls, seen)) = &mut self.tls else { return Reload::Unchanged };
         seen.look(|problems| files.resolve(problems), |config| tls.store(config))
+    }
+
+    /// Looks at the files with keys once, each for itself.
+    pub fn reload_keys_once(&mut self) -> Vec<Reload> {
+        let look = |file: &mut KeyFile| {
+            let KeyFile { prefix, path, keys, seen } = file;
+            seen.look(|problems| jwt::resolve(prefix, path, problems), |set| keys.store(set))
+        };
+        self.keys.iter_mut().map(look).collect()
     }
 }
 

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 
-use super::accounts::{Accounts, AppEntry, CallerEntry, SecretSource, WabaEntry};
+use super::accounts::{Accounts, AppEntry, SecretSource, WabaEntry};
+use super::callers::CallerEntry;
 use super::problem::Collector;
 use crate::tenants::{App, Caller, Snapshot, Token, TokenHash, Waba};
 
@@ -76,9 +77,9 @@ impl<'a> Reader<'a> {
                     }
                 }
             }
-        } else if tokens.is_empty() && caller.identities.is_empty() && !caller.has_no_credentials() {
+        } else if tokens.is_empty() && !caller.is_named_otherwise() && !caller.has_no_credentials() {
             let text = "has no token; list hashes in token_sha256, name a file in token_sha256_file, or list the names of \
-                        its certificate in identities";
+                        its certificate in identities, or the subjects of its JWTs in jwt_subjects";
             self.problems.report(format!("{}token_sha256", caller.prefix), text);
         }
         if tokens.len() > TOKENS_MAX {
@@ -93,6 +94,7 @@ impl<'a> Reader<'a> {
             name: Arc::from(caller.name.as_str()),
             tokens,
             identities: caller.identities.clone(),
+            subjects: caller.subjects.clone(),
             rights,
         }
     }

@@ -7,6 +7,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::domain::rights::Rights;
+use crate::tenants::TokenHash;
 use crate::tls::Identity;
 use crate::tls::tests::self_signed;
 
@@ -121,10 +122,10 @@ fn the_snapshot_answers_lookups() {
     assert_eq!(secrets, ["app-secret-canary"]);
     assert!(snapshot.verify_token_matches("verify-canary"));
     assert!(!snapshot.verify_token_matches("verify") && !snapshot.verify_token_matches(""));
-    let (orders, token) = snapshot.caller_by_token("test").unwrap();
+    let (orders, token) = snapshot.caller_by_token(&TokenHash::of("test")).unwrap();
     assert_eq!((&*orders.name, token.expires), ("orders", None));
     assert_eq!(*orders.rights, Rights::all());
-    assert!(snapshot.caller_by_token("Test").is_none());
+    assert!(snapshot.caller_by_token(&TokenHash::of("Test")).is_none());
 }
 
 #[test]
@@ -458,14 +459,19 @@ fn caller_hashes_come_from_a_file_too() {
     let callers =
         format!("{COMPLETE}[[callers]]\nname = \"orders\"\ntoken_sha256_file = \"DIR/hashes\"\n{RIGHTS}");
     let config = files.load(&callers).unwrap();
-    let name_of =
-        |token| config.tenants().load().caller_by_token(token).map(|(caller, _)| caller.name.to_string());
+    let name_of = |token| {
+        config
+            .tenants()
+            .load()
+            .caller_by_token(&TokenHash::of(token))
+            .map(|(caller, _)| caller.name.to_string())
+    };
     assert_eq!(name_of("test").as_deref(), Some("orders"));
     let line =
         "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08 expires=2027-01-31T12:00:00Z";
     files.write("hashes", line);
     assert_eq!(config.watcher().reload_once(), Reload::Applied);
-    assert!(config.tenants().load().caller_by_token("test").unwrap().1.expires.is_some());
+    assert!(config.tenants().load().caller_by_token(&TokenHash::of("test")).unwrap().1.expires.is_some());
     let three = ["1", "2", "3"].map(|digit| digit.repeat(64)).join("\n");
     files.write("hashes", &three);
     let Reload::Rejected(problems) = config.watcher().reload_once() else { panic!("rejected") };

@@ -95,6 +95,7 @@ impl Drop for Line {
             Credential::None => ("none", None),
             Credential::Certificate => ("certificate", None),
             Credential::Token { id, .. } => ("token", Some(id.as_str())),
+            Credential::Jwt { id, .. } => ("jwt", Some(id.as_str())),
         };
         info!(
             target: "audit",

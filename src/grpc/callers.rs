@@ -1,7 +1,7 @@
 //! Who calls.
 //!
-//! A bearer token whose hash the configuration knows names the caller, and so does a client certificate with a name that
-//! it knows. Who presents both must be one caller, or one of the two is in the wrong hands; a certificate that nobody is
+//! A bearer token names the caller if the configuration knows its hash, or if it is a JWT of an issuer that is believed, with
+//! a subject that the configuration knows; so does a client certificate with a name that it knows. Who presents both must be one caller, or one of the two is in the wrong hands; a certificate that nobody is
 //! known by leaves the name to the token. Without either the caller is `local` where the gateway listens on loopback, and
 //! `anonymous` where the configuration says that this is wanted; both may do everything unless they are configured. What
 //! is presented must be right even there.
@@ -15,9 +15,11 @@ use jiff::Timestamp;
 
 use crate::clock::SharedClock;
 use crate::domain::caller::Caller;
+use crate::domain::failure::Actor;
 use crate::domain::rights::Rights;
+use crate::jwt::{self, Issuers};
 use crate::tenants::bearer::{self, Form};
-use crate::tenants::{self, Snapshot, Tenants};
+use crate::tenants::{self, Snapshot, Tenants, TokenHash};
 use crate::tls::PeerCertificate;
 
 use super::audit::Facts;
@@ -31,6 +33,7 @@ const NAME_CHARS_SHOWN: usize = 128;
 #[derive(Debug, Clone)]
 pub struct Callers {
     tenants: Tenants,
+    issuers: Issuers,
     without_credentials: Option<(Caller, Credential)>,
     clock: SharedClock,
 }
@@ -50,6 +53,13 @@ pub(super) enum Credential {
         id: String,
         /// When it ends; `None` means never.
         expires: Option<SystemTime>,
+    },
+    /// A JWT, likewise.
+    Jwt {
+        /// How logs name it.
+        id: String,
+        /// When it ends.
+        expires: SystemTime,
     },
 }
 
@@ -128,6 +138,14 @@ pub(super) enum Error {
         /// When it begins.
         at: Timestamp,
     },
+    /// A JWT that is not believed.
+    #[error(transparent)]
+    Jwt(#[from] jwt::Error),
+    /// A right JWT whose subject is nobody.
+    #[error(
+        "the JWT is right, and its subject is no caller of this gateway; list it in callers.jwt_subjects (token {0})"
+    )]
+    SubjectUnknown(String),
     /// A certificate that nobody has, and no token.
     #[error(
         "the client certificate is not known to this gateway: it has {0}; list one of its names in callers.identities"
@@ -152,6 +170,8 @@ impl Error {
             Self::Unknown => "unknown",
             Self::Expired { .. } => "expired",
             Self::NotYetValid { .. } => "not_yet_valid",
+            Self::Jwt(error) => error.cause(),
+            Self::SubjectUnknown(_) => "subject_unknown",
             Self::CertificateUnknown(_) => "certificate_unknown",
             Self::CertificateAmbiguous => "certificate_ambiguous",
             Self::Contradictory => "contradictory",
@@ -159,16 +179,33 @@ impl Error {
     }
 }
 
+impl Error {
+    /// Who can do something about it.
+    pub(super) fn actor(&self) -> Actor {
+        // The others come from what was presented.
+        if matches!(self, Self::Jwt(jwt::Error::KeysMissing { .. })) {
+            Actor::Operator
+        } else {
+            Actor::Caller
+        }
+    }
+}
+
 impl Callers {
     /// Knows the callers of the configuration. `is_loopback` says where the gateway listens, `is_insecure` that callers
     /// without credentials are wanted elsewhere too.
-    pub fn new(tenants: Tenants, is_loopback: bool, is_insecure: bool, clock: SharedClock) -> Self {
+    pub fn new(
+        tenants: Tenants,
+        issuers: Issuers,
+        (is_loopback, is_insecure): (bool, bool),
+        clock: SharedClock,
+    ) -> Self {
         let without_credentials = match (is_loopback, is_insecure) {
             (true, _) => Some((Caller::local(), Credential::Loopback)),
             (false, true) => Some((Caller::anonymous(), Credential::None)),
             (false, false) => None,
         };
-        Self { tenants, without_credentials, clock }
+        Self { tenants, issuers, without_credentials, clock }
     }
 
     /// The caller behind a request, by its headers and by what the handshake of its connection has verified.
@@ -206,14 +243,24 @@ impl Callers {
         Ok(Identity::new(caller, credential, rights))
     }
 
-    /// Hash, lookup and form are done in each case, so that the time taken tells nothing of a token.
+    /// Looks at the keys again for which a token was refused, if that can help.
+    pub(super) fn look_again(&self, error: &Error) -> Option<impl Future<Output = ()> + Send + 'static> {
+        let Error::Jwt(error) = error else { return None };
+        self.issuers.look_again(error)
+    }
+
+    /// Hash, lookup and form are done in each case, so that the time taken tells nothing of a token of ours.
     fn by_token<'a>(
         &self,
         snapshot: &'a Snapshot,
         text: &str,
     ) -> Result<(&'a tenants::Caller, Credential), Error> {
-        let (found, form) = (snapshot.caller_by_token(text), bearer::form(text));
+        let hash = TokenHash::of(text);
+        let (found, form) = (snapshot.caller_by_token(&hash), bearer::form(text));
         let Some((caller, token)) = found else {
+            if !self.issuers.is_empty() && jwt::looks_like_one(text) {
+                return self.by_jwt(snapshot, text, hash);
+            }
             return Err(if form == Form::Damaged { Error::Damaged } else { Error::Unknown });
         };
         let (id, name, now) = (token.id(text), caller.name.to_string(), self.clock.now());
@@ -225,6 +272,18 @@ impl Callers {
             return Err(Error::NotYetValid { id, caller: name, at: shown(at) });
         }
         Ok((caller, Credential::Token { id, expires: token.expires }))
+    }
+
+    fn by_jwt<'a>(
+        &self,
+        snapshot: &'a Snapshot,
+        text: &str,
+        hash: TokenHash,
+    ) -> Result<(&'a tenants::Caller, Credential), Error> {
+        let verified = self.issuers.verify(text, hash, self.clock.now())?;
+        let caller = snapshot.caller_by_subject(&verified.subject);
+        let caller = caller.ok_or_else(|| Error::SubjectUnknown(hash.id()))?;
+        Ok((caller, Credential::Jwt { id: hash.id(), expires: verified.expires }))
     }
 }
 

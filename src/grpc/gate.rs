@@ -9,6 +9,7 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -25,7 +26,7 @@ use tower::{BoxError, Service};
 use crate::listener::ConnectionInfo;
 
 use super::audit::{self, Line};
-use super::callers::{Callers, Identity};
+use super::callers::{Callers, Error, Identity};
 use super::measure;
 use super::rights;
 use super::slowdown::Slowdown;
@@ -35,6 +36,9 @@ use super::status;
 const OURS: &str = "/whatsapp.gateway.v1.";
 /// How long a request may take to come, from the first wait for it to its end.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// An answer to come.
+type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
 /// A service behind the gate.
 #[derive(Debug, Clone)]
@@ -48,13 +52,13 @@ pub struct Gate<S> {
 
 impl<S, B> Service<Request<B>> for Gate<S>
 where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
     B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+    type Future = Answer;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(cx)
@@ -69,9 +73,19 @@ where
         let mut line = None;
         if is_ours {
             let connection = request.extensions().get::<ConnectionInfo>();
-            let who = match self.identify(request.headers(), method, connection) {
-                Ok(who) => who,
-                Err((status, delay)) => return Box::pin(refuse(status, method, started, delay)),
+            let peer = connection.map(|connection| connection.peer.ip());
+            let certificate = connection.and_then(|connection| connection.certificate.as_deref());
+            let who = match self.callers.identify(request.headers(), certificate) {
+                Ok(who) => Arc::new(who.at(peer)),
+                Err(error) => {
+                    if request.extensions().get::<LookedAgain>().is_none()
+                        && let Some(looked) = self.callers.look_again(&error)
+                    {
+                        return self.call_after(looked, request);
+                    }
+                    let (status, delay) = self.refusal(&error, method, peer);
+                    return Box::pin(refuse(status, method, started, delay));
+                }
             };
             let line = line.insert(Line::new(who, method));
             if let Err(status) = admit(&line.who, method) {
@@ -105,21 +119,34 @@ where
     }
 }
 
+/// Marks a request for which the keys of its JWT's issuer have been looked at again.
+#[derive(Clone)]
+struct LookedAgain;
+
 impl<S> Gate<S> {
-    /// Who calls; or the refusal, and how long it should wait.
-    fn identify(
-        &self,
-        headers: &HeaderMap,
-        method: &'static str,
-        connection: Option<&ConnectionInfo>,
-    ) -> Result<Arc<Identity>, (Status, Duration)> {
-        let peer = connection.map(|connection| connection.peer.ip());
-        let certificate = connection.and_then(|connection| connection.certificate.as_deref());
-        let known = self.callers.identify(headers, certificate).map(|who| Arc::new(who.at(peer)));
-        known.map_err(|error| {
-            audit::stranger(method, peer, error.cause(), &error.to_string());
-            let delay = peer.map_or(Duration::ZERO, |peer| self.slowdown.failed(peer));
-            (status::unauthenticated(&error), delay)
+    /// What a stranger is told, and how long it should wait for that.
+    fn refusal(&self, error: &Error, method: &'static str, peer: Option<IpAddr>) -> (Status, Duration) {
+        audit::stranger(method, peer, error.cause(), &error.to_string());
+        let delay = peer.map_or(Duration::ZERO, |peer| self.slowdown.failed(peer));
+        (status::unauthenticated(error), delay)
+    }
+
+    /// The same call once more, when keys have been looked at.
+    fn call_after<B>(
+        &mut self,
+        looked: impl Future<Output = ()> + Send + 'static,
+        mut request: Request<B>,
+    ) -> <Self as Service<Request<B>>>::Future
+    where
+        Self: Service<Request<B>, Future = Answer> + Clone + Send + 'static,
+        B: Send + 'static,
+    {
+        request.extensions_mut().insert(LookedAgain);
+        // Routes are always ready, so the copy is too.
+        let mut gate = self.clone();
+        Box::pin(async move {
+            looked.await;
+            gate.call(request).await
         })
     }
 }

@@ -115,7 +115,7 @@ fn bounded(mut text: String, bytes_max: usize) -> String {
 pub(super) fn unauthenticated(error: &callers::Error) -> Status {
     Draft::new(Code::Unauthenticated, Reason::CallerUnauthenticated, error.to_string())
         .with("cause", error.cause())
-        .actor(Actor::Caller)
+        .actor(error.actor())
         .build()
 }
 

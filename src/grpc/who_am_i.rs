@@ -10,6 +10,7 @@ pub(super) fn answer(who: &Identity) -> v1::WhoAmIResponse {
         Credential::None => (v1::CallerCredential::None, "", None),
         Credential::Certificate => (v1::CallerCredential::Certificate, "", None),
         Credential::Token { id, expires } => (v1::CallerCredential::Token, id.as_str(), *expires),
+        Credential::Jwt { id, expires } => (v1::CallerCredential::Jwt, id.as_str(), Some(*expires)),
     };
     let rights = who.rights.as_ref().clone();
     v1::WhoAmIResponse {

@@ -240,10 +240,14 @@ metrics! {
     Counter AUTH_DECISIONS = "whatsapp_gateway_auth_decisions_total"
         [OUTCOME: &[
             "allowed", "denied", "missing", "malformed", "unknown", "expired", "not_yet_valid", "certificate_unknown",
-            "certificate_ambiguous", "contradictory"]];
+            "certificate_ambiguous", "contradictory", "issuer_unknown", "algorithm_refused", "keys_missing", "key_unknown",
+            "signature_wrong", "audience_wrong", "subject_unknown"]];
+    /// Readings of the keys of JWT issuers from their URLs.
+    Counter JWKS_FETCHES = "whatsapp_gateway_jwks_fetches_total"
+        [OUTCOME: &["applied", "unchanged", "rejected", "unreachable"]];
     /// Attempts to use changed files. While they cannot be used, there is one every 5 s.
     Counter CONFIG_RELOAD = "whatsapp_gateway_config_reload_total"
-        [PART: &["secrets", "tls"], OUTCOME: &["applied", "rejected"]];
+        [PART: &["secrets", "tls", "jwks"], OUTCOME: &["applied", "rejected"]];
     /// The version that runs; always 1.
     Gauge BUILD_INFO = "whatsapp_gateway_build_info" [VERSION: OPEN];
     /// Spans that were not exported.

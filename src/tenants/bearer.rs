@@ -78,6 +78,14 @@ impl TokenHash {
     }
 }
 
+impl TokenHash {
+    /// How logs name a token that somebody else has made.
+    pub(crate) fn id(&self) -> String {
+        let [a, b, ..] = self.0;
+        format!("sha256:{a:02x}{b:02x}")
+    }
+}
+
 impl fmt::Debug for TokenHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Enough to tell two apart, too little to test guesses of a weak token against.
@@ -125,10 +133,7 @@ impl Token {
     pub(crate) fn id(&self, text: &str) -> String {
         match form(text) {
             Form::Made { id } => id.to_owned(),
-            Form::Damaged | Form::Other => {
-                let [a, b, ..] = self.hash.0;
-                format!("sha256:{a:02x}{b:02x}")
-            }
+            Form::Damaged | Form::Other => self.hash.id(),
         }
     }
 }

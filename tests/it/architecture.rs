@@ -36,6 +36,7 @@ const ROOMS: &[Room] = &[
             "config",
             "flows",
             "grpc",
+            "jwt",
             "lifecycle",
             "listener",
             "storage",
@@ -48,7 +49,7 @@ const ROOMS: &[Room] = &[
     // Of a room that has a `Config` it may name that alone; see `config_names_configs`.
     Room {
         name: "config",
-        may_name: &["cloud_api", "domain", "lifecycle", "storage", "telemetry", "tenants", "tls"],
+        may_name: &["cloud_api", "domain", "jwt", "lifecycle", "storage", "telemetry", "tenants", "tls"],
         must_not_touch: &["tonic", "prost", "axum", "reqwest", "rusqlite"],
     },
     Room {
@@ -58,6 +59,7 @@ const ROOMS: &[Room] = &[
             "contract",
             "domain",
             "flows",
+            "jwt",
             "lifecycle",
             "listener",
             "telemetry",
@@ -135,6 +137,11 @@ const ROOMS: &[Room] = &[
     },
     Room { name: "telemetry", may_name: &["clock"], must_not_touch: &["axum", "prost"] },
     Room { name: "tenants", may_name: &["domain", "tls"], must_not_touch: &["tonic", "axum", "serde_json"] },
+    Room {
+        name: "jwt",
+        may_name: &["telemetry", "tenants"],
+        must_not_touch: &["tonic", "prost", "axum", "rusqlite"],
+    },
     Room { name: "tls", may_name: &[], must_not_touch: &["tonic", "axum", "serde_json"] },
     Room {
         name: "simulator",

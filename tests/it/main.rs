@@ -29,6 +29,7 @@ mod folder;
 mod gate;
 mod grpcurl;
 mod health;
+mod jwt;
 mod kill;
 mod lanes;
 mod mark_read;

@@ -9,6 +9,7 @@ pub mod certificates;
 pub mod collector;
 pub mod disk;
 pub mod gateway;
+pub mod jwt;
 pub mod rng;
 pub mod rpc;
 pub mod scrape;
