@@ -155,7 +155,7 @@ check_settings() {
     /^\[/ { section = substr($0, 2, length($0) - 2); next }
     section != "" { print "  " section ":"; section = "" }
     { sub(" = ", ": "); print "    " $0 }
-  ' <<<"$settings" | "$tools/helm" template gw "$chart" --values "$chart/ci/minimal.yaml" --values - | sed 's/^ *//')
+  ' <<<"$settings" | "$tools/helm" template gw "$chart" --values "$chart/ci/minimal.yaml" --set grpcTls.secretName=tls --values - | sed 's/^ *//')
   while IFS= read -r setting; do
     if ! grep -qxF -- "$setting" <<<"$rendered"; then
       failed "the chart with the defaults of src/config/default.toml does not have: $setting"

@@ -178,8 +178,8 @@ impl App {
         shutdown.spawn_background("sends", send_message.clone().run());
         let flows = flows(parts, follow_message, conversations, (send_message, queue));
         let is_loopback = grpc.local_addr().ip().is_loopback();
-        let open = (is_loopback, config.grpc.insecure);
-        let callers = Callers::new(config.tenants(), config.issuers(), open, Arc::clone(&clock));
+        let strangers = config.strangers(is_loopback);
+        let callers = Callers::new(config.tenants(), config.issuers(), strangers, Arc::clone(&clock));
         for fetcher in begin(config.key_sources()).await? {
             shutdown.spawn_background("JWT keys", fetcher.run());
         }

@@ -28,7 +28,7 @@ use crate::jwt::{Issuers, Source};
 use crate::lifecycle;
 use crate::storage;
 use crate::telemetry;
-use crate::tenants::Tenants;
+use crate::tenants::{Strangers, Tenants};
 use crate::tls::{ClientAuth, Tls};
 
 use accounts::Accounts;
@@ -208,6 +208,16 @@ impl Config {
         self.tls.as_ref().map(|(tls, _)| tls.clone())
     }
 
+    /// What is made of calls without credentials, on a port that is bound to a loopback address or to another one.
+    pub fn strangers(&self, is_loopback: bool) -> Strangers {
+        match (is_loopback, self.grpc.insecure, self.accounts.has_credentials()) {
+            (true, _, _) => Strangers::Local,
+            (false, true, false) => Strangers::Anonymous,
+            (false, true, true) => Strangers::AnonymousIfConfigured,
+            (false, false, _) => Strangers::Refused,
+        }
+    }
+
     /// Whose JWTs are believed.
     pub fn issuers(&self) -> Issuers {
         jwt::issuers(&self.jwt_issuers)
@@ -240,7 +250,14 @@ impl Config {
     /// The rules between sections.
     fn check(&self, problems: &Collector) {
         let grpc = &self.grpc;
-        if !grpc.listen.ip().is_loopback() && !grpc.insecure && !self.accounts.has_credentials() {
+        let is_reachable = !grpc.listen.ip().is_loopback() && !grpc.insecure;
+        if is_reachable && grpc.tls.is_none() {
+            let text = "tokens, messages and events would cross the network in plain text: name a certificate in \
+                        grpc.tls.cert_file, or listen on a loopback address, or accept it with grpc.insecure = true, \
+                        as where a mesh encrypts";
+            problems.report_value("grpc.listen", grpc.listen.to_string(), text);
+        }
+        if is_reachable && !self.accounts.has_credentials() {
             let text = "everyone who reaches this address could send messages and read events: configure [[callers]], \
                         or listen on a loopback address, or accept it with grpc.insecure = true. TLS alone does not say who \
                         calls";

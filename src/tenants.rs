@@ -18,6 +18,19 @@ use crate::tls::Identity;
 
 pub use bearer::{Token, TokenHash};
 
+/// Who calls without credentials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Strangers {
+    /// `local`, which may do everything unless it is configured.
+    Local,
+    /// `anonymous`, likewise.
+    Anonymous,
+    /// `anonymous` if it is configured, and else nobody: where others have credentials, nobody does without by accident.
+    AnonymousIfConfigured,
+    /// Nobody.
+    Refused,
+}
+
 /// Whom a JWT names: `sub` means something only beside its issuer.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Subject {

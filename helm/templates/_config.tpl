@@ -23,8 +23,10 @@ The sections are those of src/config/default.toml: what the user sets, and what 
 */}}
 {{- define "whatsapp-gateway.config" -}}
 {{- $sections := deepCopy .Values.config }}
+{{- /* Plain text must be accepted in writing; a pod's address is never loopback. Beside callers it lets nobody in without. */}}
+{{- $isInsecure := or (eq (toString .Values.config.grpc.insecure) "true") (not (include "whatsapp-gateway.tlsSecretName" .)) }}
 {{- $own := dict
-  "grpc" (dict "listen" "0.0.0.0:50051")
+  "grpc" (dict "listen" "0.0.0.0:50051" "insecure" $isInsecure)
   "webhook" (dict "listen" "0.0.0.0:8080")
   "admin" (dict "listen" "0.0.0.0:9090")
 }}
@@ -64,6 +66,26 @@ app_id = {{ default $appId .appId | toJson }}
 access_token_file = {{ include "whatsapp-gateway.secretFile" (default "access-token" .accessTokenKey) }}
 phone_number_ids = {{ toJson .phoneNumberIds }}
 {{ end }}
+{{- range .Values.jwtIssuers }}
+[[jwt_issuers]]
+issuer = {{ toJson .issuer }}
+audiences = {{ toJson .audiences }}
+{{- with .jwksKey }}
+jwks_file = {{ include "whatsapp-gateway.secretFile" . }}
+{{- end }}
+{{- with .jwksUrl }}
+jwks_url = {{ toJson . }}
+{{- end }}
+{{- with .jwksCaFile }}
+jwks_ca_file = {{ toJson . }}
+{{- end }}
+{{- with .jwksTokenFile }}
+jwks_token_file = {{ toJson . }}
+{{- end }}
+{{- with .leeway }}
+leeway = {{ toJson . }}
+{{- end }}
+{{ end }}
 {{- range .Values.callers }}
 [[callers]]
 name = {{ toJson .name }}
@@ -75,6 +97,12 @@ token_sha256_file = {{ include "whatsapp-gateway.secretFile" . }}
 {{- end }}
 {{- with .identities }}
 identities = {{ toJson . }}
+{{- end }}
+{{- with .jwtSubjects }}
+jwt_subjects = {{ toJson . }}
+{{- end }}
+{{- with .jwtIssuer }}
+jwt_issuer = {{ toJson . }}
 {{- end }}
 methods = {{ toJson .methods }}
 {{- with .phoneNumbers }}

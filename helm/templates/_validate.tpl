@@ -4,7 +4,7 @@ that names the value and the remedy.
 */}}
 {{- define "whatsapp-gateway.validate" -}}
 {{- $problems := "" }}
-{{- range list "mode" "secrets" "accounts" "callers" "config" "grpcTls" "routes" "networkPolicy" "monitoring" "pod" }}
+{{- range list "mode" "secrets" "accounts" "callers" "jwt" "config" "grpcTls" "routes" "networkPolicy" "monitoring" "pod" }}
 {{- $problems = print $problems (include (printf "whatsapp-gateway.validate.%s" .) $) }}
 {{- end }}
 {{- with $problems }}
@@ -90,6 +90,9 @@ that names the value and the remedy.
 {{- end }}
 {{- range .Values.callers }}
 {{- print (default "" .tokenSha256Key) "\n" }}
+{{- end }}
+{{- range .Values.jwtIssuers }}
+{{- print (default "" .jwksKey) "\n" }}
 {{- end }}
 {{- end }}
 

@@ -49,6 +49,11 @@
 {{- $names := list }}
 {{- $hashes := dict }}
 {{- $identities := dict }}
+{{- $subjects := dict }}
+{{- $issuers := list }}
+{{- range .Values.jwtIssuers }}
+{{- $issuers = append $issuers .issuer }}
+{{- end }}
 {{- range $i, $caller := .Values.callers }}
 {{- $at := printf "callers[%d]" $i }}
 {{- if not (regexMatch "^[A-Za-z0-9._-]{1,64}$" .name) }}
@@ -58,17 +63,17 @@
 {{- printf "- callers names %s twice: put all its hashes into one entry.\n" .name }}
 {{- end }}
 {{- $names = append $names .name }}
-{{- $credentials := or .tokenSha256 .tokenSha256Key .identities }}
+{{- $credentials := or .tokenSha256 .tokenSha256Key .identities .jwtSubjects }}
 {{- if eq .name "local" }}
 {{- printf "- %s.name is local, which stands for calls without credentials on a loopback address, and a pod has none: choose another name.\n" $at }}
 {{- else if eq .name "anonymous" }}
 {{- if $credentials }}
-{{- printf "- %s.name is anonymous, which stands for calls without credentials: choose another name, or remove tokenSha256, tokenSha256Key and identities.\n" $at }}
+{{- printf "- %s.name is anonymous, which stands for calls without credentials: choose another name, or remove tokenSha256, tokenSha256Key, identities and jwtSubjects.\n" $at }}
 {{- else if not $isInsecure }}
 {{- printf "- %s.name is anonymous, but calls without credentials are refused: set config.grpc.insecure to true, or remove it.\n" $at }}
 {{- end }}
 {{- else if not $credentials }}
-{{- printf "- the caller %s has no token: give it tokenSha256, tokenSha256Key or identities.\n" .name }}
+{{- printf "- the caller %s has no token: give it tokenSha256, tokenSha256Key, identities or jwtSubjects.\n" .name }}
 {{- end }}
 {{- if gt (len (default list .tokenSha256)) 2 }}
 {{- printf "- %s.tokenSha256 has %d hashes: keep one, or two while the token is being rotated.\n" $at (len .tokenSha256) }}
@@ -105,10 +110,49 @@
 {{- if and .identities (not $.Values.grpcTls.clientCaKey) }}
 {{- printf "- the caller %s has identities, but no client certificates are asked for: set grpcTls.clientCaKey.\n" .name }}
 {{- end }}
+{{- if and .jwtSubjects (or (not $.Values.jwtIssuers) (and .jwtIssuer (not (has .jwtIssuer $issuers))) (and (not .jwtIssuer) (gt (len $issuers) 1))) }}
+{{- printf "- the caller %s has jwtSubjects, but not whose they are: add the issuer to jwtIssuers, and where there are several, name it in jwtIssuer.\n" .name }}
+{{- end }}
+{{- if and .jwtIssuer (not .jwtSubjects) }}
+{{- printf "- %s.jwtIssuer is %s, but jwtSubjects is empty: list the subjects of its tokens, or remove it.\n" $at .jwtIssuer }}
+{{- end }}
+{{- range .jwtSubjects }}
+{{- $subject := printf "%s of %s" . (default (first $issuers) $caller.jwtIssuer) }}
+{{- if hasKey $subjects $subject }}
+{{- printf "- the callers %s and %s have the same subject %s: keep it with one of them.\n" (get $subjects $subject) $caller.name . }}
+{{- end }}
+{{- $_ := set $subjects $subject $caller.name }}
+{{- end }}
 {{- include "whatsapp-gateway.validate.rights" (dict "at" $at "caller" . "Values" $.Values) }}
 {{- end }}
 {{- if not (or $isInsecure (without $names "local" "anonymous")) }}
 {{- print "- callers is empty, so nobody could call the gateway: add a caller with the SHA-256 of its token, or set config.grpc.insecure to true to serve everybody who can reach the port.\n" }}
+{{- end }}
+{{- end }}
+
+{{- define "whatsapp-gateway.validate.jwt" -}}
+{{- $issuers := list }}
+{{- range $i, $issuer := .Values.jwtIssuers }}
+{{- $at := printf "jwtIssuers[%d]" $i }}
+{{- if has .issuer $issuers }}
+{{- printf "- jwtIssuers names %s twice: put all its audiences into one entry.\n" .issuer }}
+{{- end }}
+{{- $issuers = append $issuers .issuer }}
+{{- if eq (empty .jwksKey) (empty .jwksUrl) }}
+{{- printf "- %s needs its keys from one place: set jwksKey or jwksUrl.\n" $at }}
+{{- end }}
+{{- if and .jwksUrl (not (regexMatch "^https://[^@#[:space:]]+$" .jwksUrl)) }}
+{{- printf "- %s.jwksUrl is no https:// URL without user and password: whoever changes the keys on their way can make tokens.\n" $at }}
+{{- end }}
+{{- if and .jwksKey (or .jwksCaFile .jwksTokenFile) }}
+{{- printf "- %s.jwksCaFile and jwksTokenFile are for jwksUrl: remove them beside jwksKey.\n" $at }}
+{{- end }}
+{{- if .leeway }}
+{{- $leeway := include "whatsapp-gateway.milliseconds" .leeway }}
+{{- if or (not $leeway) (gt (int64 $leeway) 300000) }}
+{{- printf "- %s.leeway is %q: write a duration of at most 5 min, such as 30 s.\n" $at .leeway }}
+{{- end }}
+{{- end }}
 {{- end }}
 {{- end }}
 

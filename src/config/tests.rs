@@ -313,12 +313,18 @@ fn contradictions_between_entries_are_found() {
 }
 
 #[test]
-fn a_public_address_without_callers_must_be_accepted_in_writing() {
-    let problem = problem_of("insecure = true", "insecure = false");
-    assert!(problem.starts_with("grpc.listen = \"0.0.0.0:50051\""), "{problem}");
-    assert!(problem.contains("[[callers]]") && problem.contains("grpc.insecure = true"), "{problem}");
+fn a_public_address_without_callers_or_tls_must_be_accepted_in_writing() {
+    let files = Files::with_secrets();
+    let problems = files.load(&COMPLETE.replace("insecure = true", "insecure = false")).unwrap_err();
+    let lines = lines(&problems);
+    assert!(lines.len() == 2 && lines.iter().all(|line| line.starts_with("grpc.listen = \"0.0.0.0:50051\"")));
+    assert!(
+        lines[0].contains("grpc.tls.cert_file") && lines[0].contains("grpc.insecure = true"),
+        "{lines:?}"
+    );
+    assert!(lines[1].contains("[[callers]]") && lines[1].contains("grpc.insecure = true"), "{lines:?}");
     let config = COMPLETE.replace("insecure = true", "listen = \"127.0.0.1:50051\"");
-    assert!(Files::with_secrets().load(&config).is_ok());
+    assert!(files.load(&config).is_ok());
 }
 
 #[test]

@@ -3,8 +3,8 @@
 //! A bearer token names the caller if the configuration knows its hash, or if it is a JWT of an issuer that is believed, with
 //! a subject that the configuration knows; so does a client certificate with a name that it knows. Who presents both must be one caller, or one of the two is in the wrong hands; a certificate that nobody is
 //! known by leaves the name to the token. Without either the caller is `local` where the gateway listens on loopback, and
-//! `anonymous` where the configuration says that this is wanted; both may do everything unless they are configured. What
-//! is presented must be right even there.
+//! `anonymous` where the configuration says that this is wanted; both may do everything unless they are configured, and
+//! beside callers with credentials `anonymous` may do nothing unless it is. What is presented must be right even there.
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,7 +19,7 @@ use crate::domain::failure::Actor;
 use crate::domain::rights::Rights;
 use crate::jwt::{self, Issuers};
 use crate::tenants::bearer::{self, Form};
-use crate::tenants::{self, Snapshot, Tenants, TokenHash};
+use crate::tenants::{self, Snapshot, Strangers, Tenants, TokenHash};
 use crate::tls::PeerCertificate;
 
 use super::audit::Facts;
@@ -34,7 +34,7 @@ const NAME_CHARS_SHOWN: usize = 128;
 pub struct Callers {
     tenants: Tenants,
     issuers: Issuers,
-    without_credentials: Option<(Caller, Credential)>,
+    strangers: Strangers,
     clock: SharedClock,
 }
 
@@ -192,20 +192,9 @@ impl Error {
 }
 
 impl Callers {
-    /// Knows the callers of the configuration. `is_loopback` says where the gateway listens, `is_insecure` that callers
-    /// without credentials are wanted elsewhere too.
-    pub fn new(
-        tenants: Tenants,
-        issuers: Issuers,
-        (is_loopback, is_insecure): (bool, bool),
-        clock: SharedClock,
-    ) -> Self {
-        let without_credentials = match (is_loopback, is_insecure) {
-            (true, _) => Some((Caller::local(), Credential::Loopback)),
-            (false, true) => Some((Caller::anonymous(), Credential::None)),
-            (false, false) => None,
-        };
-        Self { tenants, issuers, without_credentials, clock }
+    /// Knows the callers of the configuration.
+    pub fn new(tenants: Tenants, issuers: Issuers, strangers: Strangers, clock: SharedClock) -> Self {
+        Self { tenants, issuers, strangers, clock }
     }
 
     /// The caller behind a request, by its headers and by what the handshake of its connection has verified.
@@ -237,9 +226,19 @@ impl Callers {
 
     /// The caller of a call without credentials.
     fn without(&self, snapshot: &Snapshot) -> Result<Identity, Error> {
-        let (caller, credential) = self.without_credentials.clone().ok_or(Error::Missing)?;
+        let (caller, credential) = match self.strangers {
+            Strangers::Local => (Caller::local(), Credential::Loopback),
+            Strangers::Anonymous | Strangers::AnonymousIfConfigured => {
+                (Caller::anonymous(), Credential::None)
+            }
+            Strangers::Refused => return Err(Error::Missing),
+        };
         let configured = snapshot.caller(caller.name()).map(|configured| Arc::clone(&configured.rights));
-        let rights = configured.unwrap_or_else(|| Arc::new(Rights::all()));
+        let rights = match configured {
+            Some(rights) => rights,
+            None if self.strangers == Strangers::AnonymousIfConfigured => return Err(Error::Missing),
+            None => Arc::new(Rights::all()),
+        };
         Ok(Identity::new(caller, credential, rights))
     }
 

@@ -3,6 +3,9 @@
 use tonic::{Code, Request};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
+use tonic_reflection::pb::v1::ServerReflectionRequest;
+use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use whatsapp_gateway::contract::v1;
 
 use crate::eventually;
@@ -35,7 +38,7 @@ fn assert_refused(refusal: Option<Refusal>, words: &str) {
 #[tokio::test]
 async fn an_open_address_needs_a_token_in_every_method() {
     let callers = caller("orders", "right-token", ALL_RIGHTS);
-    let Serve { gateway, .. } = &Serve::builder().grpc_listen("0.0.0.0:0").more(&callers).start().await;
+    let Serve { gateway, .. } = &Serve::builder().open_address().more(&callers).start().await;
     assert_refused(call(gateway, None).await, "missing");
     assert_refused(call(gateway, Some("Bearer wrong-token")).await, "not known");
     for malformed in ["right-token", "Basic right-token", "Bearer", "Bearer ", "Bearer  "] {
@@ -73,7 +76,7 @@ async fn a_changed_token_file_is_picked_up() {
     let file = folder.path().join("tokens");
     std::fs::write(&file, format!("{}\n", token_hash("old-token"))).unwrap();
     let callers = callers.replace("{folder}", folder.path().to_str().unwrap());
-    let Serve { gateway, .. } = &Serve::builder().grpc_listen("0.0.0.0:0").more(&callers).start().await;
+    let Serve { gateway, .. } = &Serve::builder().open_address().more(&callers).start().await;
     assert!(is_served(gateway, "Bearer old-token").await);
     assert!(!is_served(gateway, "Bearer new-token").await);
     std::fs::write(&file, format!("{}\n", token_hash("new-token"))).unwrap();
@@ -95,13 +98,63 @@ async fn loopback_serves_without_a_token_but_not_with_a_wrong_one() {
 }
 
 #[tokio::test]
+async fn plain_text_off_loopback_must_be_accepted_in_writing() {
+    let callers = caller("orders", "right-token", ALL_RIGHTS);
+    let (code, log) = Serve::builder().grpc_listen("0.0.0.0:0").more(&callers).run_to_end().await;
+    assert_eq!(code, Some(64));
+    for remedy in ["grpc.listen", "plain text", "grpc.tls.cert_file", "grpc.insecure = true", "loopback"] {
+        assert!(log.contains(remedy), "{log}");
+    }
+    assert!(!log.contains("[[callers]]"), "there are some: {log}");
+    // Accepted, and nobody does without a token for that.
+    let Serve { gateway, .. } = &Serve::builder().open_address().more(&callers).start().await;
+    assert_refused(call(gateway, None).await, "missing");
+    assert!(is_served(gateway, "Bearer right-token").await);
+    // Unless that is written down too.
+    let anonymous = format!("{callers}[[callers]]\nname = \"anonymous\"\nmethods = [\"WhoAmI\"]\n");
+    let Serve { gateway, .. } = &Serve::builder().open_address().more(&anonymous).start().await;
+    let known = gateway.client().await.who_am_i(v1::WhoAmIRequest {}).await.unwrap().into_inner();
+    assert_eq!((known.name.as_str(), known.credential()), ("anonymous", v1::CallerCredential::None));
+    let refusal = call(gateway, None).await.unwrap();
+    assert_eq!(refusal.is(), (Code::PermissionDenied, "CALLER_NOT_ALLOWED"));
+}
+
+#[tokio::test]
+async fn reflection_is_open_or_closed_and_health_is_open() {
+    let callers = caller("orders", "right-token", ALL_RIGHTS);
+    for (reflection, is_open) in [("true", true), ("false", false)] {
+        let lines = format!("insecure = true\nreflection = {reflection}");
+        let serve = Serve::builder().grpc_listen("0.0.0.0:0").grpc(&lines).more(&callers);
+        let Serve { gateway, .. } = &serve.start().await;
+        let channel = gateway.endpoint().connect().await.unwrap();
+        let mut health = HealthClient::new(channel.clone());
+        let answer = health.check(HealthCheckRequest { service: String::new() }).await.unwrap();
+        assert_eq!(answer.into_inner().status, 1);
+        let mut reflection = ServerReflectionClient::new(channel);
+        let request = ServerReflectionRequest {
+            host: String::new(),
+            message_request: Some(MessageRequest::ListServices(String::new())),
+        };
+        let answer = reflection.server_reflection_info(futures_util::stream::iter([request])).await;
+        match answer {
+            Ok(answer) => {
+                assert!(is_open);
+                let listed = format!("{:?}", answer.into_inner().message().await.unwrap());
+                assert!(listed.contains("whatsapp.gateway.v1.GatewayService"), "{listed}");
+            }
+            Err(status) => assert!(!is_open && status.code() == Code::Unimplemented, "{status:?}"),
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_open_address_without_callers_is_refused_unless_it_is_wanted() {
     let (code, log) = Serve::builder().grpc_listen("0.0.0.0:0").run_to_end().await;
     assert_eq!(code, Some(64));
     for remedy in ["grpc.listen", "[[callers]]", "grpc.insecure = true", "loopback"] {
         assert!(log.contains(remedy), "{log}");
     }
-    let wanted = Serve::builder().grpc_listen("0.0.0.0:0").grpc("insecure = true").start().await;
+    let wanted = Serve::builder().open_address().start().await;
     assert!(call(&wanted.gateway, None).await.is_none());
     assert_refused(call(&wanted.gateway, Some("Bearer wrong-token")).await, "not known");
 }

@@ -27,7 +27,7 @@ const TOKEN: &str = "right-token";
 /// An address that needs a token.
 async fn open_address() -> Serve {
     let callers = caller("orders", TOKEN, ALL_RIGHTS);
-    Serve::builder().grpc_listen("0.0.0.0:0").more(&callers).start().await
+    Serve::builder().open_address().more(&callers).start().await
 }
 
 /// Sends these bytes to a path as the body of a call, on a connection of its own.

@@ -187,7 +187,7 @@ fn write(folder: &TempDir, text: &str) {
 async fn serve_with_file(folder: &TempDir) -> Serve {
     let file = folder.path().join("jwks.json").display().to_string();
     let more = issuer(&format!("jwks_file = {file:?}")) + &callers();
-    Serve::builder().grpc_listen("0.0.0.0:0").more(&more).start().await
+    Serve::builder().open_address().more(&more).start().await
 }
 
 async fn decided(gateway: &Gateway, outcome: &str) -> u64 {
@@ -276,7 +276,7 @@ async fn keys_behind_a_url_are_looked_for() {
     let keys =
         format!("jwks_url = {:?}\njwks_token_file = {:?}", server.url, token_file.display().to_string());
     let more = issuer(&keys) + &callers();
-    let Serve { gateway, .. } = &Serve::builder().grpc_listen("0.0.0.0:0").more(&more).start().await;
+    let Serve { gateway, .. } = &Serve::builder().open_address().more(&more).start().await;
     let claims = service_account("shop", "orders", present());
     let (old_token, new_token) = (old.sign(&claims), new.sign(&claims));
     who_am_i(gateway, &old_token).await.unwrap();
@@ -304,7 +304,7 @@ fn unseen(signer: &Signer, claims: &Value) -> String {
 #[tokio::test]
 async fn an_issuer_that_is_away_keeps_nobody_else_out() {
     let more = issuer("jwks_url = \"http://127.0.0.1:9/jwks\"") + &callers();
-    let Serve { gateway, .. } = &Serve::builder().grpc_listen("0.0.0.0:0").more(&more).start().await;
+    let Serve { gateway, .. } = &Serve::builder().open_address().more(&more).start().await;
     who_am_i(gateway, "old-token").await.unwrap();
     let token = Signer::new("one", Algorithm::ES256).sign(&service_account("shop", "orders", present()));
     let refusal = Refusal::of(&who_am_i(gateway, &token).await.unwrap_err());

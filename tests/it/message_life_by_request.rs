@@ -231,7 +231,7 @@ async fn what_was_not_sent_is_not_found_and_waited_for() {
 #[tokio::test]
 async fn ids_are_those_of_the_caller() {
     let callers: String = ["orders", "billing"].map(|name| caller(name, name, ALL_RIGHTS)).concat();
-    let Serve { gateway, .. } = &Serve::builder().grpc_listen("0.0.0.0:0").more(&callers).start().await;
+    let Serve { gateway, .. } = &Serve::builder().open_address().more(&callers).start().await;
     let mut sending = as_caller("orders", message("a", OPEN));
     sending.set_timeout(Duration::from_secs(20));
     let sent = gateway.client().await.send_message(sending).await.unwrap().into_inner();

@@ -144,7 +144,7 @@ fn configured() -> String {
 
 #[tokio::test]
 async fn the_table_is_what_the_gateway_decides() {
-    let open = Serve::builder().grpc_listen("0.0.0.0:0").more(&configured()).start().await;
+    let open = Serve::builder().open_address().more(&configured()).start().await;
     let loopback = Serve::start().await;
     let (messages, methods) = (&messages(), &methods());
     assert!(methods.len() > 20, "{methods:?}");

@@ -112,6 +112,11 @@ impl Builder {
         self
     }
 
+    /// An address that others reach too, without TLS.
+    pub fn open_address(self) -> Self {
+        self.grpc_listen("0.0.0.0:0").grpc("insecure = true")
+    }
+
     /// Lines for the section `[grpc]`.
     pub fn grpc(mut self, lines: &str) -> Self {
         lines.clone_into(&mut self.grpc_more);
