@@ -29,7 +29,7 @@ use crate::lifecycle;
 use crate::storage;
 use crate::telemetry;
 use crate::tenants::{Strangers, Tenants};
-use crate::tls::{ClientAuth, Tls};
+use crate::tls::Tls;
 
 use accounts::Accounts;
 use jwt::IssuerEntry;
@@ -139,12 +139,12 @@ impl Config {
         let Some(values) = merged else { return Err(problems.into_problems()) };
         let mut root = Table::new("", values, &problems);
         let jwt_issuers = jwt::read(&mut root);
-        let mut accounts = accounts::read(&mut root, &jwt_issuers);
+        let grpc = Grpc::read(root.table("grpc"));
+        let mut accounts = accounts::read(&mut root, &grpc, &jwt_issuers);
         accounts::add_single(&mut accounts, &sources.environment, &problems);
         accounts.check(&problems);
         let (snapshot, fingerprint) = secrets::resolve(&accounts, &problems);
         let media = Media::read(root.table("media"));
-        let grpc = Grpc::read(root.table("grpc"));
         let tls = grpc.tls.as_ref().and_then(|files| {
             let (config, fingerprint) = files.resolve(&problems);
             Some((Tls::new(config?), fingerprint))
@@ -234,7 +234,7 @@ impl Config {
         Watcher {
             accounts: self.accounts.clone(),
             tenants: self.tenants.clone(),
-            secrets: Seen::new(("secrets", "secrets"), self.fingerprint),
+            secrets: Seen::new(("secrets or callers", "secrets"), self.fingerprint),
             tls: tls.map(|(files, (tls, fingerprint))| {
                 (files, tls, Seen::new(("TLS files", "tls"), fingerprint))
             }),
@@ -262,15 +262,6 @@ impl Config {
                         or listen on a loopback address, or accept it with grpc.insecure = true. TLS alone does not say who \
                         calls";
             problems.report_value("grpc.listen", grpc.listen.to_string(), text);
-        }
-        // Where certificates are required, that the file is missing was reported.
-        let asks = grpc
-            .tls
-            .as_ref()
-            .is_some_and(|tls| tls.client_ca_file.is_some() || tls.client_auth == ClientAuth::Required);
-        for caller in self.accounts.callers.iter().filter(|caller| !asks && !caller.identities.is_empty()) {
-            let text = "clients are not asked for certificates; set grpc.tls.client_ca_file";
-            problems.report(format!("{}identities", caller.prefix), text);
         }
         let ports = [
             ("grpc.listen", grpc.listen),

@@ -6,10 +6,13 @@ use std::path::PathBuf;
 
 use secrecy::SecretString;
 
-use super::callers::CallerEntry;
+use super::callers::{self, CallerEntry};
 use super::jwt::IssuerEntry;
 use super::problem::Collector;
 use super::reader::{Table, check_id};
+use super::sections::Grpc;
+use super::tls::TlsFiles;
+use crate::tls::ClientAuth;
 
 /// Live secrets of one app: the current one and, during a rotation, another.
 const APP_SECRETS_MAX: usize = 2;
@@ -43,6 +46,12 @@ pub(super) struct Accounts {
     pub(super) apps: Vec<AppEntry>,
     pub(super) wabas: Vec<WabaEntry>,
     pub(super) callers: Vec<CallerEntry>,
+    /// More callers, read again when it changes.
+    pub(super) callers_file: Option<PathBuf>,
+    /// Whose JWTs callers may have.
+    pub(super) issuers: Vec<IssuerEntry>,
+    /// Whether clients are asked for certificates.
+    pub(super) asks_certificates: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -63,11 +72,16 @@ pub(super) struct WabaEntry {
 }
 
 /// Reads `[[apps]]`, `[[wabas]]` and `[[callers]]`, whose JWTs are of these issuers.
-pub(super) fn read(root: &mut Table<'_>, issuers: &[IssuerEntry]) -> Accounts {
+pub(super) fn read(root: &mut Table<'_>, grpc: &Grpc, issuers: &[IssuerEntry]) -> Accounts {
+    // Where certificates are required, that the file is missing was reported.
+    let asks = |tls: &TlsFiles| tls.client_ca_file.is_some() || tls.client_auth == ClientAuth::Required;
     Accounts {
         apps: root.tables("apps").into_iter().map(AppEntry::read).collect(),
         wabas: root.tables("wabas").into_iter().map(WabaEntry::read).collect(),
-        callers: root.tables("callers").into_iter().map(|table| CallerEntry::read(table, issuers)).collect(),
+        callers: callers::read(root, issuers),
+        callers_file: grpc.callers_file.clone(),
+        issuers: issuers.to_vec(),
+        asks_certificates: grpc.tls.as_ref().is_some_and(asks),
     }
 }
 
@@ -118,7 +132,6 @@ impl Accounts {
             problems.report("wabas", text);
         }
         self.check_unique(problems);
-        self.callers.iter().for_each(|caller| caller.check_ids(self, problems));
         for waba in &self.wabas {
             if !waba.app_id.is_empty() && !self.apps.iter().any(|app| app.id == waba.app_id) {
                 let ids: Vec<_> = self.apps.iter().map(|app| app.id.as_str()).collect();
@@ -129,9 +142,9 @@ impl Accounts {
         }
     }
 
-    /// Whether anybody can show who they are.
+    /// Whether anybody can show who they are, now or once the file of callers is read again.
     pub(super) fn has_credentials(&self) -> bool {
-        self.callers.iter().any(|caller| !caller.has_no_credentials())
+        self.callers_file.is_some() || self.callers.iter().any(|caller| !caller.has_no_credentials())
     }
 
     fn check_unique(&self, problems: &Collector) {
@@ -147,45 +160,22 @@ impl Accounts {
                 numbers.add(format!("{}phone_number_ids[{index}]", waba.prefix), number);
             }
         }
-        let mut callers = Unique::new(problems, "caller");
-        for caller in &self.callers {
-            callers.add(format!("{}name", caller.prefix), &caller.name);
-        }
-        let names =
-            self.callers.iter().map(|caller| caller.identities.iter().map(ToString::to_string).collect());
-        let names: Vec<Vec<_>> = names.collect();
-        let mut identities = Unique::new(problems, "identity");
-        for (caller, names) in self.callers.iter().zip(&names) {
-            for (index, name) in names.iter().enumerate() {
-                identities.add(format!("{}identities[{index}]", caller.prefix), name);
-            }
-        }
-        let names = self.callers.iter().map(|caller| {
-            caller.subjects.iter().map(|subject| format!("{} of {}", subject.name, subject.issuer)).collect()
-        });
-        let names: Vec<Vec<_>> = names.collect();
-        let mut subjects = Unique::new(problems, "subject");
-        for (caller, names) in self.callers.iter().zip(&names) {
-            for (index, name) in names.iter().enumerate() {
-                subjects.add(format!("{}jwt_subjects[{index}]", caller.prefix), name);
-            }
-        }
     }
 }
 
 /// Reports values that stand in two places.
-struct Unique<'a> {
+pub(super) struct Unique<'a> {
     problems: &'a Collector,
     noun: &'static str,
     seen: HashMap<&'a str, String>,
 }
 
 impl<'a> Unique<'a> {
-    fn new(problems: &'a Collector, noun: &'static str) -> Self {
+    pub(super) fn new(problems: &'a Collector, noun: &'static str) -> Self {
         Self { problems, noun, seen: HashMap::new() }
     }
 
-    fn add(&mut self, key: String, value: &'a str) {
+    pub(super) fn add(&mut self, key: String, value: &'a str) {
         if value.is_empty() {
             return;
         }

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::accounts::Accounts;
+use ::config::{Map, Value};
+
+use super::accounts::{Accounts, Unique};
 use super::jwt::IssuerEntry;
 use super::problem::Collector;
 use super::reader::Table;
@@ -15,6 +17,65 @@ use crate::tls::Identity;
 /// Who calls without credentials: on a loopback address, and on an insecure one. They may do everything unless they are
 /// configured.
 const RESERVED_CALLERS: [&str; 2] = ["local", "anonymous"];
+
+/// The key of the file with further callers.
+pub(super) const FILE_KEY: &str = "grpc.callers_file";
+
+/// Reads `[[callers]]`.
+pub(super) fn read(root: &mut Table<'_>, issuers: &[IssuerEntry]) -> Vec<CallerEntry> {
+    root.tables("callers").into_iter().map(|table| CallerEntry::read(table, issuers)).collect()
+}
+
+/// Reads the callers of their own file. One without any is a file that is being written, or a mistake.
+pub(super) fn of_file(
+    values: Map<String, Value>,
+    issuers: &[IssuerEntry],
+    problems: &Collector,
+) -> Vec<CallerEntry> {
+    let mut root = Table::new(FILE_KEY, values, problems);
+    let callers = read(&mut root, issuers);
+    root.finish();
+    if callers.is_empty() {
+        problems.report(FILE_KEY, "the file lists no [[callers]]; list one at least, or name no file");
+    }
+    callers
+}
+
+/// Reports what contradicts itself between callers, and what they need of the rest.
+pub(super) fn check(callers: &[CallerEntry], accounts: &Accounts, problems: &Collector) {
+    let mut names = Unique::new(problems, "caller");
+    for caller in callers {
+        names.add(format!("{}name", caller.prefix), &caller.name);
+        caller.check_ids(accounts, problems);
+        if !accounts.asks_certificates && !caller.identities.is_empty() {
+            let text = "clients are not asked for certificates; set grpc.tls.client_ca_file";
+            problems.report(format!("{}identities", caller.prefix), text);
+        }
+    }
+    let shown = |subject: &Subject| format!("{} of {}", subject.name, subject.issuer);
+    check_unique(callers, "identities", "identity", problems, |caller| {
+        caller.identities.iter().map(ToString::to_string).collect()
+    });
+    check_unique(callers, "jwt_subjects", "subject", problems, |caller| {
+        caller.subjects.iter().map(shown).collect()
+    });
+}
+
+fn check_unique(
+    callers: &[CallerEntry],
+    key: &str,
+    noun: &'static str,
+    problems: &Collector,
+    texts: impl Fn(&CallerEntry) -> Vec<String>,
+) {
+    let all: Vec<_> = callers.iter().map(texts).collect();
+    let mut unique = Unique::new(problems, noun);
+    for (caller, texts) in callers.iter().zip(&all) {
+        for (index, text) in texts.iter().enumerate() {
+            unique.add(format!("{}{key}[{index}]", caller.prefix), text);
+        }
+    }
+}
 
 /// One caller as configured. `prefix`, such as `callers[1].`, begins the key paths of messages.
 #[derive(Debug, Clone)]
@@ -29,7 +90,7 @@ pub(super) struct CallerEntry {
 }
 
 impl CallerEntry {
-    pub(super) fn read(mut table: Table<'_>, issuers: &[IssuerEntry]) -> Self {
+    fn read(mut table: Table<'_>, issuers: &[IssuerEntry]) -> Self {
         let name = table.text("name");
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
         if !name.is_empty() && (name.len() > 64 || !name.bytes().all(is_plain)) {
@@ -76,7 +137,7 @@ impl CallerEntry {
     }
 
     /// Reports a right to a number or WABA that this gateway does not have.
-    pub(super) fn check_ids(&self, accounts: &Accounts, problems: &Collector) {
+    fn check_ids(&self, accounts: &Accounts, problems: &Collector) {
         let numbers = accounts.wabas.iter().flat_map(|waba| &waba.phone_number_ids);
         let wabas = accounts.wabas.iter().map(|waba| &waba.id);
         let lists: [(_, _, Vec<&String>); 2] = [

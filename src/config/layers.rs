@@ -99,6 +99,13 @@ fn environment_layer(environment: &BTreeMap<String, String>, problems: &Collecto
         .source(Some(ours))
 }
 
+/// The tables of a TOML text; or what is wrong with it, without what it says.
+pub(super) fn parse(text: &str) -> Result<Map<String, Value>, String> {
+    File::from_str(text, FileFormat::Toml)
+        .collect()
+        .map_err(|error| format!("is not TOML: {}", in_one_line(&error)))
+}
+
 /// The parser's message without the lines it quotes: someone may have written a secret there.
 fn in_one_line(error: &ConfigError) -> String {
     let text = error.to_string();

@@ -159,7 +159,11 @@ fn grpc(Config { grpc, .. }: &Config) -> Section {
         .duration("idle_timeout", grpc.idle_timeout)
         .raw("streams_per_connection_max", grpc.streams_per_connection_max)
         .size("message_bytes_max", bytes(grpc.message_bytes_max))
-        .raw("reflection", grpc.reflection);
+        .raw("reflection", grpc.reflection)
+        .raw(
+            "callers_file",
+            grpc.callers_file.as_ref().map_or_else(|| toml_text(""), |path| path_text(path)),
+        );
     section
 }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::sleep;
 use tracing::{info, warn};
 
 use super::accounts::Accounts;
@@ -17,6 +17,9 @@ use crate::telemetry::names;
 use crate::tenants::Tenants;
 use crate::tls::Tls;
 
+/// Between two looks at files that have changed: they count when both find the same.
+const SETTLING: Duration = Duration::from_secs(1);
+
 /// What a look at the files led to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reload {
@@ -24,6 +27,8 @@ pub enum Reload {
     Unchanged,
     /// They changed, and what they hold is in use.
     Applied,
+    /// They changed since the last look, so somebody may still be writing; what they held before stays in use.
+    Settling,
     /// They cannot be used; what they held before stays in use.
     Rejected(Problems),
 }
@@ -71,34 +76,34 @@ pub(super) struct Seen {
     noun: &'static str,
     part: &'static str,
     fingerprint: Fingerprint,
+    /// What they held at the last look, if that is not in use.
+    settling: Option<Fingerprint>,
     /// The problems that were logged last, so that they are logged once.
     logged: Option<Problems>,
 }
 
 impl Watcher {
-    /// Looks every `period`, until dropped.
+    /// Looks every `period`, until dropped, and soon again at what changes.
     pub async fn run(mut self, period: Duration) {
-        let mut ticks = interval(period);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            ticks.tick().await;
             let look = move || {
-                self.reload_once();
-                self.reload_tls_once();
-                self.reload_keys_once();
+                let mut seen = vec![self.reload_once(), self.reload_tls_once()];
+                seen.append(&mut self.reload_keys_once());
                 expiry::show(&self.tenants.load(), self.tls.as_ref().map(|(_, tls, _)| tls));
-                self
+                (self, seen.contains(&Reload::Settling))
             };
             // File systems may hang; a thread of their own may hang with them.
-            self = match tokio::task::spawn_blocking(look).await {
-                Ok(watcher) => watcher,
+            let is_settling;
+            (self, is_settling) = match tokio::task::spawn_blocking(look).await {
+                Ok(looked) => looked,
                 Err(failure) if failure.is_panic() => std::panic::resume_unwind(failure.into_panic()),
                 Err(_) => return,
             };
+            sleep(if is_settling { SETTLING.min(period) } else { period }).await;
         }
     }
 
-    /// Looks at the secrets once. Either every secret is replaced or none.
+    /// Looks at the secrets and callers once. Either all of them are replaced or none.
     pub fn reload_once(&mut self) -> Reload {
         let Self { accounts, tenants, secrets, .. } = self;
         secrets.look(
@@ -128,7 +133,7 @@ impl Watcher {
 
 impl Seen {
     pub(super) fn new((noun, part): (&'static str, &'static str), fingerprint: Fingerprint) -> Self {
-        Self { noun, part, fingerprint, logged: None }
+        Self { noun, part, fingerprint, settling: None, logged: None }
     }
 
     /// `read` gives nothing only if it reports why.
@@ -139,6 +144,11 @@ impl Seen {
     ) -> Reload {
         let problems = Collector::default();
         let (value, fingerprint) = read(&problems);
+        // Half a file may well be a file: a secret that is cut off, a list without its end.
+        if fingerprint != self.fingerprint && self.settling != Some(fingerprint) {
+            self.settling = Some(fingerprint);
+            return Reload::Settling;
+        }
         match problems.finish(value) {
             Err(problems) => {
                 self.count("rejected");

@@ -9,12 +9,15 @@ use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 
 use super::accounts::{Accounts, AppEntry, SecretSource, WabaEntry};
-use super::callers::CallerEntry;
+use super::callers::{self, CallerEntry};
+use super::layers;
 use super::problem::Collector;
 use crate::tenants::{App, Caller, Snapshot, Token, TokenHash, Waba};
 
 /// Secrets are short; a larger file is a mistake, and must not be read into memory.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
+/// Some thousands of callers.
+const CALLERS_BYTES_MAX: u64 = 1024 * 1024;
 /// Tokens of one caller: the current one and, during a rotation, another.
 const TOKENS_MAX: usize = 2;
 
@@ -24,10 +27,12 @@ pub(super) type Fingerprint = [u8; 32];
 /// Reads every secret and reports each one that cannot be used.
 pub(super) fn resolve(accounts: &Accounts, problems: &Collector) -> (Snapshot, Fingerprint) {
     let mut reader = Reader::new(problems);
+    let entries = reader.callers(accounts);
+    callers::check(&entries, accounts, problems);
     let apps = accounts.apps.iter().map(|app| reader.app(app)).collect();
     let wabas = accounts.wabas.iter().map(|waba| reader.waba(waba)).collect();
-    let callers: Vec<_> = accounts.callers.iter().map(|caller| reader.caller(caller)).collect();
-    check_hashes_unique(accounts, &callers, problems);
+    let callers: Vec<_> = entries.iter().map(|caller| reader.caller(caller)).collect();
+    check_hashes_unique(&entries, &callers, problems);
     (Snapshot::new(apps, wabas, callers), reader.fingerprint())
 }
 
@@ -44,6 +49,20 @@ impl<'a> Reader<'a> {
 
     pub(super) fn fingerprint(self) -> Fingerprint {
         self.digest.finalize().into()
+    }
+
+    /// The callers of the configuration, and behind them those of their own file.
+    fn callers(&mut self, accounts: &Accounts) -> Vec<CallerEntry> {
+        let mut entries = accounts.callers.clone();
+        if let Some(path) = &accounts.callers_file
+            && let Some(text) = self.file_up_to(CALLERS_BYTES_MAX, callers::FILE_KEY, path)
+        {
+            match layers::parse(text.expose_secret()) {
+                Ok(values) => entries.extend(callers::of_file(values, &accounts.issuers, self.problems)),
+                Err(text) => self.problems.report_value(callers::FILE_KEY, path.display().to_string(), text),
+            }
+        }
+        entries
     }
 
     fn app(&mut self, app: &AppEntry) -> App {
@@ -121,12 +140,16 @@ impl<'a> Reader<'a> {
 
     /// The text of a file; `None` if that was reported, or if its missing name was before.
     pub(super) fn file(&mut self, key: &str, path: &Path) -> Option<SecretString> {
+        self.file_up_to(FILE_BYTES_MAX, key, path)
+    }
+
+    fn file_up_to(&mut self, bytes_max: u64, key: &str, path: &Path) -> Option<SecretString> {
         if path.as_os_str().is_empty() {
             return None;
         }
         let mut bytes = Vec::new();
         let read =
-            std::fs::File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
+            std::fs::File::open(path).and_then(|file| file.take(bytes_max + 1).read_to_end(&mut bytes));
         let shown = path.display().to_string();
         if let Err(error) = read {
             let text = format!("cannot be read: {error}; correct the path or mount the secret");
@@ -135,12 +158,9 @@ impl<'a> Reader<'a> {
         }
         self.digest.update(u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_be_bytes());
         self.digest.update(&bytes);
-        if u64::try_from(bytes.len()).is_ok_and(|length| length > FILE_BYTES_MAX) {
-            self.problems.report_value(
-                key,
-                shown,
-                "is larger than 64 KiB, which no secret and no certificate is",
-            );
+        if u64::try_from(bytes.len()).is_ok_and(|length| length > bytes_max) {
+            let text = format!("is larger than {} KiB, which is not expected of it", bytes_max / 1024);
+            self.problems.report_value(key, shown, text);
             return None;
         }
         let Ok(text) = String::from_utf8(bytes) else {
@@ -151,9 +171,9 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn check_hashes_unique(accounts: &Accounts, callers: &[Caller], problems: &Collector) {
+fn check_hashes_unique(entries: &[CallerEntry], callers: &[Caller], problems: &Collector) {
     let mut owners: HashMap<TokenHash, &str> = HashMap::new();
-    for (entry, caller) in accounts.callers.iter().zip(callers) {
+    for (entry, caller) in entries.iter().zip(callers) {
         for token in &caller.tokens {
             let owner = *owners.entry(token.hash).or_insert(&entry.name);
             if owner != entry.name {

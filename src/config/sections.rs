@@ -33,6 +33,8 @@ pub struct Grpc {
     pub message_bytes_max: usize,
     /// Whether reflection is served.
     pub reflection: bool,
+    /// A file with callers beside those of the configuration, read again when it changes.
+    pub callers_file: Option<PathBuf>,
     /// The files of its TLS; `None` for plain text.
     pub tls: Option<TlsFiles>,
 }
@@ -48,6 +50,10 @@ impl Grpc {
             streams_per_connection_max: table.count("streams_per_connection_max", 1..=100_000),
             message_bytes_max: usize_of(table.size("message_bytes_max", 64 * KIB..=64 * MIB)),
             reflection: table.boolean("reflection"),
+            callers_file: table
+                .optional_text("callers_file")
+                .filter(|path| !path.trim().is_empty())
+                .map(PathBuf::from),
             tls: TlsFiles::read(table.table("tls")),
         };
         table.finish();

@@ -8,8 +8,8 @@ use tempfile::TempDir;
 use super::*;
 use crate::domain::rights::Rights;
 use crate::tenants::TokenHash;
-use crate::tls::Identity;
 use crate::tls::tests::self_signed;
+use crate::tls::{ClientAuth, Identity};
 
 /// A directory with a configuration file and secrets.
 struct Files(TempDir);
@@ -79,6 +79,12 @@ const SINGLE: [(&str, &str); 7] = [
     ("WHATSAPP_APP_SECRET", "app-secret-canary"),
     ("WHATSAPP_VERIFY_TOKEN", "verify-canary"),
 ];
+
+/// Looks once more where what was found may still be changing.
+fn settled(watcher: &mut Watcher, look: fn(&mut Watcher) -> Reload) -> Reload {
+    let seen = look(watcher);
+    if seen == Reload::Settling { look(watcher) } else { seen }
+}
 
 fn lines(problems: &Problems) -> Vec<String> {
     problems.iter().map(ToString::to_string).collect()
@@ -403,16 +409,16 @@ fn changed_secrets_are_swapped_and_bad_ones_are_not() {
     let config = files.load(COMPLETE).unwrap();
     let (tenants, mut watcher) = (config.tenants(), config.watcher());
     let token = || tenants.load().waba("10").unwrap().access_token.expose_secret().to_owned();
-    assert_eq!(watcher.reload_once(), Reload::Unchanged);
+    assert_eq!(settled(&mut watcher, Watcher::reload_once), Reload::Unchanged);
 
     files.write("token", "second");
-    assert_eq!(watcher.reload_once(), Reload::Applied);
+    assert_eq!(settled(&mut watcher, Watcher::reload_once), Reload::Applied);
     assert_eq!(token(), "second");
-    assert_eq!(watcher.reload_once(), Reload::Unchanged);
+    assert_eq!(settled(&mut watcher, Watcher::reload_once), Reload::Unchanged);
 
     files.write("token", "");
     files.write("secret", "new-secret");
-    assert!(matches!(watcher.reload_once(), Reload::Rejected(_)));
+    assert!(matches!(settled(&mut watcher, Watcher::reload_once), Reload::Rejected(_)));
     assert_eq!(token(), "second");
     assert!(
         tenants.load().app_secrets().all(|secret| secret.expose_secret() == "app-secret-canary"),
@@ -420,7 +426,7 @@ fn changed_secrets_are_swapped_and_bad_ones_are_not() {
     );
 
     files.write("token", "third");
-    assert_eq!(watcher.reload_once(), Reload::Applied);
+    assert_eq!(settled(&mut watcher, Watcher::reload_once), Reload::Applied);
     assert_eq!(token(), "third");
     assert!(tenants.load().app_secrets().all(|secret| secret.expose_secret() == "new-secret"));
 }
@@ -438,7 +444,7 @@ fn a_swapped_link_is_noticed() {
     let config = files.load(&COMPLETE.replace("DIR/token", "DIR/link")).unwrap();
     let mut watcher = config.watcher();
     point_to(&files.write("other", "other"));
-    assert_eq!(watcher.reload_once(), Reload::Applied);
+    assert_eq!(settled(&mut watcher, Watcher::reload_once), Reload::Applied);
     assert_eq!(config.tenants().load().waba("10").unwrap().access_token.expose_secret(), "other");
 }
 
@@ -476,16 +482,96 @@ fn caller_hashes_come_from_a_file_too() {
     let line =
         "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08 expires=2027-01-31T12:00:00Z";
     files.write("hashes", line);
-    assert_eq!(config.watcher().reload_once(), Reload::Applied);
+    assert_eq!(settled(&mut config.watcher(), Watcher::reload_once), Reload::Applied);
     assert!(config.tenants().load().caller_by_token(&TokenHash::of("test")).unwrap().1.expires.is_some());
     let three = ["1", "2", "3"].map(|digit| digit.repeat(64)).join("\n");
     files.write("hashes", &three);
-    let Reload::Rejected(problems) = config.watcher().reload_once() else { panic!("rejected") };
+    let Reload::Rejected(problems) = settled(&mut config.watcher(), Watcher::reload_once) else {
+        panic!("rejected")
+    };
     assert!(problems.to_string().contains("has 3 tokens; one, and another while it is being rotated"));
     files.write("hashes", "canary");
-    let Reload::Rejected(problems) = config.watcher().reload_once() else { panic!("rejected") };
+    let Reload::Rejected(problems) = settled(&mut config.watcher(), Watcher::reload_once) else {
+        panic!("rejected")
+    };
     assert!(problems.to_string().contains("callers[0].token_sha256_file: line 1 must be the SHA-256"));
     assert!(!problems.to_string().contains("canary"));
+}
+
+#[test]
+fn what_is_still_being_written_does_not_count() {
+    let files = Files::with_secrets();
+    let config = files.load(COMPLETE).unwrap();
+    let (tenants, mut watcher) = (config.tenants(), config.watcher());
+    let token = || tenants.load().waba("10").unwrap().access_token.expose_secret().to_owned();
+    for written in ["n", "new-tok", "new-token"] {
+        files.write("token", written);
+        assert_eq!(watcher.reload_once(), Reload::Settling, "{written}");
+        assert_eq!(token(), "access-canary");
+    }
+    assert_eq!(watcher.reload_once(), Reload::Applied);
+    assert_eq!(token(), "new-token");
+    // What comes back is no change.
+    files.write("token", "mistake");
+    assert_eq!(watcher.reload_once(), Reload::Settling);
+    files.write("token", "new-token");
+    assert_eq!(watcher.reload_once(), Reload::Unchanged);
+}
+
+#[test]
+fn callers_of_a_file_come_and_go() {
+    let files = Files::with_secrets();
+    let caller = |name: &str, digit: &str| {
+        format!("[[callers]]\nname = {name:?}\ntoken_sha256 = [{:?}]\n{RIGHTS}", digit.repeat(64))
+    };
+    let whole = COMPLETE.replace("insecure = true", "insecure = true\ncallers_file = \"DIR/callers.toml\"")
+        + &caller("fixed", "1");
+    let (first, second) = (caller("first", "2"), caller("second", "3"));
+    files.write("callers.toml", &first);
+    let config = files.load(&whole).unwrap();
+    let (tenants, mut watcher) = (config.tenants(), config.watcher());
+    let names = || tenants.load().callers.iter().map(|c| c.name.to_string()).collect::<Vec<_>>().join(" ");
+    assert_eq!(
+        (names().as_str(), settled(&mut watcher, Watcher::reload_once)),
+        ("fixed first", Reload::Unchanged)
+    );
+    files.write("callers.toml", &format!("{first}{second}"));
+    assert_eq!(settled(&mut watcher, Watcher::reload_once), Reload::Applied);
+    assert_eq!(names(), "fixed first second");
+    let half = &second[..second.len() - 20];
+    let cases = [
+        ("", "grpc.callers_file: the file lists no [[callers]]"),
+        ("[[callers]\nname = \"canary\"", "is not TOML"),
+        (half, "event_types"),
+        ("insecure = true\n", "grpc.callers_file.insecure: is unknown"),
+        (&caller("fixed", "4"), "the same caller stands at callers[0].name"),
+        (&caller("third", "1"), "has the same token as caller \"fixed\""),
+        (&second.replacen("\"*\"", "\"Fly\"", 1), "grpc.callers_file.callers[0].methods[0]"),
+        (
+            &second.replacen("phone_numbers = [\"*\"]", "phone_numbers = [\"9\"]", 1),
+            "is not configured in [[wabas]]",
+        ),
+        (&format!("{second}identities = [\"dns:a.example\"]\n"), "clients are not asked for certificates"),
+        (&format!("{second}jwt_subjects = [\"a\"]\n"), "must be the issuer of one of [[jwt_issuers]]"),
+    ];
+    for (text, words) in cases {
+        files.write("callers.toml", text);
+        let Reload::Rejected(problems) = settled(&mut watcher, Watcher::reload_once) else {
+            panic!("{text}")
+        };
+        let problems = problems.to_string();
+        assert!(problems.contains(words) && !problems.contains("canary"), "{words}: {problems}");
+        assert_eq!(names(), "fixed first second");
+    }
+    files.write("callers.toml", &second);
+    assert_eq!(settled(&mut watcher, Watcher::reload_once), Reload::Applied);
+    assert_eq!(names(), "fixed second");
+    assert!(tenants.load().caller("first").is_none());
+    let printed = config.print();
+    assert!(printed.contains("callers.toml") && !printed.contains("name = \"second\""), "{printed}");
+    // At the start the same problems keep it from starting.
+    files.write("callers.toml", half);
+    assert!(files.load(&whole).unwrap_err().to_string().contains("event_types"));
 }
 
 #[test]
@@ -609,13 +695,15 @@ fn certificates_and_secrets_are_swapped_apart() {
     let files = with_certificate();
     let config = files.load(&format!("{COMPLETE}{TLS}")).unwrap();
     let mut watcher = config.watcher();
-    assert_eq!(watcher.reload_tls_once(), Reload::Unchanged);
+    assert_eq!(settled(&mut watcher, Watcher::reload_tls_once), Reload::Unchanged);
     files.write("token", "");
     let key = fs::read_to_string(files.0.path().join("port.key")).unwrap();
     self_signed(files.0.path(), "port");
-    assert_eq!(watcher.reload_tls_once(), Reload::Applied);
-    assert!(matches!(watcher.reload_once(), Reload::Rejected(_)));
+    assert_eq!(settled(&mut watcher, Watcher::reload_tls_once), Reload::Applied);
+    assert!(matches!(settled(&mut watcher, Watcher::reload_once), Reload::Rejected(_)));
     files.write("port.key", &key);
-    let Reload::Rejected(problems) = watcher.reload_tls_once() else { panic!("rejected") };
+    let Reload::Rejected(problems) = settled(&mut watcher, Watcher::reload_tls_once) else {
+        panic!("rejected")
+    };
     assert!(problems.to_string().contains("grpc.tls.key_file"), "{problems}");
 }

@@ -85,6 +85,36 @@ async fn a_changed_token_file_is_picked_up() {
 }
 
 #[tokio::test]
+async fn callers_and_their_rights_come_and_go_with_their_file() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let file = folder.path().join("callers.toml");
+    let one = caller("one", "one-token", ALL_RIGHTS);
+    std::fs::write(&file, &one).unwrap();
+    let lines = format!("insecure = true\ncallers_file = {:?}", file.display().to_string());
+    let Serve { gateway, .. } = &Serve::builder().grpc_listen("0.0.0.0:0").grpc(&lines).start().await;
+    assert!(is_served(gateway, "Bearer one-token").await && !is_served(gateway, "Bearer two-token").await);
+    assert_refused(call(gateway, None).await, "missing");
+    let two = caller("two", "two-token", ALL_RIGHTS);
+    std::fs::write(&file, format!("{one}{two}")).unwrap();
+    eventually!(is_served(gateway, "Bearer two-token").await);
+    // Half written.
+    std::fs::write(&file, &two[..two.len() / 2]).unwrap();
+    eventually!(
+        gateway.log().contains("changed secrets or callers cannot be used; the old ones stay in use")
+    );
+    assert!(is_served(gateway, "Bearer one-token").await && is_served(gateway, "Bearer two-token").await);
+    let (_, metrics) = gateway.admin("/metrics").await;
+    assert!(!metrics.contains(r#"config_reload_total{part="secrets",outcome="rejected"} 0"#), "{metrics}");
+    std::fs::write(&file, caller("two", "two-token", "methods = [\"WhoAmI\"]\n")).unwrap();
+    eventually!(
+        call(gateway, Some("Bearer two-token"))
+            .await
+            .is_some_and(|refusal| refusal.code == Code::PermissionDenied)
+    );
+    assert_refused(call(gateway, Some("Bearer one-token")).await, "not known");
+}
+
+#[tokio::test]
 async fn loopback_serves_without_a_token_but_not_with_a_wrong_one() {
     let callers = caller("orders", "right-token", ALL_RIGHTS);
     let serve = Serve::builder().more(&callers).env("WHATSAPP_GATEWAY__TELEMETRY__LOG_LEVEL", "debug");
