@@ -12,6 +12,7 @@ use http_body::Frame;
 use http_body_util::StreamBody;
 use tokio::time::{Instant, interval, timeout};
 use tonic::body::Body;
+use tonic::transport::Channel;
 use tonic::{Code, Status};
 use tower::{Service, ServiceExt};
 use whatsapp_gateway::contract::v1;
@@ -37,15 +38,24 @@ pub(crate) async fn call_raw(
     token: Option<&str>,
     body: impl Stream<Item = Bytes> + Send + 'static,
 ) -> Response<Body> {
-    let mut channel = gateway.endpoint().connect().await.unwrap();
+    call_on(gateway.endpoint().connect().await.unwrap(), path, token, body).await.unwrap()
+}
+
+/// The same on this connection.
+pub(crate) async fn call_on(
+    mut channel: Channel,
+    path: &str,
+    token: Option<&str>,
+    body: impl Stream<Item = Bytes> + Send + 'static,
+) -> Result<Response<Body>, tonic::transport::Error> {
     let body = StreamBody::new(body.map(|data| Ok::<_, Infallible>(Frame::data(data))));
     let mut request = Request::post(path).header("content-type", "application/grpc").header("te", "trailers");
     if let Some(token) = token {
         request = request.header("authorization", format!("Bearer {token}"));
     }
     let request = request.body(Body::new(body)).unwrap();
-    let answer = channel.ready().await.unwrap().call(request);
-    timeout(Duration::from_secs(20), answer).await.expect("no answer in time").unwrap()
+    let answer = async { channel.ready().await?.call(request).await };
+    timeout(Duration::from_secs(20), answer).await.expect("no answer in time")
 }
 
 fn refusal(response: &Response<Body>) -> Refusal {

@@ -72,6 +72,11 @@ impl Authority {
         self.issue_between(file, names, LONG_AGO, "20210101000000Z")
     }
 
+    /// One that will be valid, far from now.
+    pub fn issue_early(&self, file: &str, names: &str) -> Issued {
+        self.issue_between(file, names, FAR_OFF, "20991231000000Z")
+    }
+
     /// For a gateway on loopback.
     pub fn issue_server(&self, file: &str) -> Issued {
         self.issue(file, "IP:127.0.0.1")
