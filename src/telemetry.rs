@@ -17,6 +17,7 @@ pub mod semconv;
 mod text_lines;
 mod traces;
 
+use std::any::Any;
 use std::io;
 use std::path::PathBuf;
 
@@ -137,15 +138,20 @@ fn is_exported(metadata: &Metadata<'_>) -> bool {
         && metadata.target().starts_with("whatsapp_gateway")
 }
 
-/// Logs where a panic happened. Its message is left out, except in debug builds: that of a failed slice, for one,
-/// holds the text that was sliced, which may be a message or a token.
+/// Logs where a panic happened.
 fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
         ::metrics::counter!(names::PANICS).increment(1);
         let location = panic.location().map(ToString::to_string).unwrap_or_default();
-        let message = if cfg!(debug_assertions) { panic.payload_as_str() } else { None };
+        let message = fixed_message(panic.payload());
         error!(location, message, "panicked");
     }));
+}
+
+/// The message of a panic, if it stands in the source as it is. One that was put together may hold anything: that of a
+/// failed slice, for one, holds the text that was sliced, which may be a message or a token.
+fn fixed_message(payload: &(dyn Any + Send)) -> Option<&'static str> {
+    payload.downcast_ref::<&'static str>().copied()
 }
 
 #[cfg(test)]

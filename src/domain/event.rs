@@ -25,7 +25,7 @@ impl fmt::Display for EventId {
 }
 
 /// What subscribers may filter by.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct EventAttributes {
     /// `whatsapp.message.received`, `whatsapp.message.status`, `whatsapp.error`, `whatsapp.<field>` or
     /// `whatsapp.unknown`.
@@ -37,6 +37,8 @@ pub struct EventAttributes {
     /// The conversation; the WABA id for events of an account.
     pub conversation_key: String,
 }
+
+shown!(EventAttributes { event_type, phone_number_id, waba_id });
 
 /// Where in its POST an event stood. The events of one POST together rebuild its JSON.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -59,7 +61,7 @@ pub struct Origin {
 }
 
 /// What an event says. The typed form is read out of the exact JSON by name, when the event is encoded.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Payload {
     /// A user's message. `contact` is the JSON of the sender's element of `contacts`.
     Message {
@@ -95,8 +97,24 @@ pub enum Payload {
     },
 }
 
+impl fmt::Debug for Payload {
+    /// Which one, and of webhooks nothing else.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Message { .. } => f.write_str("Message"),
+            Self::Status { .. } => f.write_str("Status"),
+            Self::Error => f.write_str("Error"),
+            Self::Field { name, .. } => write!(f, "Field({name:?})"),
+            Self::Fallback(report) => report.fmt(f),
+            Self::Number(report) => report.fmt(f),
+            Self::Send(report) => report.fmt(f),
+            Self::Unknown { reason, .. } => write!(f, "Unknown({reason:?})"),
+        }
+    }
+}
+
 /// One event, ready to be encoded and appended.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Event {
     /// Its identity.
     pub id: EventId,
@@ -122,6 +140,8 @@ pub struct Event {
     pub change_json: Arc<str>,
 }
 
+shown!(Event { id, attributes, event_time, receive_time, origin, payload, user, verdicts });
+
 impl Event {
     /// The business number, when the event names a valid one.
     pub fn phone_number_id(&self) -> Option<PhoneNumberId> {
@@ -145,7 +165,7 @@ pub const FALLBACK: &str = "whatsapp.gateway.fallback";
 pub const NUMBER: &str = "whatsapp.gateway.number";
 
 /// What became of a template that went out because Meta had failed the message (131047).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct FallbackReport {
     /// Names the send of both.
     pub send_tag: SendTag,
@@ -155,8 +175,10 @@ pub struct FallbackReport {
     pub outcome: FallbackOutcome,
 }
 
+shown!(FallbackReport { send_tag, outcome });
+
 /// What became of a fallback template.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum FallbackOutcome {
     /// Meta accepted it under this message id.
     Accepted(String),
@@ -164,6 +186,16 @@ pub enum FallbackOutcome {
     Failed(Reason, String),
     /// It may have been sent: the sentence says why nobody knows.
     Unknown(String),
+}
+
+impl fmt::Debug for FallbackOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Accepted(_) => f.write_str("Accepted"),
+            Self::Failed(reason, _) => write!(f, "Failed({reason:?})"),
+            Self::Unknown(_) => f.write_str("Unknown"),
+        }
+    }
 }
 
 /// A business number cannot send, or can again.
@@ -185,7 +217,7 @@ pub struct NumberReport {
 pub const SEND: &str = "whatsapp.gateway.send";
 
 /// What became of a message that was queued.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct SendReport {
     /// Names the send.
     pub send_tag: SendTag,
@@ -203,6 +235,8 @@ pub struct SendReport {
     pub queue_time: SystemTime,
 }
 
+shown!(SendReport { send_tag, request_id, caller, outcome, used_fallback, queue_time });
+
 /// The end of a queued send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SendOutcome {
@@ -217,7 +251,7 @@ pub enum SendOutcome {
 }
 
 /// What those who follow the log need to know of a stored event.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Fact {
     /// It concerns a user, or a message in a group.
     Concerns {
@@ -243,6 +277,20 @@ pub enum Fact {
     Other,
 }
 
+impl fmt::Debug for Fact {
+    /// Without the conversation, whose key has the user's number in it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Concerns { phone_number_id, moved, .. } => {
+                write!(f, "Concerns({phone_number_id}, {moved:?})")
+            }
+            Self::Template { waba_id, name } => write!(f, "Template({waba_id}, {name:?})"),
+            Self::Account(notice) => notice.fmt(f),
+            Self::Other => f.write_str("Other"),
+        }
+    }
+}
+
 /// What an event changes besides the names of its user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Moved {
@@ -255,7 +303,7 @@ pub enum Moved {
 }
 
 /// A status of a message that the business sent.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct StatusReport {
     /// The message.
     pub message_id: String,
@@ -271,8 +319,10 @@ pub struct StatusReport {
     pub free_entry_until: Option<SystemTime>,
 }
 
+shown!(StatusReport { status, time, send_tag, error, free_entry_until });
+
 /// What Meta says of a message that failed after it was accepted (reference 4.5).
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct MessageError {
     /// Meta's code.
     pub code: i64,
@@ -281,6 +331,8 @@ pub struct MessageError {
     /// `error_data.details`, else `message`, unless it says the same as the title.
     pub details: String,
 }
+
+shown!(MessageError { code });
 
 impl StatusReport {
     /// What the status says of the windows of its conversation.

@@ -250,7 +250,7 @@ pub struct Verdict {
 }
 
 /// An error as Meta reported it (reference 1.6). Texts are Meta's and may be shown to the caller.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct MetaError {
     /// Meta's code; `None` when the answer had no error envelope.
     pub code: Option<i64>,
@@ -263,6 +263,8 @@ pub struct MetaError {
     /// The HTTP status.
     pub http_status: u16,
 }
+
+shown!(MetaError { code, subcode, fbtrace_id, http_status });
 
 /// A failed operation at Meta, in terms a caller can act on.
 #[derive(Debug, Clone, PartialEq, Eq)]

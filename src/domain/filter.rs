@@ -20,7 +20,7 @@ pub struct Subject<'a> {
 
 /// A filter over event attributes: values are alternatives inside a list, and every list that has values must
 /// match. An empty filter matches everything.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct EventFilter {
     /// Business numbers.
     pub phone_number_ids: Vec<String>,
@@ -33,6 +33,8 @@ pub struct EventFilter {
     /// What may be seen at all; `None` sets no bounds.
     pub scope: Option<EventScope>,
 }
+
+shown!(EventFilter { phone_number_ids, waba_ids, types, scope });
 
 /// The events that a caller may see. In each list `*` means all.
 #[derive(Debug, Clone, PartialEq, Eq)]

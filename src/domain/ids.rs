@@ -1,7 +1,7 @@
 //! Identifiers, each its own type so that one cannot stand for another.
 //!
 //! Ids that Meta hands out are opaque here: they are kept as they came and only checked for what would break
-//! a URL or a log. Personal data ([`WaId`], [`BusinessScopedUserId`]) masks itself when printed.
+//! a URL or a log. Personal data ([`WaId`], [`BusinessScopedUserId`], [`MessageId`]) masks itself when printed for people.
 
 use std::fmt;
 
@@ -58,9 +58,16 @@ decimal_id! {
     MediaId, "a media id"
 }
 
-/// The id of one WhatsApp message (`wamid.…`); opaque, at most 512 bytes of printable ASCII.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+/// The id of one WhatsApp message (`wamid.…`); opaque, at most 512 bytes of printable ASCII. Personal data: the number of
+/// the user can be read out of it.
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct MessageId(String);
+
+impl fmt::Debug for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MessageId(masked)")
+    }
+}
 
 impl MessageId {
     /// Accepts 1 to 512 bytes of printable ASCII without spaces. Old ids lack the `wamid.` prefix
@@ -144,8 +151,14 @@ impl fmt::Debug for BusinessScopedUserId {
 }
 
 /// A WhatsApp group; opaque.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct GroupId(String);
+
+impl fmt::Debug for GroupId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("GroupId(masked)")
+    }
+}
 
 impl GroupId {
     /// Accepts 1 to 256 printable ASCII characters without spaces (reference 1.4, rule 7).
@@ -189,6 +202,8 @@ mod tests {
     fn personal_data_masks_itself() {
         let shown = format!("{:?}", WaId::parse("16505551234").unwrap());
         assert!(!shown.contains("650"));
+        let shown = format!("{:?}", MessageId::parse("wamid.HBgL1650").unwrap());
+        assert!(!shown.contains("1650"));
         let shown = format!("{:?}", BusinessScopedUserId::parse("US.1349").unwrap());
         assert!(!shown.contains("1349"));
     }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::ids::{MediaId, PhoneNumberId, WabaId};
+use super::quoted::Quoted;
 
 /// What Meta does with a file of a type, and so how large it may be (reference 6.4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,7 +89,7 @@ pub enum Purpose {
 }
 
 /// A file that is about to be uploaded.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct MediaFile {
     /// Its type, with parameters.
     pub mime_type: String,
@@ -100,11 +101,13 @@ pub struct MediaFile {
     pub checksum: Option<Checksum>,
 }
 
+shown!(MediaFile { mime_type, size_bytes, checksum });
+
 /// Why a file cannot be taken, whatever its bytes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// Meta does not list the type.
-    #[error("{mime_type:?} is not a type that Meta takes; it takes {}", types.join(", "))]
+    #[error("{} is not a type that Meta takes; it takes {}", Quoted(.mime_type), types.join(", "))]
     TypeUnsupported {
         /// What was declared.
         mime_type: String,

@@ -60,7 +60,7 @@ impl PhoneNumber {
 }
 
 /// The content of a message.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Content {
     /// Meta's `type`, such as `text`; names the sibling field that `body` fills.
     pub kind: String,
@@ -71,6 +71,8 @@ pub struct Content {
     /// Whether the caller wrote it as Meta's JSON, so that its fields have Meta's paths.
     pub is_raw: bool,
 }
+
+shown!(Content { kind, is_raw });
 
 impl Content {
     /// Whether this may go out only while the customer service window is open (reference 7, rule 3).
@@ -92,7 +94,7 @@ pub enum Endpoint {
 }
 
 /// A message to be sent.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct OutboundMessage {
     /// The business number that sends.
     pub phone_number_id: PhoneNumberId,
@@ -108,8 +110,10 @@ pub struct OutboundMessage {
     pub endpoint: Endpoint,
 }
 
+shown!(OutboundMessage { phone_number_id, recipient, reply_to, content, endpoint });
+
 /// A message in the very text that goes to Meta, so that every attempt of a send is the same.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct PreparedMessage {
     /// The business number that sends.
     pub phone_number_id: PhoneNumberId,
@@ -120,6 +124,8 @@ pub struct PreparedMessage {
     /// Meta's JSON, the tag included.
     pub json: String,
 }
+
+shown!(PreparedMessage { phone_number_id, recipient, endpoint });
 
 /// What to do with a send that nothing proves.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

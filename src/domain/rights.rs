@@ -1,6 +1,7 @@
 //! What a caller may do: methods, numbers, accounts and events. What is not named is not allowed.
 
 use super::filter::{EventFilter, EventScope, types_overlap};
+use super::quoted::Quoted;
 
 /// Stands for everything, in any of the lists.
 pub const EVERYTHING: &str = "*";
@@ -129,16 +130,13 @@ impl Rights {
         }
         // A key begins with the id of its number.
         let number_of = |key: &str| key.split(':').next().unwrap_or_default().to_owned();
-        if let Some(key) = filter.conversation_keys.iter().find(|key| !self.may_use_number(&number_of(key))) {
-            return refuse(
-                &format!("the number of the conversation key, {}", number_of(key)),
-                "phone_numbers",
-            );
+        if filter.conversation_keys.iter().any(|key| !self.may_use_number(&number_of(key))) {
+            return refuse("the number of a conversation key", "phone_numbers");
         }
         let is_granted =
             |asked: &String| self.event_types.iter().any(|granted| types_overlap(granted, asked));
         if let Some(asked) = filter.types.iter().find(|asked| !is_granted(asked)) {
-            return refuse(&format!("event type {asked:?}"), "event_types");
+            return refuse(&format!("event type {}", Quoted(asked)), "event_types");
         }
         if self.event_types.is_empty() {
             return refuse("every event type", "event_types");

@@ -4,7 +4,7 @@
 //! the two edges: `contract` reads it out of our protobuf by name, `cloud_api` writes it into Meta's JSON.
 
 /// One value. Maps keep the order of their fields.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub enum Value {
     /// Nothing.
     Null,
@@ -20,6 +20,22 @@ pub enum Value {
     List(Vec<Value>),
     /// Named values in order.
     Map(Vec<(String, Value)>),
+}
+
+impl std::fmt::Debug for Value {
+    /// Shape and names; what people write stays out.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Null => f.write_str("null"),
+            Self::Bool(truth) => write!(f, "{truth}"),
+            Self::Integer(_) | Self::Number(_) => f.write_str("number"),
+            Self::String(text) => write!(f, "text of {} bytes", text.len()),
+            Self::List(values) => f.debug_list().entries(values).finish(),
+            Self::Map(fields) => {
+                f.debug_map().entries(fields.iter().map(|(name, value)| (name, value))).finish()
+            }
+        }
+    }
 }
 
 impl Value {

@@ -71,10 +71,8 @@ pub struct Conversation {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Nothing is known of it.
-    #[error(
-        "no event of this number has the conversation key {0:?}; keys stand in events, or ask by recipient"
-    )]
-    NotFound(String),
+    #[error("no event of this number has this conversation key; keys stand in events, or ask by recipient")]
+    NotFound,
     /// It cannot be read at this moment.
     #[error(transparent)]
     State(#[from] StateError),
@@ -101,8 +99,7 @@ impl Conversations {
             }
             Which::Recipient(recipient) => named(recipient),
             Which::Key(key) => {
-                let name =
-                    key.strip_prefix(&format!("{number}:")).ok_or_else(|| Error::NotFound(key.clone()))?;
+                let name = key.strip_prefix(&format!("{number}:")).ok_or(Error::NotFound)?;
                 let names = UserIdentity {
                     wa_id: WaId::parse(name).ok(),
                     user_id: BusinessScopedUserId::parse(name).ok(),
@@ -118,7 +115,7 @@ impl Conversations {
         if let Which::Key(key) = which
             && found.key.as_ref() != Some(&key)
         {
-            return Err(Error::NotFound(key));
+            return Err(Error::NotFound);
         }
         let known = self.names(&found).await?;
         let window = self.known(&found);

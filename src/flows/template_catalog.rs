@@ -19,6 +19,7 @@ use crate::cloud_api::{self, Client};
 use crate::domain::failure::{FieldViolation, Reason, Verdict};
 use crate::domain::ids::WabaId;
 use crate::domain::message::OutboundMessage;
+use crate::domain::quoted::Quoted;
 use crate::domain::template::{Deletion, TemplateAction, TemplateQuery};
 use crate::domain::template_shape::TemplateShape;
 use crate::domain::value::Value;
@@ -303,7 +304,7 @@ fn absent(copy: &TemplateCopy, asked: &Asked<'_>) -> Misfit {
         (format!("{field}.name"), rule.to_owned())
     } else {
         let there = languages.join(", ");
-        let rule = format!("is {language:?}, in which {name} does not exist; it does in: {there}");
+        let rule = format!("is {}, in which {name} does not exist; it does in: {there}", Quoted(language));
         (format!("{field}.language.code"), rule)
     };
     let violations = vec![FieldViolation { field, description }];

@@ -24,6 +24,7 @@ use crate::domain::failure::FieldViolation;
 use crate::domain::filter::{EventFilter, is_type_pattern};
 use crate::domain::ids::{BusinessScopedUserId, GroupId, InvalidId, MessageId};
 use crate::domain::message::{Content, Endpoint, PhoneNumber, Recipient};
+use crate::domain::quoted::Quoted;
 use crate::domain::value::Value;
 use prost::Message as _;
 
@@ -205,8 +206,10 @@ fn raw_content(raw: &prost_types::Struct, found: &mut Violations) -> Option<Cont
 pub(super) fn filter(filter: Option<v1::EventFilter>, found: &mut Violations) -> EventFilter {
     let v1::EventFilter { phone_number_ids, waba_ids, types, conversation_keys } = filter.unwrap_or_default();
     for (position, pattern) in types.iter().enumerate().filter(|(_, pattern)| !is_type_pattern(pattern)) {
-        let rule =
-            format!("{pattern:?} is no event type: write whatsapp.message.status, or whatsapp.message.*");
+        let rule = format!(
+            "{} is no event type: write whatsapp.message.status, or whatsapp.message.*",
+            Quoted(pattern)
+        );
         found.add(&format!("filter.types[{position}]"), rule);
     }
     EventFilter { phone_number_ids, waba_ids, types, conversation_keys, scope: None }

@@ -243,7 +243,7 @@ impl From<conversations::Error> for Status {
     fn from(error: conversations::Error) -> Self {
         let message = error.to_string();
         match error {
-            conversations::Error::NotFound(_) => {
+            conversations::Error::NotFound => {
                 Draft::new(Code::NotFound, Reason::ConversationNotFound, message).actor(Actor::Caller)
             }
             conversations::Error::State(_) => store_unavailable(None),

@@ -63,6 +63,16 @@ fn a_json_line_carries_the_trace() {
 }
 
 #[test]
+fn the_message_of_a_panic_is_shown_only_if_it_is_fixed() {
+    let payload = |panic: fn()| std::panic::catch_unwind(panic).unwrap_err();
+    assert_eq!(fixed_message(&*payload(|| panic!("a defect"))), Some("a defect"));
+    let text = std::hint::black_box("canary");
+    for unfixed in [payload(|| panic!("{}", std::hint::black_box("canary"))), Box::new(text.to_owned())] {
+        assert_eq!(fixed_message(&*unfixed), None);
+    }
+}
+
+#[test]
 fn a_json_line_is_json_whatever_its_fields_hold() {
     let text = logged(LogFormat::Json, "info", || {
         let span =

@@ -42,7 +42,7 @@ struct Presented {
     token: Option<String>,
 }
 
-fn messages() -> Vec<DescriptorProto> {
+pub(crate) fn messages() -> Vec<DescriptorProto> {
     let files = FileDescriptorSet::decode(DESCRIPTORS).unwrap().file;
     files
         .into_iter()
@@ -52,7 +52,7 @@ fn messages() -> Vec<DescriptorProto> {
 }
 
 /// Every method of the service, an action with its name behind it, and the name of its request.
-fn methods() -> Vec<(String, String)> {
+pub(crate) fn methods() -> Vec<(String, String)> {
     let files = FileDescriptorSet::decode(DESCRIPTORS).unwrap().file;
     let ours = files.into_iter().filter(|file| file.package() == "whatsapp.gateway.v1");
     let methods = ours.flat_map(|file| file.service).flat_map(|service| service.method);

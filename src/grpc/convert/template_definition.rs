@@ -17,6 +17,7 @@ use std::collections::HashSet;
 
 use super::Violations;
 use crate::contract::v1;
+use crate::domain::quoted::may_hold_number;
 use components::Parts;
 use words::{Category, ParameterFormat};
 
@@ -119,7 +120,11 @@ fn check_name(path: &str, name: &str, found: &mut Violations) {
         .map(|c| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '_' })
         .collect();
     let is_short = name.chars().count() <= 512;
-    if fitting != name && is_short && fitting.bytes().any(|b| b.is_ascii_alphanumeric()) {
+    if fitting != name
+        && is_short
+        && !may_hold_number(name)
+        && fitting.bytes().any(|b| b.is_ascii_alphanumeric())
+    {
         let rule = "must be lower-case letters, digits and underscores only";
         found.replace(path, format!("{rule}, such as {fitting:?}"));
     }

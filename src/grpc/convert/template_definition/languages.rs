@@ -1,5 +1,6 @@
 //! The languages of templates (reference 2.4.9).
 
+use crate::domain::quoted::Quoted;
 use crate::grpc::convert::Violations;
 
 #[rustfmt::skip] // a list, and no table of one column
@@ -34,7 +35,7 @@ pub(super) fn check(path: &str, code: &str, found: &mut Violations) {
         None if spelt == code => return,
         None => spelt,
     };
-    found.add(path, format!("{code:?} is no language of Meta's templates; use {remedy}"));
+    found.add(path, format!("{} is no language of Meta's templates; use {remedy}", Quoted(code)));
 }
 
 /// Whether it is a language, and a region if there is one.

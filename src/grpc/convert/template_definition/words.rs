@@ -3,6 +3,7 @@
 use crate::contract::v1;
 use crate::contract::v1::template_definition_button::Button;
 use crate::contract::v1::template_definition_component::Component;
+use crate::domain::quoted::Quoted;
 use crate::grpc::convert::Violations;
 
 /// What a template is for.
@@ -27,7 +28,7 @@ pub(super) fn category(path: &str, word: &str, found: &mut Violations) -> Option
         "MARKETING" => Some(Category::Marketing),
         "UTILITY" => Some(Category::Utility),
         _ => {
-            found.add(path, format!("must be AUTHENTICATION, MARKETING or UTILITY, is {word:?}"));
+            found.add(path, format!("must be AUTHENTICATION, MARKETING or UTILITY, is {}", Quoted(word)));
             None
         }
     }
@@ -42,7 +43,7 @@ pub(super) fn parameter_format(path: &str, word: &str, found: &mut Violations) -
         _ => {
             found.add(
                 path,
-                format!("must be POSITIONAL for {{{{1}}}} or NAMED for {{{{name}}}}, is {word:?}"),
+                format!("must be POSITIONAL for {{{{1}}}} or NAMED for {{{{name}}}}, is {}", Quoted(word)),
             );
             None
         }
@@ -53,7 +54,7 @@ pub(super) fn parameter_format(path: &str, word: &str, found: &mut Violations) -
 pub(super) fn check(path: &str, word: &str, words: &[&str], found: &mut Violations) {
     if !words.contains(&word) {
         let words: Vec<_> = words.iter().filter(|word| !word.is_empty()).copied().collect();
-        found.add(path, format!("must be one of {}, is {word:?}", words.join(", ")));
+        found.add(path, format!("must be one of {}, is {}", words.join(", "), Quoted(word)));
     }
 }
 
