@@ -6,15 +6,15 @@
 
 mod attempt;
 mod no_turn;
+mod report;
 mod resend;
 
 use std::time::{Duration, SystemTime};
 
-use metrics::counter;
 use secrecy::SecretString;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
-use tracing::{Instrument, info, info_span, warn};
+use tracing::{Instrument, info_span, warn};
 use uuid::Uuid;
 
 use crate::cloud_api::Client;
@@ -28,9 +28,10 @@ use crate::domain::window::IfClosed;
 use crate::lifecycle::Shutdown;
 use crate::storage::keyed_state::StateError;
 use crate::storage::sends::{Outcome, RequestKey, Resend};
-use crate::telemetry::{SpanIds, names};
+use crate::telemetry::SpanIds;
 
 pub(super) use attempt::{attempt, feedback, pause};
+pub(super) use report::{kind_label, report};
 
 use super::fallbacks::Fallbacks;
 use super::lanes::{Lanes, Wish};
@@ -51,22 +52,6 @@ const LAST_TURN: Duration = Duration::from_millis(20);
 
 /// How long a caller waits before it asks again when the store takes no writes.
 pub(super) const STORE_RETRY_DELAY: Duration = Duration::from_secs(1);
-
-/// Kinds of content, for metrics.
-const KINDS: [&str; 12] = [
-    "text",
-    "image",
-    "video",
-    "audio",
-    "document",
-    "sticker",
-    "template",
-    "location",
-    "contacts",
-    "reaction",
-    "interactive",
-    "pin",
-];
 
 /// Sends messages.
 #[derive(Debug, Clone)]
@@ -183,8 +168,9 @@ impl SendMessage {
         if_closed: IfClosed,
         terms: Terms,
     ) -> Result<Sent, Error> {
+        let began = Instant::now();
         let Terms { request_id, on_unknown, priority, deadline, queue: _ } = terms;
-        let deadline = deadline.unwrap_or_else(|| Instant::now() + TIME_MAX);
+        let deadline = deadline.unwrap_or(began + TIME_MAX);
         let phone_number_id = message.phone_number_id.clone();
         let access_token = self.numbers.access_token(&phone_number_id)?;
         let request = request_id.map(|(id, fingerprint)| {
@@ -211,7 +197,8 @@ impl SendMessage {
         );
         let (kind, message) = (kind_label(&message.content.kind), prepare(&message, &tag));
         let wish = Wish::of(&message, caller.clone(), priority, deadline.checked_sub(LAST_TURN));
-        let departure = Departure { access_token, message, kind, wish, used_fallback, fallback, template };
+        let departure =
+            Departure { began, access_token, message, kind, wish, used_fallback, fallback, template };
         let Some(request) = request else {
             let flight = self.unsettled.begin(tag, phone_number_id.clone());
             let slot = flight.slot();
@@ -258,7 +245,7 @@ impl SendMessage {
 
     /// The work behind a send, from the claim to the record.
     async fn fly(self, flight: Flight, departure: Departure) {
-        let Departure { access_token, message, kind, wish, fallback, template, .. } = departure;
+        let Departure { began, access_token, message, kind, wish, fallback, template, .. } = departure;
         let tag = flight.slot().tag.clone();
         self.traces.keep(&tag);
         let noted = match &fallback {
@@ -268,8 +255,8 @@ impl SendMessage {
         let outcome = match noted {
             Ok(()) => {
                 let drain = self.shutdown.drain();
-                let turn = (&self.lanes, wish);
-                attempt::deliver(&self.client, &self.number_watch, &access_token, &message, turn, drain).await
+                let (to, turn) = ((&self.client, &access_token), (&self.lanes, wish));
+                attempt::deliver(to, &self.number_watch, &message, turn, drain, began).await
             }
             Err(error) => Outcome::Refused(not_stored(&error)),
         };
@@ -284,6 +271,8 @@ impl SendMessage {
 
 /// A message with all that its attempts need.
 struct Departure {
+    /// When it was asked for.
+    began: Instant,
     access_token: SecretString,
     message: PreparedMessage,
     kind: &'static str,
@@ -344,37 +333,6 @@ pub(super) fn result(
         // No send that has landed is any of these.
         Outcome::Queued | Outcome::Sending | Outcome::Answered(_) => Err(Error::Interrupted { tag }),
     }
-}
-
-/// Logs the outcome where it is known even when nobody waits for it any more.
-pub(super) fn report(kind: &'static str, outcome: &Outcome) {
-    let word = match outcome {
-        // Not with the message id: it is a phone number in base64.
-        Outcome::Accepted(_) | Outcome::Answered(_) => {
-            info!("accepted");
-            "accepted"
-        }
-        Outcome::Unknown(failure) => {
-            warn!(reason = failure.verdict.reason.as_str(), "nobody knows whether it went out");
-            "unknown"
-        }
-        Outcome::Refused(failure) => {
-            let reason = failure.verdict.reason;
-            warn!(reason = reason.as_str(), "not accepted");
-            if reason == Reason::UpstreamUnreachable { "not_sent" } else { "refused" }
-        }
-        Outcome::Expired(_) => {
-            warn!("its time ran out");
-            "not_sent"
-        }
-        Outcome::Queued | Outcome::Sending => return,
-    };
-    counter!(names::SENDS, names::MESSAGE_TYPE => kind, names::OUTCOME => word).increment(1);
-}
-
-/// What `raw` carries is named by the caller, so only known words may become a label.
-pub(super) fn kind_label(kind: &str) -> &'static str {
-    KINDS.iter().find(|known| **known == kind).copied().unwrap_or("other")
 }
 
 /// A tag that says whether the trace of the current call is exported.

@@ -1,11 +1,13 @@
 //! Every call measured: its name, its span, its duration and how it ended.
 
-use metrics::histogram;
+use metrics::{counter, histogram};
 use tokio::time::Instant;
 use tonic::{Code, Request, Status};
 use tracing::Instrument;
 
 use crate::telemetry::{TraceContext, exemplified, names, semconv};
+
+use super::status;
 
 pub(super) const SEND_MESSAGE: &str = "whatsapp.gateway.v1.GatewayService/SendMessage";
 pub(super) const SEND_MESSAGES: &str = "whatsapp.gateway.v1.GatewayService/SendMessages";
@@ -72,6 +74,12 @@ pub(super) fn record_duration(method: &'static str, code: Code, started: Instant
         names::RPC_STATUS => word(code),
     )
     .record(started.elapsed());
+}
+
+/// Counts how a caller was answered about a message.
+pub(super) fn answered<T>(answer: &Result<T, Status>) {
+    let reason = answer.as_ref().err().map_or("OK", |status| status::reason(status).as_str());
+    counter!(names::SEND_ANSWERS, names::REASON => reason).increment(1);
 }
 
 /// The word of a status code, as metrics and traces write it.

@@ -31,7 +31,7 @@ use super::audit::Line;
 use super::callers::Identity;
 use super::convert::{Asked, Violations};
 use super::deadline::deadline;
-use super::measure::{SEND_MESSAGES, word};
+use super::measure::{SEND_MESSAGES, answered, word};
 use super::quotas::Place;
 use super::rights::who;
 use super::service::Service;
@@ -128,6 +128,7 @@ impl Service {
     ) -> Result<v1::SendMessageResponse, Status> {
         let mut line = Line::new(Arc::clone(&who), SEND_MESSAGES);
         let answer = Box::pin(self.answer_one(&who, request, deadline)).await;
+        answered(&answer);
         line.code = answer.as_ref().err().map_or(Code::Ok, Status::code);
         semconv::rpc_ended(&Span::current(), word(line.code));
         answer

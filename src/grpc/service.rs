@@ -31,7 +31,7 @@ use super::deadline::deadline;
 use super::manage_template;
 use super::measure::{
     DELETE_MEDIA, DOWNLOAD_MEDIA, GET_CONVERSATION, GET_MEDIA, GET_MESSAGE, MARK_MESSAGE_READ, SEND_MESSAGE,
-    SEND_MESSAGES, SUBSCRIBE_EVENTS, UPLOAD_MEDIA, WATCH_MESSAGE, WHO_AM_I, measured,
+    SEND_MESSAGES, SUBSCRIBE_EVENTS, UPLOAD_MEDIA, WATCH_MESSAGE, WHO_AM_I, answered, measured,
 };
 use super::media::MediaStream;
 use super::message::MessageStream;
@@ -191,7 +191,9 @@ impl GatewayService for Service {
             let who = who(&request)?;
             let asked = Asked { deadline: deadline(&request), usual: Priority::Normal };
             // On the heap: it has more states than other calls.
-            Box::pin(self.send(who, request.get_ref().clone(), asked)).await.map(Response::new)
+            let answer = Box::pin(self.send(who, request.get_ref().clone(), asked)).await;
+            answered(&answer);
+            answer.map(Response::new)
         })
         .await
     }

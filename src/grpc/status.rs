@@ -74,6 +74,12 @@ impl Draft {
     }
 }
 
+/// The reason of a status that was built here; what has none is a defect.
+pub(super) fn reason(status: &Status) -> Reason {
+    let info = status.get_details_error_info();
+    info.and_then(|info| Reason::named(&info.reason)).unwrap_or(Reason::Internal)
+}
+
 /// One or more fields break a rule.
 pub(super) fn invalid(violations: Vec<FieldViolation>) -> Status {
     violated(Reason::ValidationFailed, violations).actor(Actor::Caller).build()

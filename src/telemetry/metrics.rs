@@ -13,6 +13,17 @@ use super::names::{Kind, METRICS, Metric};
 use super::{Config, Error, names, process};
 use crate::clock::SharedClock;
 
+/// The reasons that alerts ask for. The other answers appear when they are given.
+const ANSWERS_BEGUN: [&str; 7] = [
+    "OK",
+    "INTERNAL",
+    "EVENT_STORE_UNAVAILABLE",
+    "LOCAL_RATE_LIMIT",
+    "UPSTREAM_THROUGHPUT",
+    "UPSTREAM_PAIR_RATE",
+    "UPSTREAM_ACCOUNT_RATE",
+];
+
 /// How often histograms are drained.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -109,6 +120,9 @@ fn begin() {
         for outcome in ["accepted", "refused", "not_sent", "unknown"] {
             counter!(names::SENDS, names::MESSAGE_TYPE => kind, names::OUTCOME => outcome).absolute(0);
         }
+    }
+    for reason in ANSWERS_BEGUN {
+        counter!(names::SEND_ANSWERS, names::REASON => reason).absolute(0);
     }
     for name in [
         names::EVENT_STREAMS,

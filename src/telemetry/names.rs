@@ -99,6 +99,10 @@ metrics! {
     /// Sends that were answered.
     Counter SENDS = "whatsapp_gateway_sends_total"
         [MESSAGE_TYPE: OPEN, OUTCOME: &["accepted", "refused", "not_sent", "unknown"]];
+    /// Answers about messages: `OK`, also of those that were queued or only checked, or the reason of the error.
+    Counter SEND_ANSWERS = "whatsapp_gateway_send_answers_total" [REASON: OPEN];
+    /// What a send that came to Meta spent in the gateway itself: without the calls to Meta and without waiting for its turn.
+    Histogram SEND_OVERHEAD = "whatsapp_gateway_send_overhead_seconds" [];
     /// Sends and changes of templates under a request id of which nobody knows whether they were done.
     Gauge SENDS_UNKNOWN = "whatsapp_gateway_sends_unknown" [];
     /// Open streams of `SendMessages`.
@@ -312,7 +316,7 @@ labels! {
     URL_TEMPLATE = "url_template";
     /// Which of our ports.
     LISTENER = "listener";
-    /// Why something happened; of a parked number, as in errors.
+    /// Why something happened; of an answer and of a parked number, as in errors.
     REASON = "reason";
     /// How something ended.
     OUTCOME = "outcome";

@@ -38,6 +38,7 @@ mod message_life;
 mod message_life_by_request;
 mod metrics;
 mod number_health;
+mod objectives;
 mod planted;
 mod preflight;
 mod queue;

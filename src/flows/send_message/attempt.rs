@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use metrics::histogram;
 use secrecy::SecretString;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -13,10 +14,11 @@ use crate::domain::failure::{Reason, Retry, Verdict};
 use crate::domain::message::PreparedMessage;
 use crate::domain::schedule::Feedback;
 use crate::flows::failed_call::failure;
-use crate::flows::lanes::{Lanes, Wish};
+use crate::flows::lanes::{Lanes, Turn, Wish};
 use crate::flows::number_watch::NumberWatch;
 use crate::flows::unsettled::PROOF;
 use crate::storage::sends::Outcome;
+use crate::telemetry::names;
 
 use super::no_turn::{draining, refused};
 
@@ -27,31 +29,49 @@ const PAIR_GROWTH_MAX: u32 = 5;
 const GROWTH_MAX: u32 = 6;
 
 /// Sends a message when it has its turn, and again as long as it certainly did not go out, waiting may help, and there is
-/// time until the deadline. A drain ends the waiting.
+/// time until the deadline. A drain ends the waiting. What it spent in the gateway itself since it began is measured.
 pub(in crate::flows) async fn deliver(
-    client: &Client,
+    to: (&Client, &SecretString),
     number_watch: &NumberWatch,
-    access_token: &SecretString,
     message: &PreparedMessage,
     (lanes, wish): (&Lanes, Wish),
     drain: &CancellationToken,
+    began: Instant,
 ) -> Outcome {
     let deadline = wish.deadline;
-    let turn = tokio::select! {
-        biased;
-        turn = lanes.turn(wish) => {
-            turn.map_err(|refusal| refused(&refusal, || number_watch.refusal(&message.phone_number_id)))
+    let mut elsewhere = Duration::ZERO;
+    let turn = async {
+        tokio::select! {
+            biased;
+            turn = lanes.turn(wish) => {
+                turn.map_err(|refusal| refused(&refusal, || number_watch.refusal(&message.phone_number_id)))
+            }
+            () = drain.cancelled() => Err(draining()),
         }
-        () = drain.cancelled() => Err(draining()),
     };
-    let mut turn = match turn {
+    let turn = match timed(&mut elsewhere, turn).await {
         Ok(turn) => turn,
         Err(failure) => return Outcome::Refused(failure),
     };
     debug!(late_ms = u64::try_from(turn.age().as_millis()).unwrap_or(u64::MAX), "it has its turn");
+    let outcome = attempts(to, number_watch, message, turn, deadline, drain, &mut elsewhere).await;
+    histogram!(names::SEND_OVERHEAD).record(began.elapsed().saturating_sub(elsewhere));
+    outcome
+}
+
+/// The attempts of a message that has its turn.
+async fn attempts(
+    (client, access_token): (&Client, &SecretString),
+    number_watch: &NumberWatch,
+    message: &PreparedMessage,
+    mut turn: Turn,
+    deadline: Option<Instant>,
+    drain: &CancellationToken,
+    elsewhere: &mut Duration,
+) -> Outcome {
     let mut retries = 0;
     loop {
-        let outcome = attempt(client, number_watch, access_token, message).await;
+        let outcome = timed(elsewhere, attempt(client, number_watch, access_token, message)).await;
         let again = match &outcome {
             Outcome::Refused(failure) if retries < RETRIES_MAX => pause(&failure.verdict, retries),
             Outcome::Queued
@@ -69,13 +89,22 @@ pub(in crate::flows) async fn deliver(
         };
         let pause = pause.drawn();
         info!(?pause, "nothing went out; trying again");
-        turn = match drain.run_until_cancelled(turn.again(feedback(&outcome), pause)).await {
+        let next = turn.again(feedback(&outcome), pause);
+        turn = match timed(elsewhere, drain.run_until_cancelled(next)).await {
             Some(Ok(turn)) => turn,
             // What Meta said tells more than that there is no time left.
             Some(Err(_)) | None => return outcome,
         };
         retries += 1;
     }
+}
+
+/// Adds the time that this takes.
+async fn timed<T>(total: &mut Duration, work: impl Future<Output = T>) -> T {
+    let began = Instant::now();
+    let done = work.await;
+    *total += began.elapsed();
+    done
 }
 
 /// What the lane learns from the end of an attempt.
