@@ -28,11 +28,11 @@ dev: ## Run the gateway and a simulated Cloud API; pass flags with ARGS="--seed 
 	$(CARGO) run --locked -- dev $(ARGS)
 
 .PHONY: test
-test: tools fmt-check proto deny clippy doc cargo-test chart-run ## Run every check of the code; CI runs this and ops-test
+test: tools fmt-check proto rules deny clippy doc cargo-test chart-run ## Run every check of the code; CI runs this and ops-test
 	@echo 'All checks passed.'
 
 .PHONY: ops-test
-ops-test: chart scripts-check ## Run every check of the chart, the scripts and the Dockerfile; needs no Rust
+ops-test: chart rules scripts-check ## Run every check of the chart, the rules, the scripts and the Dockerfile; needs no Rust
 	@echo 'All checks of the chart passed.'
 
 .PHONY: tools
@@ -121,6 +121,16 @@ chart: ## Lint, render, validate, score and test the chart
 chart-docs: ## Write what the chart repeats: the values in helm/README.md, and what the gateway accepts
 	@scripts/tools.sh venv
 	.tools/venv/bin/python scripts/chart_values.py
+
+# That each alert has its tests and its runbook, and that the metrics exist, is checked by cargo-test.
+.PHONY: rules
+rules: ## Check and test the alert rules, and check that the dashboards are those that scripts/dashboards.py writes
+	$(step) 'rules'
+	@scripts/tools.sh promtool
+	$(TOOLS)/promtool check rules --lint=all --lint-fatal helm/files/rules/*.yaml
+	$(TOOLS)/promtool test rules tests/rules/*.yaml
+	scripts/dashboards.py --check
+	scripts/dashboards.py --queries | $(TOOLS)/promtool check rules --lint=none
 
 # The tests build the binary in the course of things.
 .PHONY: chart-run

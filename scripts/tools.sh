@@ -22,7 +22,7 @@ main() {
   trap 'rm -rf "$work"' EXIT
 
   if [ $# -eq 0 ]; then
-    set -- grpcurl buf cargo-deny helm helm-unittest kube-score crds venv
+    set -- grpcurl buf cargo-deny helm helm-unittest kube-score promtool crds venv
   fi
   for tool in "$@"; do
     case $tool in
@@ -32,6 +32,7 @@ main() {
       helm) ensure helm "$HELM_VERSION-kubernetes-1.$HELM_KUBERNETES_MINOR" ;;
       helm-unittest) ensure helm-unittest "$HELM_UNITTEST_VERSION-helm-$HELM_VERSION-kubernetes-1.$HELM_KUBERNETES_MINOR" ;;
       kube-score) ensure kube-score "$KUBE_SCORE_VERSION" ;;
+      promtool) ensure promtool "$PROMTOOL_VERSION" ;;
       crds) ensure_folder crds "$CRD_FILES" ;;
       venv) ensure_folder venv "$(python3 --version) $(cat "$root/scripts/requirements.txt")" ;;
       *) fail "unknown tool '$tool'; the words of this list are known" ;;
@@ -127,6 +128,20 @@ fetch_cargo-deny() {
   retry env CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
     cargo install --quiet --locked --root "$work/cargo" --target-dir "$work/target" "cargo-deny@$CARGO_DENY_VERSION"
   mv "$work/cargo/bin/cargo-deny" "$work/cargo-deny"
+}
+
+# `go install` refuses a module whose go.mod replaces or excludes another, as that of Prometheus does. Of a dependency such
+# lines count for nothing, so it is built as one. The tag leaves service discovery out, which is most of the build.
+fetch_promtool() {
+  local module=github.com/prometheus/prometheus minor=${PROMTOOL_VERSION#*.}
+  local version=v0.$((${PROMTOOL_VERSION%%.*} * 100 + ${minor%%.*})).${minor#*.}
+  mkdir "$work/prometheus"
+  cd "$work/prometheus"
+  in_go mod init promtool
+  in_go get -tool "$module/cmd/promtool@$version"
+  in_go build -trimpath -tags remove_all_sd -o "$work/promtool" \
+    -ldflags "-s -w -X github.com/prometheus/common/version.Version=$PROMTOOL_VERSION" "$module/cmd/promtool"
+  cd "$root"
 }
 
 # The npm package `@bufbuild/buf` depends on one package for each platform, which holds the real binary.

@@ -12,6 +12,7 @@ use whatsapp_gateway::contract::v1::{self, WindowPolicy, send_message_request::C
 use whatsapp_gateway::telemetry::names::{Kind, LABELS, METRICS};
 
 use crate::eventually;
+use crate::rules;
 use crate::support::certificates::Authority;
 use crate::support::rpc::{OPEN, queued, text_to};
 use crate::support::serve::{ALL_RIGHTS, caller};
@@ -208,6 +209,8 @@ async fn what_happens_is_measured() {
     let missing: Vec<_> =
         METRICS.iter().map(|metric| metric.name).filter(|name| !shown.contains(name)).collect();
     assert_eq!(missing, [""; 0], "never seen");
+    let samples = scrape.0.iter().chain(&rest.0).map(|sample| sample.name.as_str()).collect();
+    rules::assert_has_what_rules_and_dashboards_name(&samples);
     exemplars(&gateway).await;
 }
 
