@@ -116,6 +116,7 @@ macro_rules! keyed_state_contract {
             gives_back_what_was_put
             separates_buckets
             writes_only_under_its_precondition
+            writes_beside
             never_repeats_a_revision
             deletes_only_under_its_precondition
             lets_one_claim_win

@@ -95,6 +95,15 @@ pub enum Precondition {
     Revision(u64),
 }
 
+/// What is written together with an entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Beside {
+    /// Another entry, without a precondition.
+    Put(Put),
+    /// The entry under this key goes.
+    Delete(Bucket, Bytes),
+}
+
 /// Why an operation on the state did not succeed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StateError {
@@ -152,6 +161,28 @@ pub trait KeyedState: Send + Sync + Debug + 'static {
 
     /// Writes one entry if `precondition` holds and returns its revision; else `Conflict`.
     async fn put(&self, put: Put, precondition: Precondition) -> Result<u64, StateError>;
+
+    /// As [`KeyedState::put`], together with something else. An engine that cannot write both at one moment writes what is put
+    /// beside it before and deletes after, so that an error or a crash leaves the former without the entry, or the latter
+    /// undeleted, and never the other way round.
+    async fn put_beside(
+        &self,
+        put: Put,
+        precondition: Precondition,
+        beside: Beside,
+    ) -> Result<u64, StateError> {
+        match beside {
+            Beside::Put(other) => {
+                self.put(other, Precondition::None).await?;
+                self.put(put, precondition).await
+            }
+            Beside::Delete(bucket, key) => {
+                let revision = self.put(put, precondition).await?;
+                self.delete(bucket, &key, Precondition::None).await?;
+                Ok(revision)
+            }
+        }
+    }
 
     /// Writes all entries in order, without preconditions. After an error or a crash a prefix of them may be
     /// visible, never anything else: a projection puts its position last. For writes that may be repeated.

@@ -6,7 +6,7 @@
 //!
 //! * A claim writes both rows before Meta is called. A row alone proves that nothing was sent: one of `pending` is dropped at
 //!   the start, one of `requests` may be claimed again.
-//! * An outcome is written first, then the row of `pending` goes. In between the outcome stands already.
+//! * An outcome is written before the row of `pending` goes, or with it. In between the outcome stands already.
 //! * Between claim and outcome a crash leaves both rows: the send is in doubt.
 //!
 //! A call that may be repeated without harm, such as an upload, has no row of `pending`: after a crash it may be claimed
@@ -26,7 +26,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use super::keyed_state::{Bucket, Entry, KeyedState, Precondition, Put, StateError};
+use super::keyed_state::{Beside, Bucket, Entry, KeyedState, Precondition, Put, StateError};
 use crate::clock::unix_ms;
 use crate::domain::caller::Caller;
 use crate::domain::failure::Failure;
@@ -184,35 +184,28 @@ impl Sends {
         pending: Option<&PendingSend>,
         precondition: Precondition,
     ) -> Result<Claimed, StateError> {
-        let note = async {
-            match pending {
-                Some(pending) => self.note(&record.tag, pending).await.map(|()| true),
-                None => Ok(false),
+        let put = self.request_put(key, record);
+        let claimed = match pending {
+            Some(pending) => {
+                let beside = Beside::Put(self.pending_put(&record.tag, pending));
+                self.state.put_beside(put, precondition, beside).await
             }
+            None => self.state.put(put, precondition).await,
         };
-        // Submitted together, they share a commit.
-        let (noted, claimed) = tokio::join!(note, self.put(key, record, precondition));
-        // A row that cannot be taken back proves all the same that nothing was sent.
-        let result = match (noted, claimed) {
-            (Ok(_), Ok(revision)) => return Ok(Claimed::Won(revision)),
-            (Ok(is_noted), claimed) => {
-                if is_noted {
-                    drop(self.forget(&record.tag).await);
-                }
-                claimed
+        let Err(error) = claimed else { return claimed.map(Claimed::Won) };
+        if pending.is_some() {
+            // A row that cannot be taken back proves all the same that nothing was sent.
+            drop(self.forget(&record.tag).await);
+        }
+        match error {
+            StateError::Conflict { current } => {
+                Ok(Claimed::Lost(current.map(|entry| read(&entry).map(Box::new)).transpose()?))
             }
-            (Err(error), Ok(revision)) => {
-                drop(self.state.delete(REQUESTS, &key.0, Precondition::Revision(revision)).await);
-                Err(error)
-            }
-            (Err(error), Err(_)) => Err(error),
-        };
-        match result {
-            Err(StateError::Conflict { current }) => {
-                Ok(Claimed::Lost(current.map(|e| read(&e).map(Box::new)).transpose()?))
-            }
-            Err(error) => Err(error),
-            Ok(_) => Err(StateError::Busy),
+            StateError::Refused(_)
+            | StateError::Busy
+            | StateError::TooLarge { .. }
+            | StateError::Failed
+            | StateError::Unreadable(_) => Err(error),
         }
     }
 
@@ -223,19 +216,24 @@ impl Sends {
         record: &RequestRecord,
         revision: u64,
     ) -> Result<u64, StateError> {
-        self.put(key, record, Precondition::Revision(revision)).await
+        self.state.put(self.request_put(key, record), Precondition::Revision(revision)).await
+    }
+
+    /// As [`Sends::settle`], and nothing is pending of the send any more.
+    pub async fn settle_and_forget(
+        &self,
+        key: &RequestKey,
+        record: &RequestRecord,
+        revision: u64,
+    ) -> Result<u64, StateError> {
+        let beside = Beside::Delete(PENDING, pending_key(&record.tag));
+        let put = self.request_put(key, record);
+        self.state.put_beside(put, Precondition::Revision(revision), beside).await
     }
 
     /// Writes what is pending of a send.
     pub async fn note(&self, tag: &SendTag, pending: &PendingSend) -> Result<(), StateError> {
-        let expire_at_ms = Some(unix_ms(self.forgotten_at(pending.created, pending.not_after)));
-        let put = Put {
-            bucket: PENDING,
-            key: pending_key(tag),
-            value: values::pending_to_bytes(pending),
-            expire_at_ms,
-        };
-        self.state.put(put, Precondition::None).await.map(|_| ())
+        self.state.put(self.pending_put(tag, pending), Precondition::None).await.map(|_| ())
     }
 
     /// Nothing is pending of a send any more.
@@ -301,19 +299,22 @@ impl Sends {
         joined.collect()
     }
 
-    async fn put(
-        &self,
-        key: &RequestKey,
-        record: &RequestRecord,
-        precondition: Precondition,
-    ) -> Result<u64, StateError> {
-        let put = Put {
+    fn request_put(&self, key: &RequestKey, record: &RequestRecord) -> Put {
+        Put {
             bucket: REQUESTS,
             key: Bytes::copy_from_slice(&key.0),
             value: values::record_to_bytes(record),
             expire_at_ms: Some(unix_ms(self.kept_until(record.created, record.not_after))),
-        };
-        self.state.put(put, precondition).await
+        }
+    }
+
+    fn pending_put(&self, tag: &SendTag, pending: &PendingSend) -> Put {
+        Put {
+            bucket: PENDING,
+            key: pending_key(tag),
+            value: values::pending_to_bytes(pending),
+            expire_at_ms: Some(unix_ms(self.forgotten_at(pending.created, pending.not_after))),
+        }
     }
 }
 

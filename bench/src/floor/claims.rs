@@ -24,8 +24,8 @@ const KEPT_MS: i64 = 24 * 60 * 60 * 1000;
 #[derive(Debug)]
 pub(super) enum Write {
     Claim(Bytes),
+    /// Nothing is pending any more.
     Settle(Bytes),
-    Forget(Bytes),
 }
 
 pub(super) struct Job {
@@ -90,8 +90,6 @@ fn commit(connection: &mut Connection, group: &[Job], revision: &mut i64) -> rus
                     "UPDATE state SET value = ?2, revision = ?3 WHERE bucket = 'requests' AND key = ?1",
                 )?;
                 update.execute(params![&id[..], &OUTCOME[..], *revision])?;
-            }
-            Write::Forget(id) => {
                 let mut delete =
                     transaction.prepare_cached("DELETE FROM state WHERE bucket = 'pending' AND key = ?1")?;
                 delete.execute(params![&id[..]])?;

@@ -94,10 +94,7 @@ impl Floor {
         self.claims.write(Write::Claim(id.clone())).await?;
         let answer = self.post(request).await;
         let claims = self.claims.clone();
-        tokio::spawn(async move {
-            claims.write(Write::Settle(id.clone())).await?;
-            claims.write(Write::Forget(id)).await
-        });
+        tokio::spawn(async move { claims.write(Write::Settle(id)).await });
         answer
     }
 

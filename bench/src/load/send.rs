@@ -120,8 +120,9 @@ impl Messages {
         self.next += self.step;
         let address = v1::recipient::Address::PhoneNumber(format!("+1650{:07}", number % 10_000_000));
         let body = "Your order 4711 is on its way and should be with you by Thursday.".to_owned();
-        // One process is one run, and as long as a UUID.
-        let request_id = format!("{:08x}-0000-0000-0000-{number:012x}", std::process::id());
+        // Like the random UUIDs that clients take, so that each falls elsewhere in a table. One process is one run.
+        let (high, low) = (scattered(number), scattered(number ^ (u64::from(std::process::id()) << 32)));
+        let request_id = format!("{:08x}-{:04x}-4000-8000-{:012x}", high >> 32, high & 0xffff, low >> 16);
         v1::SendMessageRequest {
             request_id: if self.request_ids { request_id } else { String::new() },
             recipient: Some(v1::Recipient { address: Some(address) }),
@@ -129,4 +130,12 @@ impl Messages {
             ..Default::default()
         }
     }
+}
+
+/// Another number for each, without an order (the last steps of `splitmix64`).
+fn scattered(number: u64) -> u64 {
+    let mixed = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
 }

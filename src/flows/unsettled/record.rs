@@ -1,6 +1,5 @@
 //! What the store is to say of calls, and when a slot may go.
 
-use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -13,6 +12,7 @@ use super::slot::{Held, Slot};
 use super::{Inner, Unsettled};
 use crate::domain::event::StatusReport;
 use crate::domain::ids::MessageId;
+use crate::domain::map::FastMap;
 use crate::domain::message::{MessageAcceptance, Receipt, SendTag};
 use crate::storage::keyed_state::StateError;
 use crate::telemetry::names;
@@ -83,7 +83,7 @@ impl Inner {
 
     /// Finds the sends without a slot that statuses have proven.
     async fn prove_strays(&self) -> Result<(), StateError> {
-        let mut strays: HashMap<SendTag, Receipt> = std::mem::take(&mut *self.strays());
+        let mut strays: FastMap<SendTag, Receipt> = std::mem::take(&mut *self.strays());
         if strays.is_empty() {
             return Ok(());
         }
@@ -112,9 +112,20 @@ impl Inner {
             return Ok(());
         };
         let (outcome, is_flying) = slot.durable();
+        let mut is_pending = held.is_pending;
         if *stored != outcome {
-            match self.store.settle(&held.key, &slot.record(held, outcome.clone()), *revision).await {
-                Ok(next) => (*revision, *stored) = (next, outcome.clone()),
+            let record = slot.record(held, outcome.clone());
+            let is_last = is_pending && outcome.is_settled() && !is_flying && !slot.owes_report();
+            let settled = if is_last {
+                self.store.settle_and_forget(&held.key, &record, *revision).await
+            } else {
+                self.store.settle(&held.key, &record, *revision).await
+            };
+            match settled {
+                Ok(next) => {
+                    (*revision, *stored) = (next, outcome.clone());
+                    is_pending &= !is_last;
+                }
                 // Its time is over, or, as it had certainly sent nothing, somebody claimed it again.
                 Err(StateError::Conflict { .. }) => {}
                 // The slot knows it as long as the process lives.
@@ -134,7 +145,7 @@ impl Inner {
             }
             return Ok(());
         }
-        if held.is_pending {
+        if is_pending {
             self.store.forget(&slot.tag).await?;
         }
         self.remove(slot);
@@ -169,7 +180,7 @@ impl Inner {
         self.parked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn strays(&self) -> MutexGuard<'_, HashMap<SendTag, Receipt>> {
+    fn strays(&self) -> MutexGuard<'_, FastMap<SendTag, Receipt>> {
         self.strays.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use super::Subject;
 use crate::clock::Clock as _;
 use crate::storage::keyed_state::{
-    Bucket, Entry, KEY_BYTES_MAX, Precondition, Put, StateError, VALUE_BYTES_MAX,
+    Beside, Bucket, Entry, KEY_BYTES_MAX, Precondition, Put, StateError, VALUE_BYTES_MAX,
 };
 
 const BUCKET: Bucket = Bucket::named("contract_test");
@@ -76,6 +76,24 @@ pub async fn writes_only_under_its_precondition(subject: &Subject) {
     assert_eq!(get(subject, "a").await, Some(current));
     put(subject, "a", "4", Precondition::None).await.unwrap();
     assert_eq!(get(subject, "a").await.unwrap().value, "4");
+}
+
+/// What is put or deleted beside an entry happens with it; a conflict deletes nothing.
+pub async fn writes_beside(subject: &Subject) {
+    let put_beside = async |key: &str, precondition, beside| {
+        subject.state.put_beside(value(key, "1"), precondition, beside).await
+    };
+    let first = put_beside("a", Precondition::Absent, Beside::Put(value("b", "2"))).await.unwrap();
+    assert_eq!(get(subject, "a").await, Some(Entry { value: "1".into(), revision: first }));
+    assert_eq!(get(subject, "b").await.unwrap().value, "2");
+    let obsolete = || Beside::Delete(BUCKET, Bytes::from_static(b"b"));
+    let current = get(subject, "a").await;
+    assert_eq!(put_beside("a", Precondition::Absent, obsolete()).await, Err(conflict(current)));
+    assert!(get(subject, "b").await.is_some());
+    let second = put_beside("a", Precondition::Revision(first), obsolete()).await.unwrap();
+    assert_eq!(get(subject, "a").await.map(|entry| entry.revision), Some(second));
+    assert_eq!(get(subject, "b").await, None);
+    put_beside("a", Precondition::None, obsolete()).await.unwrap();
 }
 
 /// A revision from before a delete never fits again.

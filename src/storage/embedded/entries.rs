@@ -74,29 +74,65 @@ pub(super) fn scan(
 
 /// Writes one entry if the precondition holds and returns its revision.
 pub(super) fn put(batch: &mut Batch<'_>, put: &Put, precondition: Precondition) -> Checked<u64> {
-    if let Err(current) = check(batch, put.bucket, &put.key, precondition)? {
-        return Ok(Err(current));
-    }
     let revision = batch.next_revision();
-    // Most puts move an entry that is there and leave its expiry: then the index stays as it is.
-    let moved = batch
-        .transaction
-        .prepare_cached(
-            "UPDATE state SET value = ?3, revision = ?4 WHERE bucket = ?1 AND key = ?2 AND expire_ms IS ?5",
-        )?
-        .execute(row(put, revision))?;
-    if moved == 1 {
+    let is_written = match precondition {
+        // One statement each for what is to be expected; the entry is read only to say what stands in the way.
+        Precondition::Absent => insert(batch, put, revision)?,
+        Precondition::Revision(expected) => replace(batch, put, revision, expected)?,
+        // Most puts move an entry that is there and leave its expiry: then the index stays as it is.
+        Precondition::None => update(batch, put, revision)? || upsert(batch, put, revision)?,
+    };
+    if is_written {
         return Ok(Ok(revision));
     }
-    batch
-        .transaction
-        .prepare_cached(
-            "INSERT INTO state (bucket, key, value, revision, expire_ms) VALUES (?1, ?2, ?3, ?4, ?5) \
-             ON CONFLICT (bucket, key) DO UPDATE SET \
-             value = excluded.value, revision = excluded.revision, expire_ms = excluded.expire_ms",
-        )?
-        .execute(row(put, revision))?;
-    Ok(Ok(revision))
+    get(&batch.transaction, put.bucket, &put.key, batch.now_ms).map(Err)
+}
+
+/// False if an entry stands there that has not expired.
+fn insert(batch: &Batch<'_>, put: &Put, revision: u64) -> rusqlite::Result<bool> {
+    let mut insert = batch.transaction.prepare_cached(
+        "INSERT INTO state (bucket, key, value, revision, expire_ms) VALUES (?1, ?2, ?3, ?4, ?5) \
+         ON CONFLICT (bucket, key) DO UPDATE SET \
+         value = excluded.value, revision = excluded.revision, expire_ms = excluded.expire_ms \
+         WHERE expire_ms <= ?6",
+    )?;
+    let (bucket, key, value, revision, expire_ms) = row(put, revision);
+    Ok(insert.execute(params![bucket, key, value, revision, expire_ms, sql(batch.now_ms)])? == 1)
+}
+
+/// False unless the entry has the revision expected, and has not expired.
+fn replace(batch: &Batch<'_>, put: &Put, revision: u64, expected: u64) -> rusqlite::Result<bool> {
+    let (bucket, key, value, revision, expire_ms) = row(put, revision);
+    let (expected, now_ms) = (sql(expected), sql(batch.now_ms));
+    let mut same_expiry = batch.transaction.prepare_cached(
+        "UPDATE state SET value = ?3, revision = ?4 WHERE bucket = ?1 AND key = ?2 AND expire_ms IS ?5 \
+         AND revision = ?6 AND (expire_ms IS NULL OR expire_ms > ?7)",
+    )?;
+    if same_expiry.execute(params![bucket, key, value, revision, expire_ms, expected, now_ms])? == 1 {
+        return Ok(true);
+    }
+    let mut other_expiry = batch.transaction.prepare_cached(
+        "UPDATE state SET value = ?3, revision = ?4, expire_ms = ?5 WHERE bucket = ?1 AND key = ?2 \
+         AND revision = ?6 AND (expire_ms IS NULL OR expire_ms > ?7)",
+    )?;
+    Ok(other_expiry.execute(params![bucket, key, value, revision, expire_ms, expected, now_ms])? == 1)
+}
+
+/// False unless there is an entry with the same expiry.
+fn update(batch: &Batch<'_>, put: &Put, revision: u64) -> rusqlite::Result<bool> {
+    let mut update = batch.transaction.prepare_cached(
+        "UPDATE state SET value = ?3, revision = ?4 WHERE bucket = ?1 AND key = ?2 AND expire_ms IS ?5",
+    )?;
+    Ok(update.execute(row(put, revision))? == 1)
+}
+
+fn upsert(batch: &Batch<'_>, put: &Put, revision: u64) -> rusqlite::Result<bool> {
+    let mut upsert = batch.transaction.prepare_cached(
+        "INSERT INTO state (bucket, key, value, revision, expire_ms) VALUES (?1, ?2, ?3, ?4, ?5) \
+         ON CONFLICT (bucket, key) DO UPDATE SET \
+         value = excluded.value, revision = excluded.revision, expire_ms = excluded.expire_ms",
+    )?;
+    Ok(upsert.execute(row(put, revision))? == 1)
 }
 
 fn row(put: &Put, revision: u64) -> (&'static str, &[u8], &[u8], i64, Option<i64>) {
@@ -110,15 +146,17 @@ pub(super) fn delete(
     key: &[u8],
     precondition: Precondition,
 ) -> Checked<bool> {
-    let current = get(&batch.transaction, bucket, key, batch.now_ms)?;
-    if !holds(precondition, current.as_ref()) {
-        return Ok(Err(current));
+    if precondition != Precondition::None {
+        let current = get(&batch.transaction, bucket, key, batch.now_ms)?;
+        if !holds(precondition, current.as_ref()) {
+            return Ok(Err(current));
+        }
     }
-    batch
-        .transaction
-        .prepare_cached("DELETE FROM state WHERE bucket = ?1 AND key = ?2")?
-        .execute(params![bucket.name(), key])?;
-    Ok(Ok(current.is_some()))
+    // An expired entry counts as none, and goes with the next sweep.
+    let mut delete = batch.transaction.prepare_cached(
+        "DELETE FROM state WHERE bucket = ?1 AND key = ?2 AND (expire_ms IS NULL OR expire_ms > ?3)",
+    )?;
+    Ok(Ok(delete.execute(params![bucket.name(), key, sql(batch.now_ms)])? > 0))
 }
 
 /// Deletes one chunk of expired entries and returns how many those were.
@@ -130,14 +168,6 @@ pub(super) fn sweep(batch: &mut Batch<'_>) -> rusqlite::Result<usize> {
              (SELECT bucket, key FROM state WHERE expire_ms <= ?1 ORDER BY expire_ms LIMIT ?2)",
         )?
         .execute(params![sql(batch.now_ms), sql(CHUNK_ROWS as u64)])
-}
-
-fn check(batch: &Batch<'_>, bucket: Bucket, key: &[u8], precondition: Precondition) -> Checked<()> {
-    if precondition == Precondition::None {
-        return Ok(Ok(()));
-    }
-    let current = get(&batch.transaction, bucket, key, batch.now_ms)?;
-    Ok(if holds(precondition, current.as_ref()) { Ok(()) } else { Err(current) })
 }
 
 fn holds(precondition: Precondition, current: Option<&Entry>) -> bool {

@@ -9,7 +9,7 @@ use super::queue::{Patience, Weight};
 use super::{Embedded, entries};
 use crate::storage::event_log::ReadError;
 use crate::storage::keyed_state::{
-    Bucket, Entry, KEY_BYTES_MAX, KeyedState, Precondition, Put, StateError, VALUE_BYTES_MAX,
+    Beside, Bucket, Entry, KEY_BYTES_MAX, KeyedState, Precondition, Put, StateError, VALUE_BYTES_MAX,
 };
 
 impl Embedded {
@@ -42,6 +42,35 @@ impl KeyedState for Embedded {
         let weight = weight(std::slice::from_ref(&put));
         let written =
             self.queue.submit(weight, Patience::Settle, move |batch| entries::put(batch, &put, precondition));
+        written.await?.map_err(|current| StateError::Conflict { current })
+    }
+
+    async fn put_beside(
+        &self,
+        put: Put,
+        precondition: Precondition,
+        beside: Beside,
+    ) -> Result<u64, StateError> {
+        check_size(&put)?;
+        let mut weight = weight(std::slice::from_ref(&put));
+        if let Beside::Put(other) = &beside {
+            check_size(other)?;
+            weight.events += 1;
+            weight.bytes += other.key.len() + other.value.len();
+        }
+        let written = self.queue.submit(weight, Patience::Settle, move |batch| {
+            let written = entries::put(batch, &put, precondition)?;
+            // A conflict writes nothing at all.
+            if written.is_ok() {
+                match &beside {
+                    Beside::Put(other) => drop(entries::put(batch, other, Precondition::None)?),
+                    Beside::Delete(bucket, key) => {
+                        drop(entries::delete(batch, *bucket, key, Precondition::None)?);
+                    }
+                }
+            }
+            Ok(written)
+        });
         written.await?.map_err(|current| StateError::Conflict { current })
     }
 
