@@ -154,7 +154,8 @@ impl Shutdown {
     where
         F: Future<Output: Send> + Send + 'static,
     {
-        self.inner.tasks.spawn(future.in_current_span())
+        // On the heap before it is wrapped: it is large, and the runtime moves what it is given several times.
+        self.inner.tasks.spawn(Box::pin(future).in_current_span())
     }
 
     /// As [`Shutdown::spawn_request`], for what only happens to begin inside the span of somebody else's work.

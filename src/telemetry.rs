@@ -129,12 +129,12 @@ where
     }
 }
 
-/// Spans of ours from `info` up. Those of libraries would include the exporter's own, without end; a background task has one
+/// Spans of ours from `debug` up. Those of libraries would include the exporter's own, without end; a background task has one
 /// as long as the process lives, and what it does is no single trace.
 fn is_exported(metadata: &Metadata<'_>) -> bool {
     metadata.is_span()
         && metadata.name() != "task"
-        && *metadata.level() <= Level::INFO
+        && *metadata.level() <= Level::DEBUG
         && metadata.target().starts_with("whatsapp_gateway")
 }
 

@@ -104,7 +104,9 @@ impl Client {
 
     async fn call_at(&self, base: &Url, access_token: &SecretString, call: Call<'_>) -> Result<Bytes, Error> {
         let (template, method) = (call.template, call.method.clone());
-        observed_at(base, template, &method, self.exchange(base, access_token, call)).await
+        // On the heap, or each wrapper would hold it twice.
+        let exchange = Box::pin(self.exchange(base, access_token, call));
+        observed_at(base, template, &method, exchange).await
     }
 
     /// Runs one exchange with the Graph API in its span, and measures it.

@@ -1,5 +1,7 @@
 //! What a caller may do: methods, numbers, accounts and events. What is not named is not allowed.
 
+use std::sync::{Arc, LazyLock};
+
 use super::filter::{EventFilter, EventScope, types_overlap};
 use super::quoted::Quoted;
 
@@ -92,6 +94,12 @@ impl Rights {
             sends_per_second: None,
             streams_max: None,
         }
+    }
+
+    /// As [`Rights::all`], made once.
+    pub fn everything() -> Arc<Self> {
+        static EVERYTHING: LazyLock<Arc<Rights>> = LazyLock::new(|| Arc::new(Rights::all()));
+        Arc::clone(&EVERYTHING)
     }
 
     /// Whether this method is allowed, an action by its own name.

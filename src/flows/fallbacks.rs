@@ -267,7 +267,7 @@ impl Inner {
         };
         let outcome = attempt(&self.client, &self.number_watch, &access_token, message).await;
         slot.done(feedback(&outcome));
-        report("template", &outcome);
+        report("template", &turn.tag, &outcome);
         let failure = match outcome {
             Outcome::Accepted(receipt) => {
                 return Ok(FallbackOutcome::Accepted(receipt.message_id.as_str().to_owned()));

@@ -8,14 +8,14 @@ mod attempt;
 mod no_turn;
 mod report;
 mod resend;
+mod tags;
 
 use std::time::{Duration, SystemTime};
 
 use secrecy::SecretString;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
-use tracing::{Instrument, info_span, warn};
-use uuid::Uuid;
+use tracing::{Instrument, debug_span, warn};
 
 use crate::cloud_api::Client;
 use crate::cloud_api::messages::{prepare, request_json};
@@ -28,10 +28,10 @@ use crate::domain::window::IfClosed;
 use crate::lifecycle::Shutdown;
 use crate::storage::keyed_state::StateError;
 use crate::storage::sends::{Outcome, RequestKey, Resend};
-use crate::telemetry::SpanIds;
 
 pub(super) use attempt::{attempt, feedback, pause};
 pub(super) use report::{kind_label, report};
+pub(super) use tags::new_tag;
 
 use super::fallbacks::Fallbacks;
 use super::lanes::{Lanes, Wish};
@@ -182,13 +182,14 @@ impl SendMessage {
             (Err(refusal), None) => return Err(refusal.counted().into()),
             // What was sent before the window closed, or before the template changed, stays sent.
             (Err(refusal), Some(request)) => {
-                let taken = self.unsettled.find(request).await?.ok_or_else(|| refusal.counted())?;
+                let taken = Box::pin(self.unsettled.find(request)).await?.ok_or_else(|| refusal.counted())?;
                 return hear(taken, true, phone_number_id, request, deadline).await;
             }
         };
         let Admitted { message, used_fallback, fallback, template } = admitted;
         let tag = new_tag();
-        let span = info_span!(
+        // For traces, and for logs that ask for details: elsewhere the span would cost more than the lines that show it.
+        let span = debug_span!(
             "send_message",
             caller = caller.name(),
             phone_number.id = %phone_number_id,
@@ -210,37 +211,37 @@ impl SendMessage {
             let outcome = slot.landed(None).await?;
             return result(Known { tag, used_fallback, outcome }, phone_number_id, None, false);
         };
-        let (taken, is_ours) = self.claim(request.clone(), tag, departure, on_unknown, span).await?;
-        hear(taken, !is_ours, phone_number_id, &request, deadline).await
+        let (told, begun) = oneshot::channel();
+        let work = self.clone().claim(request.clone(), tag.clone(), departure, on_unknown, told);
+        let work = self.shutdown.keep(work.instrument(span));
+        let heard = async {
+            let (taken, is_ours) = begun.await.map_err(|_cut_off| Error::Interrupted { tag })??;
+            hear(taken, !is_ours, phone_number_id, &request, deadline).await
+        };
+        work.until(heard).await
     }
 
-    /// Claims the request and lets the message go, in a task of its own; tells whether it was ours to claim.
+    /// Claims the request and lets the message go. Tells at once what stands under the id, and whether that is this work.
     async fn claim(
-        &self,
+        self,
         request: Request,
         tag: SendTag,
         departure: Departure,
         on_unknown: OnUnknown,
-        span: tracing::Span,
-    ) -> Result<(Taken, bool), Error> {
-        let (told, begun) = oneshot::channel();
-        let (this, claimed_tag) = (self.clone(), tag.clone());
-        let work = async move {
-            let resend = (on_unknown == OnUnknown::Resend)
-                .then(|| Resend { message: departure.message.clone(), count: 0 });
-            // A caller who has hung up in the meantime does not hear of it.
-            let tell = |begun: Result<(Taken, bool), unsettled::Error>| drop(told.send(begun));
-            match this.unsettled.claim(&request, claimed_tag, departure.used_fallback, resend).await {
-                Ok(Claim::Mine(flight)) => {
-                    tell(Ok((Taken::Running(flight.slot()), true)));
-                    this.fly(flight, departure).await;
-                }
-                Ok(Claim::Taken(taken)) => tell(Ok((taken, false))),
-                Err(error) => tell(Err(error)),
+        told: oneshot::Sender<Result<(Taken, bool), unsettled::Error>>,
+    ) {
+        let resend = (on_unknown == OnUnknown::Resend)
+            .then(|| Resend { message: departure.message.clone(), count: 0 });
+        // A caller who has hung up in the meantime does not hear of it.
+        let tell = |begun| drop(told.send(begun));
+        match self.unsettled.claim(&request, tag, departure.used_fallback, resend).await {
+            Ok(Claim::Mine(flight)) => {
+                tell(Ok((Taken::Running(flight.slot()), true)));
+                self.fly(flight, departure).await;
             }
-        };
-        self.shutdown.spawn_request(work.instrument(span));
-        Ok(begun.await.map_err(|_cut_off| Error::Interrupted { tag })??)
+            Ok(Claim::Taken(taken)) => tell(Ok((taken, false))),
+            Err(error) => tell(Err(error)),
+        }
     }
 
     /// The work behind a send, from the claim to the record.
@@ -264,7 +265,7 @@ impl SendMessage {
             self.fallbacks.forget(&tag);
         }
         template.inspect(|template| template.hear(&outcome));
-        report(kind, &outcome);
+        report(kind, &tag, &outcome);
         flight.land(outcome).await;
     }
 }
@@ -332,20 +333,5 @@ pub(super) fn result(
         }
         // No send that has landed is any of these.
         Outcome::Queued | Outcome::Sending | Outcome::Answered(_) => Err(Error::Interrupted { tag }),
-    }
-}
-
-/// A tag that says whether the trace of the current call is exported.
-pub(super) fn new_tag() -> SendTag {
-    SendTag::of_bytes(Uuid::now_v7().into_bytes(), SpanIds::current().is_some())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tags_differ() {
-        assert_ne!(new_tag(), new_tag());
     }
 }

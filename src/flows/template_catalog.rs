@@ -108,7 +108,7 @@ impl TemplateCatalog {
         let name = TemplateName { waba_id, name: asked.name.to_owned() };
         let judged = match inner.by_copy(&name, &asked) {
             Some(judged) => judged,
-            None => match self.read(&name, deadline).await {
+            None => match Box::pin(self.read(&name, deadline)).await {
                 Some(copy) => judge(&copy, &asked),
                 None => Ok(()),
             },

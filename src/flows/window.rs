@@ -87,8 +87,9 @@ impl Windows {
     ) -> Result<Admitted, Refusal> {
         let mut admitted = self.by_window(message, if_closed).await?;
         let Admitted { message, used_fallback, fallback, .. } = &admitted;
+        // What most messages do not need is kept out of the state of each send.
         if let Some(fallback) = fallback {
-            self.templates.check(fallback, true, deadline).await?;
+            Box::pin(self.templates.check(fallback, true, deadline)).await?;
         }
         admitted.template = self.templates.check(message, *used_fallback, deadline).await?;
         Ok(admitted)
@@ -148,7 +149,7 @@ impl Windows {
         if !has_fallback && (policy == WindowPolicy::Ignore || !self.conversations.may_know_closed(number)) {
             return open;
         }
-        let window = self.conversations.window(number, recipient).await;
+        let window = Box::pin(self.conversations.window(number, recipient)).await;
         let window = window.unwrap_or_else(|error| {
             warn!(%error, "the window cannot be read; Meta decides");
             Some(Known::Unknown)

@@ -237,7 +237,7 @@ impl Callers {
         let rights = match configured {
             Some(rights) => rights,
             None if self.strangers == Strangers::AnonymousIfConfigured => return Err(Error::Missing),
-            None => Arc::new(Rights::all()),
+            None => Rights::everything(),
         };
         Ok(Identity::new(caller, credential, rights))
     }

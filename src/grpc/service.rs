@@ -117,7 +117,7 @@ impl Service {
         };
         if request.validate_only {
             let Admitted { message, used_fallback, .. } =
-                self.flows.windows.admit(message, if_closed, asked.deadline).await?;
+                Box::pin(self.flows.windows.admit(message, if_closed, asked.deadline)).await?;
             return Ok(v1::SendMessageResponse {
                 state: v1::SendState::Validated.into(),
                 phone_number_id: message.phone_number_id.to_string(),
@@ -130,7 +130,7 @@ impl Service {
         let of_message = preview(&message);
         self.quotas.send(who)?;
         let sent = if terms.queue.is_some() {
-            match self.flows.queue.enqueue(&who.caller, message, if_closed, terms).await? {
+            match Box::pin(self.flows.queue.enqueue(&who.caller, message, if_closed, terms)).await? {
                 Enqueued::Waits { tag, phone_number_id, is_replayed } => {
                     return Ok(queued_to_pb(&tag, &phone_number_id, is_replayed, of_message));
                 }
@@ -187,11 +187,13 @@ impl GatewayService for Service {
         &self,
         request: Request<v1::SendMessageRequest>,
     ) -> Result<Response<v1::SendMessageResponse>, Status> {
+        let (metadata, extensions, message) = request.into_parts();
+        let request = Request::from_parts(metadata, extensions, ());
         measured(SEND_MESSAGE, &request, async {
             let who = who(&request)?;
             let asked = Asked { deadline: deadline(&request), usual: Priority::Normal };
             // On the heap: it has more states than other calls.
-            let answer = Box::pin(self.send(who, request.get_ref().clone(), asked)).await;
+            let answer = Box::pin(self.send(who, message, asked)).await;
             answered(&answer);
             answer.map(Response::new)
         })

@@ -2,9 +2,9 @@
 
 use std::any::Any;
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
 use futures_util::FutureExt;
@@ -32,6 +32,17 @@ impl<T: Send + 'static> Kept<T> {
     pub(super) fn new(future: impl Future<Output = T> + Send + 'static, tasks: &TaskTracker) -> Self {
         let work = AssertUnwindSafe(future).catch_unwind();
         Self { work: Some(Box::pin(work)), tasks: tasks.clone(), _open: tasks.token() }
+    }
+
+    /// Runs until `heard` is ready, and does the rest without anybody who waits.
+    pub async fn until<H>(mut self, heard: impl Future<Output = H>) -> H {
+        let mut heard = pin!(heard);
+        poll_fn(|cx| {
+            // The work may be over long before somebody hears of it.
+            let _over = Pin::new(&mut self).poll(cx).is_ready();
+            heard.as_mut().poll(cx)
+        })
+        .await
     }
 }
 

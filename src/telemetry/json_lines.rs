@@ -37,7 +37,9 @@ where
     ) -> fmt::Result {
         line.write_str("{\"timestamp\":\"")?;
         SystemTime.format_time(&mut line)?;
-        write!(line, "\",\"level\":\"{}\",", event.metadata().level())?;
+        line.write_str("\",\"level\":\"")?;
+        line.write_str(event.metadata().level().as_str())?;
+        line.write_str("\",")?;
         let mut fields = Fields::of(&mut line);
         event.record(&mut fields);
         let has_fields = !fields.is_first;
@@ -107,10 +109,15 @@ impl<'a> Fields<'a> {
         if self.done.is_err() || is_for_export(field.name()) {
             return;
         }
-        let comma = if std::mem::take(&mut self.is_first) { "" } else { "," };
+        self.done = self.name(field).and_then(|()| value(self.to));
+    }
+
+    fn name(&mut self, field: &Field) -> fmt::Result {
+        self.to.write_str(if std::mem::take(&mut self.is_first) { "\"" } else { ",\"" })?;
         // The names are ours, and those of libraries are Rust's: nothing in them needs an escape.
-        let name = field.name().trim_start_matches("r#");
-        self.done = write!(self.to, "{comma}\"{name}\":").and_then(|()| value(self.to));
+        let name = field.name();
+        self.to.write_str(name.strip_prefix("r#").unwrap_or(name))?;
+        self.to.write_str("\":")
     }
 }
 
@@ -158,7 +165,8 @@ struct Escaped<'a>(&'a mut dyn Write);
 impl Write for Escaped<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let mut rest = text;
-        while let Some(at) = rest.find(|c: char| c < ' ' || c == '"' || c == '\\') {
+        // All that is escaped is ASCII, so a byte that asks for it is a character.
+        while let Some(at) = rest.bytes().position(|byte| byte < b' ' || byte == b'"' || byte == b'\\') {
             let (plain, special) = rest.split_at(at);
             self.0.write_str(plain)?;
             let mut characters = special.chars();

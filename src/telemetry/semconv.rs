@@ -7,7 +7,7 @@
 use opentelemetry::KeyValue;
 use opentelemetry::trace::{SpanRef, Status, TraceContextExt};
 use tracing::field::Empty;
-use tracing::{Span, info_span};
+use tracing::{Span, debug_span, info_span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use super::propagation::{TraceContext, begin_trace, link};
@@ -146,9 +146,9 @@ pub fn http_server_ended(span: &Span, status: u16) {
     }
 }
 
-/// A request to Meta.
+/// A request to Meta. For traces; log lines within it say what they are about by themselves.
 pub fn http_client(method: &str, template: &'static str) -> Span {
-    info_span!(
+    debug_span!(
         "cloud_api.request",
         otel.kind = "client",
         { URL_TEMPLATE } = template,

@@ -199,7 +199,7 @@ async fn spans_reach_the_collector() {
     let subscriber = Registry::default().with(export_layer(&provider));
     tracing::subscriber::with_default(subscriber, || {
         drop(info_span!("shown").entered());
-        drop(tracing::debug_span!("hidden").entered());
+        drop(tracing::trace_span!("hidden").entered());
     });
     Guard::new(Some(provider)).flush().await;
     let (path, body) = exported.recv().await.unwrap();

@@ -119,7 +119,7 @@ impl Queue {
         if matches!(outcome, Outcome::Refused(_)) {
             self.parts().fallbacks.forget(&tag);
         }
-        report(kind_label(&queued.kind), &outcome);
+        report(kind_label(&queued.kind), &tag, &outcome);
         let slot = flight.slot();
         flight.land(outcome).await;
         while !slot.is_recorded().await {
@@ -258,7 +258,7 @@ impl Queue {
             }
         }
         self.parts().fallbacks.forget(tag);
-        report(kind_label(&queued.kind), &outcome);
+        report(kind_label(&queued.kind), tag, &outcome);
         let known = Known { tag: tag.clone(), used_fallback: false, outcome };
         self.conclude(known, &pending, &queued).await;
     }

@@ -195,17 +195,20 @@ pub fn status_first() -> Vec<Row> {
     let late = || json!({"delay_ms": TOO_LATE_MS});
     let throughput = Failure { code: 130_429, reason: "UPSTREAM_THROUGHPUT", actors: &["caller"] };
     vec![
-        accepted("status, then the answer", json!({"delay_ms": 500})),
+        accepted("status, then the answer", json!({"delay_ms": 1500})),
         accepted("status, and the answer too late", late()),
-        accepted("status, then a cut", json!({"delay_ms": 500, "cut": "after_acceptance"})),
-        accepted("status, then an error", json!({"delay_ms": 500})).to("+15550000006"),
-        accepted("status, then HTML", json!({"delay_ms": 500, "http": {"status": 502}, "carried_out": true})),
+        accepted("status, then a cut", json!({"delay_ms": 1500, "cut": "after_acceptance"})),
+        accepted("status, then an error", json!({"delay_ms": 1500})).to("+15550000006"),
+        accepted(
+            "status, then HTML",
+            json!({"delay_ms": 1500, "http": {"status": 502}, "carried_out": true}),
+        ),
         accepted("status, and no answer", json!({"duplicate_webhooks": 1})).to("+15550000012").webhooks(6),
         accepted(
             "statuses reversed, then a cut",
-            json!({"delay_ms": 500, "cut": "after_acceptance", "reorder_webhooks": true}),
+            json!({"delay_ms": 1500, "cut": "after_acceptance", "reorder_webhooks": true}),
         )
         .life(REVERSED),
-        accepted("failed, then the answer", json!({"delay_ms": 500})).to("+15551130429").fails(throughput),
+        accepted("failed, then the answer", json!({"delay_ms": 1500})).to("+15551130429").fails(throughput),
     ]
 }
