@@ -21,6 +21,7 @@ pub mod event;
 pub mod failure;
 pub mod filter;
 pub mod ids;
+pub mod map;
 pub mod media;
 pub mod message;
 pub mod message_state;

@@ -64,7 +64,7 @@ enum Rule {
     MinLen(usize),
     MaxLen(usize),
     Len(usize),
-    Pattern(Regex, String),
+    Pattern(Pattern),
     In(Vec<String>),
     UnsignedMin(u64),
     UnsignedMax(u64),
@@ -78,6 +78,15 @@ enum Rule {
     /// Of every entry.
     Each(Box<Rule>),
     EnumIn(Vec<i64>),
+}
+
+#[derive(Debug)]
+struct Pattern {
+    regex: Regex,
+    /// Most texts are empty.
+    takes_empty: bool,
+    /// What a text must be.
+    words: String,
 }
 
 /// The rules of a message, in the order of its fields and oneofs.
@@ -142,7 +151,7 @@ fn parse(rule: &str, value: &str) -> Option<Rule> {
         "string.min_len" => Rule::MinLen(value.parse().ok()?),
         "string.max_len" => Rule::MaxLen(value.parse().ok()?),
         "string.len" => Rule::Len(value.parse().ok()?),
-        "string.pattern" => Rule::Pattern(Regex::new(value).ok()?, pattern_words(value)),
+        "string.pattern" => Rule::Pattern(Pattern::parse(value)?),
         "string.in" => Rule::In(value.split('|').map(str::to_owned).collect()),
         "uint32.gte" | "uint64.gte" => Rule::UnsignedMin(value.parse().ok()?),
         "uint32.lte" => Rule::UnsignedMax(value.parse().ok()?),
@@ -156,6 +165,13 @@ fn parse(rule: &str, value: &str) -> Option<Rule> {
         "enum.in" => Rule::EnumIn(value.split('|').filter_map(|n| n.parse().ok()).collect()),
         _ => return None,
     })
+}
+
+impl Pattern {
+    fn parse(text: &str) -> Option<Self> {
+        let regex = Regex::new(text).ok()?;
+        Some(Self { takes_empty: regex.is_match(""), regex, words: pattern_words(text) })
+    }
 }
 
 fn pattern_words(pattern: &str) -> String {
@@ -259,9 +275,11 @@ fn check_value(rule: &Rule, value: Option<&WireValue<'_>>) -> Option<String> {
         }
         Rule::Len(len) if chars() != *len => Some(format!("must have {len} characters")),
         // An empty text is the business of min_len; saying it twice helps nobody.
-        Rule::Pattern(regex, words) if !text.is_empty() && !regex.is_match(text) => Some(words.clone()),
-        Rule::Pattern(regex, _) if text.is_empty() && !regex.is_match(text) => {
+        Rule::Pattern(pattern) if text.is_empty() && !pattern.takes_empty => {
             Some("must not be empty".to_owned())
+        }
+        Rule::Pattern(pattern) if !text.is_empty() && !pattern.regex.is_match(text) => {
+            Some(pattern.words.clone())
         }
         Rule::In(words) if !words.iter().any(|word| word == text) => {
             let words = words.iter().filter(|word| !word.is_empty()).cloned().collect::<Vec<_>>();
@@ -282,7 +300,7 @@ fn check_value(rule: &Rule, value: Option<&WireValue<'_>>) -> Option<String> {
         | Rule::MinLen(_)
         | Rule::MaxLen(_)
         | Rule::Len(_)
-        | Rule::Pattern(..)
+        | Rule::Pattern(_)
         | Rule::In(_)
         | Rule::UnsignedMin(_)
         | Rule::BytesMax(_)

@@ -5,7 +5,6 @@
 
 mod turn;
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -18,6 +17,7 @@ use crate::domain::caller::Caller;
 use crate::domain::conversation::{Alias, group_key};
 use crate::domain::failure::Verdict;
 use crate::domain::ids::PhoneNumberId;
+use crate::domain::map::FastMap;
 use crate::domain::message::{PreparedMessage, Recipient};
 use crate::domain::number_health::RATE_STANDARD;
 use crate::domain::schedule::{
@@ -48,7 +48,7 @@ pub struct Lanes {
 struct Inner {
     pace: Pace,
     began: Instant,
-    lanes: Mutex<HashMap<PhoneNumberId, Arc<NumberLane>>>,
+    lanes: Mutex<FastMap<PhoneNumberId, Arc<NumberLane>>>,
     shutdown: Shutdown,
 }
 
@@ -173,7 +173,7 @@ impl Lanes {
         self.lane(number).with(|lane, now| (lane.rate(), lane.is_suspended(now)))
     }
 
-    fn lanes(&self) -> MutexGuard<'_, HashMap<PhoneNumberId, Arc<NumberLane>>> {
+    fn lanes(&self) -> MutexGuard<'_, FastMap<PhoneNumberId, Arc<NumberLane>>> {
         self.inner.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -194,7 +194,7 @@ impl Lanes {
             began: inner.began,
             state: Mutex::new(State {
                 lane: Lane::new(rate, rule),
-                waiters: HashMap::new(),
+                waiters: FastMap::default(),
                 sleeps_until: None,
             }),
             sooner: Notify::new(),
@@ -217,7 +217,7 @@ pub(super) struct NumberLane {
 
 struct State {
     lane: Lane,
-    waiters: HashMap<TicketId, Waiter>,
+    waiters: FastMap<TicketId, Waiter>,
     /// Until when the driver sleeps; for ever without a moment.
     sleeps_until: Option<Moment>,
 }

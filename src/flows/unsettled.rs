@@ -15,7 +15,6 @@ mod recent;
 mod record;
 mod slot;
 
-use std::collections::HashMap;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -25,6 +24,7 @@ use tracing::info;
 use crate::clock::SharedClock;
 use crate::domain::failure::{Actor, Class, Failure, Reason, Retry, Verdict};
 use crate::domain::ids::PhoneNumberId;
+use crate::domain::map::FastMap;
 use crate::domain::message::{Receipt, SendTag};
 use crate::lifecycle::Shutdown;
 use crate::storage::keyed_state::StateError;
@@ -59,7 +59,7 @@ pub struct Unsettled {
 #[derive(Debug)]
 struct Inner {
     store: Sends,
-    slots: Mutex<HashMap<SendTag, Arc<Slot>>>,
+    slots: Mutex<FastMap<SendTag, Arc<Slot>>>,
     slots_max: usize,
     /// Those whose outcome the store does not have yet.
     behind: Mutex<Vec<Arc<Slot>>>,
@@ -67,7 +67,7 @@ struct Inner {
     writing: tokio::sync::Mutex<()>,
     parked: Mutex<Parked>,
     /// What statuses say of sends that have no slot.
-    strays: Mutex<HashMap<SendTag, Receipt>>,
+    strays: Mutex<FastMap<SendTag, Receipt>>,
     lateness: Mutex<Lateness>,
     /// How many are to go out again, by the last round.
     resends: AtomicUsize,
@@ -231,7 +231,7 @@ impl Unsettled {
 }
 
 impl Inner {
-    fn slots(&self) -> MutexGuard<'_, HashMap<SendTag, Arc<Slot>>> {
+    fn slots(&self) -> MutexGuard<'_, FastMap<SendTag, Arc<Slot>>> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -36,7 +36,7 @@ pub(super) struct Facts {
 
 /// The key of the hashes. Where the kernel has no random numbers there is none, and no hashes.
 #[derive(Clone)]
-pub(super) struct Key(Option<[u8; 32]>);
+pub(super) struct Key(Option<Hmac<Sha256>>);
 
 impl std::fmt::Debug for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -46,7 +46,8 @@ impl std::fmt::Debug for Key {
 
 impl Key {
     pub(super) fn draw() -> Self {
-        Self(bearer::random().ok())
+        let key: Option<[u8; 32]> = bearer::random().ok();
+        Self(key.and_then(|key| Hmac::new_from_slice(&key).ok()))
     }
 
     pub(super) fn recipient(&self, recipient: &Recipient) -> Option<String> {
@@ -62,7 +63,8 @@ impl Key {
     }
 
     fn hash(&self, kind: &str, text: &str) -> Option<String> {
-        let mut mac = Hmac::<Sha256>::new_from_slice(self.0.as_ref()?).ok()?;
+        // What the key does to the hash is done already.
+        let mut mac = self.0.clone()?;
         mac.update(kind.as_bytes());
         mac.update(&[0]);
         mac.update(text.as_bytes());

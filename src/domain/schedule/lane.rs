@@ -1,6 +1,6 @@
 //! The machine of one business number.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::Moment;
@@ -10,6 +10,7 @@ use super::recipients::Recipients;
 use super::ticket::{Feedback, Next, Offer, PairKey, Refusal, Ticket, TicketId, Why};
 use super::turns::Turns;
 use crate::domain::failure::Verdict;
+use crate::domain::map::FastMap;
 
 /// How many tickets may wait in one lane. Feeders of durable work should stay far below; a queue of theirs costs less.
 pub const WAITING_MAX: usize = 100_000;
@@ -31,7 +32,7 @@ pub struct Lane {
     pub(super) recipients: Recipients,
     pub(super) turns: Turns,
     /// Everything that waits or is in flight.
-    pub(super) tickets: HashMap<TicketId, Entry>,
+    pub(super) tickets: FastMap<TicketId, Entry>,
     pub(super) waiting: usize,
     pub(super) deadlines: BTreeSet<(Moment, TicketId)>,
     /// What the next poll reports.
@@ -63,7 +64,7 @@ impl Lane {
             pacer: Pacer::new(rate),
             recipients: Recipients::new(rule),
             turns: Turns::default(),
-            tickets: HashMap::new(),
+            tickets: FastMap::default(),
             waiting: 0,
             deadlines: BTreeSet::new(),
             expired: Vec::new(),

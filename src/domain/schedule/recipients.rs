@@ -1,12 +1,13 @@
 //! The recipients that somebody waits for, or that still owe something.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use super::Moment;
 use super::pace::{Pace, PairRule};
 use super::ticket::{Class, PairKey, PerClass, TicketId};
 use super::turns::{Place, Turns};
 use crate::domain::caller::Caller;
+use crate::domain::map::FastMap;
 
 /// A caller with messages in a [`Line`].
 #[derive(Debug)]
@@ -107,14 +108,14 @@ impl Pair {
 #[derive(Debug)]
 pub(super) struct Recipients {
     pub(super) rule: PairRule,
-    pairs: HashMap<PairKey, Pair>,
+    pairs: FastMap<PairKey, Pair>,
     opening: BTreeSet<(Moment, PairKey)>,
     forgetting: BTreeSet<(Moment, PairKey)>,
 }
 
 impl Recipients {
     pub(super) fn new(rule: PairRule) -> Self {
-        Self { rule, pairs: HashMap::new(), opening: BTreeSet::new(), forgetting: BTreeSet::new() }
+        Self { rule, pairs: FastMap::default(), opening: BTreeSet::new(), forgetting: BTreeSet::new() }
     }
 
     pub(super) fn len(&self) -> usize {

@@ -4,10 +4,11 @@
 //! their messages to it wait for each other, stands with each of them.
 
 use std::collections::btree_map::Values;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use super::ticket::{Class, PairKey, PerClass};
 use crate::domain::caller::Caller;
+use crate::domain::map::FastMap;
 
 /// After so many normal messages in a row one bulk message has its turn: bulk keeps a tenth.
 const NORMALS_PER_BULK: usize = 9;
@@ -28,7 +29,7 @@ struct Standing {
 /// One class. `ring` has the callers of `standings` in the order of their turns.
 #[derive(Debug, Default)]
 struct Round {
-    standings: HashMap<Caller, Standing>,
+    standings: FastMap<Caller, Standing>,
     ring: VecDeque<Caller>,
     /// Recipients, each counted once.
     ready: usize,

@@ -1,7 +1,8 @@
 //! The messages that Meta has taken lately, so that they are known before their first status.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
+use crate::domain::map::FastMap;
 use crate::domain::message::{Receipt, SendTag};
 use crate::storage::projections::MessageName;
 
@@ -11,7 +12,7 @@ const MESSAGES_MAX: usize = 10_000;
 /// The latest of them.
 #[derive(Debug, Default)]
 pub(super) struct Recent {
-    by_name: HashMap<MessageName, (SendTag, Receipt)>,
+    by_name: FastMap<MessageName, (SendTag, Receipt)>,
     oldest_first: VecDeque<MessageName>,
 }
 
