@@ -17,13 +17,15 @@ use whatsapp_gateway::contract::v1;
 
 use super::rpc::{send, text};
 use super::{Gateway, Serve, gateway, webhook};
-use crate::eventually;
 
 const KIB: usize = 1024;
 /// Connections that are opened at a time: the kernel holds as many until they are accepted.
 const OPENING: usize = 500;
 /// What nobody who is served beside an attack may wait: far beyond any figure, and short of what a blocked one takes.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
+
+/// Longer than any limit of the gateway takes, on a busy machine too.
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// How others fared meanwhile.
 #[derive(Debug)]
@@ -110,7 +112,11 @@ where
         });
     }
     let others = others(gateway, usize::try_from(super::rounds(20, 60)).unwrap()).await;
-    eventually!(ended.load(Ordering::Relaxed) >= attackers);
+    let deadline = Instant::now() + PATIENCE;
+    while ended.load(Ordering::Relaxed) < attackers {
+        assert!(Instant::now() < deadline, "{what}: only {ended:?} ended");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     attacks.shutdown().await;
     let grown = others.resident_bytes.saturating_sub(before);
     let ended = ended.load(Ordering::Relaxed);
@@ -123,7 +129,7 @@ where
 
 /// Waits until a counter has come so far: longer than the limits that move it, and bounded.
 pub async fn until(gateway: &Gateway, series: &str, count: u64) {
-    let deadline = Instant::now() + Duration::from_mins(2);
+    let deadline = Instant::now() + PATIENCE;
     while gateway.metric(series).await < count {
         let (_, metrics) = gateway.admin("/metrics").await;
         assert!(Instant::now() < deadline, "{series} stays below {count}:\n{metrics}");
