@@ -4,6 +4,7 @@ What the gateway accepts. Written by scripts/chart_values.py from src/config/def
 
 {{/* The least, the greatest and the default of each duration and size under config; no greatest is empty. */}}
 {{- define "whatsapp-gateway.ranges" -}}
+grpc.idle_timeout: ["1 s", "1 day", "5 min"]
 grpc.message_bytes_max: ["64 KiB", "64 MiB", "4 MiB"]
 webhook.body_bytes_max: ["64 KiB", "3.5 MiB", "3.5 MiB"]
 webhook.bodies_bytes_max: ["4 MiB", "16 GiB", "64 MiB"]

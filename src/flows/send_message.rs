@@ -211,14 +211,14 @@ impl SendMessage {
             let outcome = slot.landed(None).await?;
             return result(Known { tag, used_fallback, outcome }, phone_number_id, None, false);
         };
-        let (told, begun) = oneshot::channel();
+        let (told, hears) = oneshot::channel();
         let work = self.clone().claim(request.clone(), tag.clone(), departure, on_unknown, told);
         let work = self.shutdown.keep(work.instrument(span));
-        let heard = async {
-            let (taken, is_ours) = begun.await.map_err(|_cut_off| Error::Interrupted { tag })??;
+        let answer = async {
+            let (taken, is_ours) = hears.await.map_err(|_cut_off| Error::Interrupted { tag })??;
             hear(taken, !is_ours, phone_number_id, &request, deadline).await
         };
-        work.until(heard).await
+        work.until(answer).await
     }
 
     /// Claims the request and lets the message go. Tells at once what stands under the id, and whether that is this work.
@@ -233,7 +233,7 @@ impl SendMessage {
         let resend = (on_unknown == OnUnknown::Resend)
             .then(|| Resend { message: departure.message.clone(), count: 0 });
         // A caller who has hung up in the meantime does not hear of it.
-        let tell = |begun| drop(told.send(begun));
+        let tell = |standing| drop(told.send(standing));
         match self.unsettled.claim(&request, tag, departure.used_fallback, resend).await {
             Ok(Claim::Mine(flight)) => {
                 tell(Ok((Taken::Running(flight.slot()), true)));

@@ -39,7 +39,11 @@ pub(in crate::flows) fn report(kind: &'static str, tag: &SendTag, outcome: &Outc
             "accepted"
         }
         Outcome::Unknown(failure) => {
-            warn!(send.tag = tag, reason = failure.verdict.reason.as_str(), "nobody knows whether it went out");
+            warn!(
+                send.tag = tag,
+                reason = failure.verdict.reason.as_str(),
+                "nobody knows whether it went out"
+            );
             "unknown"
         }
         Outcome::Refused(failure) => {
