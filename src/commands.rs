@@ -8,6 +8,7 @@ mod create_token;
 #[cfg(feature = "simulator")]
 mod dev;
 mod healthcheck;
+mod selftest;
 mod serve;
 #[cfg(feature = "simulator")]
 mod simulator;
@@ -45,6 +46,8 @@ pub enum Command {
     CreateToken(create_token::Arguments),
     /// Ask a running gateway whether it is ready; for containers
     Healthcheck(healthcheck::Arguments),
+    /// Try a running gateway as a client would: health, reflection, a call with credentials, and one without
+    Selftest(selftest::Arguments),
 }
 
 /// Where the configuration is.
@@ -85,6 +88,7 @@ impl Command {
             Self::Convert => convert::run(),
             Self::CreateToken(arguments) => create_token::run(&arguments),
             Self::Healthcheck(arguments) => healthcheck::run(&arguments),
+            Self::Selftest(arguments) => selftest::run(arguments),
         };
         outcome.unwrap_or_else(|exit_code| exit_code)
     }

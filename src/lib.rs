@@ -23,6 +23,7 @@ pub mod clock;
 pub mod jwt;
 pub mod lifecycle;
 pub mod listener;
+pub mod selftest;
 pub mod telemetry;
 pub mod tenants;
 pub mod tls;

@@ -25,7 +25,17 @@ const ROOMS: &[Room] = &[
     Room { name: "main", may_name: &["commands"], must_not_touch: &["tokio", "tonic", "axum"] },
     Room {
         name: "commands",
-        may_name: &["app", "clock", "config", "contract", "lifecycle", "simulator", "telemetry", "tenants"],
+        may_name: &[
+            "app",
+            "clock",
+            "config",
+            "contract",
+            "lifecycle",
+            "selftest",
+            "simulator",
+            "telemetry",
+            "tenants",
+        ],
         must_not_touch: &["tonic", "prost", "axum", "rusqlite"],
     },
     Room {
@@ -143,6 +153,11 @@ const ROOMS: &[Room] = &[
         must_not_touch: &["tonic", "prost", "axum", "rusqlite"],
     },
     Room { name: "tls", may_name: &[], must_not_touch: &["tonic", "axum", "serde_json"] },
+    Room {
+        name: "selftest",
+        may_name: &["contract"],
+        must_not_touch: &["axum", "reqwest", "rusqlite", "serde_json"],
+    },
     Room {
         name: "simulator",
         may_name: &[],

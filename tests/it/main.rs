@@ -53,6 +53,7 @@ mod rights;
 mod rules;
 mod schedule_cost;
 mod security_table;
+mod selftest;
 mod send;
 mod send_failures;
 mod send_faults;
