@@ -153,8 +153,11 @@ async fn strange(plan: &Plan) -> Result<String, Error> {
         (Err(status), false) if status.code() == Code::Unauthenticated => {
             Ok("without credentials: UNAUTHENTICATED".to_owned())
         }
-        // The end of a handshake in which a certificate is missing reaches a client only with its first call.
-        (Err(status), false) if plan.certificate.is_some() && status.code() == Code::Unavailable => {
+        // The end of a handshake in which a certificate is missing reaches a client only with its first call, and as an
+        // error of the connection: no status came.
+        (Err(status), false)
+            if plan.certificate.is_some() && std::error::Error::source(&status).is_some() =>
+        {
             Ok("without credentials: no connection".to_owned())
         }
         (Err(status), _) => Err(failed(what, describe(&status))),

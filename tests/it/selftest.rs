@@ -30,7 +30,7 @@ fn shown(path: &Path) -> &str {
 #[tokio::test]
 async fn a_right_installation_passes_and_a_wrong_token_does_not() {
     let more = caller("probe", "right-token", "methods = [\"WhoAmI\"]\n");
-    let serve = Serve::builder().grpc_listen("0.0.0.0:0").more(&more).start().await;
+    let serve = Serve::builder().open_address().more(&more).start().await;
     let folder = TempDir::new().unwrap();
     let (right, wrong) = (folder.path().join("right"), folder.path().join("wrong"));
     std::fs::write(&right, "right-token\n").unwrap();
@@ -81,7 +81,7 @@ async fn certificates_are_verified_and_shown() {
     let [cert, key, ca] = [&server.cert, &server.key, &authority.cert()].map(|path| shown(path).to_owned());
     let more = format!(
         "[grpc.tls]\ncert_file = {cert:?}\nkey_file = {key:?}\nclient_ca_file = {ca:?}\nclient_auth = \"required\"\n\
-         [[callers]]\nname = \"probe\"\nidentities = [\"probe.example\"]\n{ALL_RIGHTS}"
+         [[callers]]\nname = \"probe\"\nidentities = [\"dns:probe.example\"]\n{ALL_RIGHTS}"
     );
     let serve = Serve::builder().more(&more).start().await;
     let pair = ["--cert-file", shown(&client.cert), "--key-file", shown(&client.key)];
