@@ -34,7 +34,7 @@ pub struct Plan {
     pub authorities: Option<String>,
     /// A client certificate and its key, PEM.
     pub certificate: Option<(String, String)>,
-    /// Whether callers without credentials are wanted.
+    /// Whether callers without credentials may be let in.
     pub allows_anonymous: bool,
     /// Whether reflection is on.
     pub has_reflection: bool,
@@ -146,11 +146,10 @@ async fn strange(plan: &Plan) -> Result<String, Error> {
     match (answer, plan.allows_anonymous) {
         (Ok(caller), true) => Ok(format!("without credentials: {caller}, as is wanted")),
         (Ok(caller), false) => {
-            let remedy =
-                "take grpc.insecure out of its configuration, or let it listen on more than loopback";
+            let remedy = "say --allow-anonymous where this is wanted, as on loopback";
             Err(failed(what, format!("was let in as {caller}: {remedy}")))
         }
-        (Err(status), false) if status.code() == Code::Unauthenticated => {
+        (Err(status), _) if status.code() == Code::Unauthenticated => {
             Ok("without credentials: UNAUTHENTICATED".to_owned())
         }
         // The end of a handshake in which a certificate is missing reaches a client only with its first call, and as an

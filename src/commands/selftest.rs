@@ -26,7 +26,7 @@ pub struct Arguments {
     /// Its key, PEM
     #[arg(long, value_name = "FILE", requires = "cert_file")]
     key_file: Option<PathBuf>,
-    /// A call without credentials is to succeed
+    /// A call without credentials may succeed, as on loopback
     #[arg(long)]
     allow_anonymous: bool,
     /// Reflection is off
