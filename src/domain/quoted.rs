@@ -30,6 +30,12 @@ impl fmt::Debug for Quoted<'_> {
     }
 }
 
+/// An id of Meta's as it is, and anything else that stands in its place as [`Quoted`].
+pub fn id_shown(id: &str) -> String {
+    let is_id = id.len() <= 32 && id.bytes().all(|byte| byte.is_ascii_digit());
+    if is_id { id.to_owned() } else { Quoted(id).to_string() }
+}
+
 /// Whether there are as many digits in a row as a phone number has.
 pub fn may_hold_number(text: &str) -> bool {
     text.split(|c: char| !c.is_ascii_digit()).any(|digits| digits.len() >= NUMBER_DIGITS_MIN)
@@ -38,6 +44,12 @@ pub fn may_hold_number(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ids_are_shown_and_what_is_none_is_not() {
+        assert_eq!(id_shown("106540352242922"), "106540352242922");
+        assert_eq!(id_shown("+16505559911 text"), "<a text of 17 bytes>");
+    }
 
     #[test]
     fn words_are_shown_and_nothing_else() {

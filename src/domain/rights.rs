@@ -3,7 +3,7 @@
 use std::sync::{Arc, LazyLock};
 
 use super::filter::{EventFilter, EventScope, types_overlap};
-use super::quoted::Quoted;
+use super::quoted::{Quoted, id_shown};
 
 /// Stands for everything, in any of the lists.
 pub const EVERYTHING: &str = "*";
@@ -131,10 +131,10 @@ impl Rights {
     pub fn narrow(&self, filter: EventFilter) -> Result<EventFilter, Forbidden> {
         let refuse = |named: &str, list| Err(Forbidden { named: named.to_owned(), list });
         if let Some(id) = filter.phone_number_ids.iter().find(|id| !self.may_use_number(id)) {
-            return refuse(&format!("phone number id {id}"), "phone_numbers");
+            return refuse(&format!("phone number id {}", id_shown(id)), "phone_numbers");
         }
         if let Some(id) = filter.waba_ids.iter().find(|id| !self.may_use_waba(id)) {
-            return refuse(&format!("WABA {id}"), "wabas");
+            return refuse(&format!("WABA {}", id_shown(id)), "wabas");
         }
         // A key begins with the id of its number.
         let number_of = |key: &str| key.split(':').next().unwrap_or_default().to_owned();

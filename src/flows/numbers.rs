@@ -7,6 +7,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::cloud_api::signature::{Rejection, SignatureKeys};
 use crate::domain::ids::{AppId, PhoneNumberId, WabaId};
+use crate::domain::quoted::id_shown;
 use crate::domain::rights::{Forbidden, Rights};
 use crate::tenants::{Snapshot, Tenants, TokenHash, Waba};
 
@@ -52,7 +53,11 @@ impl Numbers {
         let usable = snapshot.numbers().map(|id| &**id).filter(|id| rights.may_use_number(id)).collect();
         let id = meant(named, usable, "phone_number_id")?;
         if !rights.may_use_number(&id) {
-            return Err(Forbidden { named: format!("phone number id {id}"), list: "phone_numbers" }.into());
+            return Err(Forbidden {
+                named: format!("phone number id {}", id_shown(&id)),
+                list: "phone_numbers",
+            }
+            .into());
         }
         let not_configured = || Error::NumberNotConfigured(id.clone());
         snapshot.number(&id).ok_or_else(not_configured)?;
@@ -65,7 +70,7 @@ impl Numbers {
         let ids = snapshot.wabas().iter().map(|waba| &*waba.id);
         let id = meant(named, ids.filter(|id| rights.may_use_waba(id)).collect(), "waba_id")?;
         if !rights.may_use_waba(&id) {
-            return Err(Forbidden { named: format!("WABA {id}"), list: "wabas" }.into());
+            return Err(Forbidden { named: format!("WABA {}", id_shown(&id)), list: "wabas" }.into());
         }
         let not_configured = || Error::WabaNotConfigured(id.clone());
         snapshot.waba(&id).ok_or_else(not_configured)?;

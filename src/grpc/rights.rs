@@ -10,6 +10,7 @@ use tonic::{Request, Status};
 use tracing::error;
 
 use crate::domain::ids::{PhoneNumberId, WabaId};
+use crate::domain::quoted::id_shown;
 use crate::domain::rights::Forbidden;
 use crate::flows::numbers;
 
@@ -42,7 +43,7 @@ pub(super) fn act(who: &Identity, method: &'static str) -> Result<(), Forbidden>
 
 /// Whether a WABA may be used that a request names beside its own.
 pub(super) fn use_waba(who: &Identity, id: &str) -> Result<(), Forbidden> {
-    let forbidden = || Forbidden { named: format!("WABA {id}"), list: "wabas" };
+    let forbidden = || Forbidden { named: format!("WABA {}", id_shown(id)), list: "wabas" };
     // One that is missing is a violation of its own.
     if id.is_empty() || who.rights.may_use_waba(id) { Ok(()) } else { Err(forbidden()) }
 }
