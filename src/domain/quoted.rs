@@ -12,15 +12,19 @@ const NUMBER_DIGITS_MIN: usize = 7;
 #[derive(Clone, Copy)]
 pub struct Quoted<'a>(pub &'a str);
 
+impl Quoted<'_> {
+    /// Whether the text is shown.
+    pub fn is_word(self) -> bool {
+        let Self(text) = self;
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.*/+;=".contains(&byte);
+        text.len() <= WORD_BYTES_MAX && text.bytes().all(is_plain) && !may_hold_number(text)
+    }
+}
+
 impl fmt::Display for Quoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(text) = self;
-        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.*/+;=".contains(&byte);
-        if text.len() <= WORD_BYTES_MAX && text.bytes().all(is_plain) && !may_hold_number(text) {
-            write!(f, "{text:?}")
-        } else {
-            write!(f, "<a text of {} bytes>", text.len())
-        }
+        if self.is_word() { write!(f, "{text:?}") } else { write!(f, "<a text of {} bytes>", text.len()) }
     }
 }
 

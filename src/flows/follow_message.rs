@@ -15,6 +15,7 @@ use crate::domain::failure::{Failure, Verdict};
 use crate::domain::ids::{MessageId, PhoneNumberId};
 use crate::domain::message::{MessageAcceptance, Receipt, SendTag};
 use crate::domain::message_state::{MessageLife, MessageState};
+use crate::domain::quoted::Quoted;
 use crate::lifecycle::Shutdown;
 use crate::storage::keyed_state::StateError;
 use crate::storage::projections::{MessageName, Projections};
@@ -111,27 +112,29 @@ pub struct Limits {
 /// Why a message cannot be told of, or not any longer.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Nothing is known of it.
+    /// Nothing is known of it. Its id is not repeated: the recipient's number is in it.
     #[error(
-        "nothing is known of message {message_id} of number {phone_number_id}: its first status may be on its way \
+        "nothing is known of this message of number {phone_number_id}: its first status may be on its way \
          (WatchMessage waits for it), the number did not send it, or its last status is more than 35 days old"
     )]
     NotFound {
         /// The number that was asked about.
         phone_number_id: PhoneNumberId,
-        /// The message that was asked about.
-        message_id: String,
     },
     /// Nothing was sent under the id.
     #[error(
-        "nothing was sent under the request_id {request_id} by this caller, or its time (sending.request_id_kept) is over"
+        "nothing was sent under the request_id {} by this caller, or its time (sending.request_id_kept) is over",
+        Quoted(request_id)
     )]
     RequestNotFound {
         /// The id that was asked about.
         request_id: String,
     },
     /// What was sent under the id was sent by another number.
-    #[error("what was sent under the request_id {request_id} was not sent by number {phone_number_id}")]
+    #[error(
+        "what was sent under the request_id {} was not sent by number {phone_number_id}",
+        Quoted(request_id)
+    )]
     OtherNumber {
         /// The id that was asked about.
         request_id: String,
@@ -195,9 +198,10 @@ impl FollowMessage {
     /// What is known of a message now.
     pub async fn get(&self, meant: &Meant) -> Result<KnownMessage, Error> {
         match meant {
-            Meant::Message(number, message) => self.message(number, message).await?.ok_or_else(|| {
-                Error::NotFound { phone_number_id: number.clone(), message_id: message.as_str().to_owned() }
-            }),
+            Meant::Message(number, message) => self
+                .message(number, message)
+                .await?
+                .ok_or_else(|| Error::NotFound { phone_number_id: number.clone() }),
             Meant::Request(request) => match self.request(request).await? {
                 Some(became) => Ok(self.since_request(&became).await?),
                 None => Err(Error::RequestNotFound { request_id: request.id.clone() }),
@@ -306,4 +310,21 @@ fn accepted_life(receipt: &Receipt) -> MessageLife {
 
 fn name(number: &PhoneNumberId, message: &MessageId) -> MessageName {
     (number.as_str().to_owned(), message.as_str().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_found_is_repeated_only_if_it_is_a_word() {
+        let phone_number_id = PhoneNumberId::parse("106540352242922").unwrap();
+        let of_request = |id: &str| Error::RequestNotFound { request_id: id.to_owned() }.to_string();
+        assert!(of_request("order-42").contains("request_id \"order-42\" by"), "{}", of_request("order-42"));
+        let private = "call +15558675309";
+        let other = Error::OtherNumber { request_id: private.to_owned(), phone_number_id };
+        for text in [of_request(private), other.to_string()] {
+            assert!(text.contains("<a text of 17 bytes>") && !text.contains(private), "{text}");
+        }
+    }
 }

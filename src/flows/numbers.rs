@@ -34,10 +34,10 @@ pub enum Error {
     #[error(transparent)]
     Forbidden(#[from] Forbidden),
     /// This gateway does not know the number.
-    #[error("phone number id {0} is not configured on this gateway")]
+    #[error("phone number id {} is not configured on this gateway", id_shown(.0))]
     NumberNotConfigured(String),
     /// This gateway does not know the WABA.
-    #[error("WABA {0} is not configured on this gateway")]
+    #[error("WABA {} is not configured on this gateway", id_shown(.0))]
     WabaNotConfigured(String),
 }
 
@@ -174,5 +174,20 @@ fn meant(named: &str, usable: Vec<&str>, field: &'static str) -> Result<String, 
             Err(Error::Ambiguous { field, usable: usable.into_iter().map(str::to_owned).collect() })
         }
         (named, _) => Ok(named.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_configured_is_repeated_only_if_it_is_an_id() {
+        let number = |id: &str| Error::NumberNotConfigured(id.to_owned()).to_string();
+        assert!(number("777").contains("id 777 is not configured"), "{}", number("777"));
+        let waba = Error::WabaNotConfigured("+15558675309".to_owned()).to_string();
+        for text in [number("call +15558675309"), waba] {
+            assert!(text.contains("<a text of 1") && !text.contains("1555"), "{text}");
+        }
     }
 }

@@ -196,7 +196,8 @@ fn raw_content(raw: &prost_types::Struct, found: &mut Violations) -> Option<Cont
         .filter(|(name, _)| name != "type" && name != "messaging_product")
         .partition(|(name, _)| *name == kind);
     let Some((_, body)) = body.into_iter().next() else {
-        found.add(&format!("raw.{kind}"), format!("is required, since raw.type is \"{kind}\""));
+        // The word is not repeated: it is the caller's text.
+        found.add("raw", "must hold the content under the name that raw.type says, such as \"location\"");
         return None;
     };
     Some(Content { kind, body, extra, is_raw: true })
@@ -302,10 +303,10 @@ mod tests {
                 "raw.type is required: Meta's word for the content, such as \"location\"",
             ]
         );
-        let body = serde_json::json!({"type": "location", "text": {}});
+        let body = serde_json::json!({"type": "call +15558675309", "text": {}});
         assert_eq!(
             violations(&request(raw(&body))),
-            ["raw.location is required, since raw.type is \"location\""]
+            ["raw must hold the content under the name that raw.type says, such as \"location\""]
         );
     }
 

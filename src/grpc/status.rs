@@ -185,8 +185,11 @@ pub(super) fn adopted(foreign: &Status, request_bytes_max: usize) -> Status {
             unreadable(Code::InvalidArgument, format!("the request cannot be read: {}", foreign.message()))
         }
         Code::Unimplemented if foreign.message().is_empty() => method_unknown(),
-        // A compression: the protocol wants this code.
-        Code::Unimplemented => unreadable(Code::Unimplemented, foreign.message().to_owned()),
+        // A compression: the protocol wants this code. tonic's words repeat the header.
+        Code::Unimplemented => {
+            let rule = "the compression that grpc-encoding names is not supported; send without";
+            unreadable(Code::Unimplemented, rule.to_owned())
+        }
         Code::Ok
         | Code::Cancelled
         | Code::Unknown

@@ -172,6 +172,7 @@ fn by<T>(message: T) -> Request<T> {
 
 /// Messages that go out, one of which Meta refuses, and what is asked about them.
 async fn send(channel: &Channel) -> Vec<Status> {
+    use v1::get_message_request::Key;
     let mut client = GatewayServiceClient::new(channel.clone());
     let message = |number: &str| v1::SendMessageRequest {
         phone_number_id: webhook::PHONE_NUMBER_ID.to_owned(),
@@ -198,6 +199,24 @@ async fn send(channel: &Channel) -> Vec<Status> {
     let requests = [message(&number), message(&format!("{NUMBER} {TEXT}")), queued, raw];
     for request in requests.into_iter().chain(refused) {
         statuses.extend(client.send_message(by(request)).await.err());
+    }
+    // Wrong ids, and right ones that nobody knows.
+    for id in [format!("{TEXT} {NUMBER}"), format!("+{NUMBER}"), format!("id-{NUMBER}")] {
+        let message = v1::SendMessageRequest { phone_number_id: id.clone(), ..message(&number) };
+        statuses.extend(client.send_message(by(message)).await.err());
+        let action = v1::manage_template_request::Action::List(v1::ListTemplatesAction::default());
+        let list =
+            v1::ManageTemplateRequest { waba_id: id.clone(), action: Some(action), ..Default::default() };
+        statuses.extend(client.manage_template(by(list)).await.err());
+        let filter =
+            v1::EventFilter { phone_number_ids: vec![id.clone()], waba_ids: vec![id], ..Default::default() };
+        let events = v1::SubscribeEventsRequest { filter: Some(filter), ..Default::default() };
+        statuses.extend(client.subscribe_events(by(events)).await.err());
+    }
+    for key in [Key::MessageId(message_id()), Key::RequestId(format!("{TEXT} {NUMBER}"))] {
+        let phone_number_id = webhook::PHONE_NUMBER_ID.to_owned();
+        let asked = v1::GetMessageRequest { phone_number_id, key: Some(key) };
+        statuses.push(client.get_message(by(asked)).await.unwrap_err());
     }
     let request = v1::GetConversationRequest {
         phone_number_id: webhook::PHONE_NUMBER_ID.to_owned(),

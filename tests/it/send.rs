@@ -338,7 +338,7 @@ fn bad_raw() -> Vec<(Content, Vec<&'static str>)> {
     vec![
         (raw(json!({})), vec!["raw.type"]),
         (raw(json!({"type": 1})), vec!["raw.type"]),
-        (raw(json!({"type": "location"})), vec!["raw.location"]),
+        (raw(json!({"type": "location"})), vec!["raw"]),
         (
             raw(fields),
             vec![

@@ -40,3 +40,11 @@ fn violations_are_listed() {
     assert_eq!(status.message(), "text.body must not be empty");
     assert_eq!(status.get_details_bad_request().unwrap().field_violations[0].field, "text.body");
 }
+
+#[test]
+fn what_tonic_says_of_a_header_is_not_repeated() {
+    let foreign = Status::unimplemented("Content is compressed with `planted` which isn't supported");
+    let status = adopted(&foreign, 1);
+    assert_eq!(status.code(), Code::Unimplemented);
+    assert!(status.message().contains("grpc-encoding") && !status.message().contains("planted"), "{status}");
+}

@@ -134,7 +134,10 @@ fn check_flow(path: &str, flow: &v1::TemplateFlowButton, found: &mut Violations)
     if let Some(Flow::FlowJson(json)) = &flow.flow {
         let parsed = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(json);
         if let Err(error) = parsed {
-            found.add(&format!("{path}.flow_json"), format!("must be a Flow as JSON text: {error}"));
+            // The place alone: the words of the error may quote the text.
+            let (line, column) = (error.line(), error.column());
+            let rule = format!("must be a Flow as JSON text, an object; see line {line}, column {column}");
+            found.add(&format!("{path}.flow_json"), rule);
         }
     }
 }

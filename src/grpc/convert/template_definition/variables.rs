@@ -7,6 +7,7 @@ use regex::Regex;
 
 use super::words::ParameterFormat;
 use crate::contract::v1;
+use crate::domain::quoted::Quoted;
 use crate::grpc::convert::Violations;
 
 /// The variables of a text.
@@ -47,7 +48,7 @@ impl<'t> Variables<'t> {
         if first.start() == 0 {
             found.add(
                 path,
-                format!("must not begin with the variable {}: put a word before it", first.as_str()),
+                format!("must not begin with the variable {}: put a word before it", shown(name_of(first))),
             );
         }
         if last.end() == text.len() {
@@ -55,7 +56,7 @@ impl<'t> Variables<'t> {
                 path,
                 format!(
                     "must not end with the variable {}: put a word or a full stop after it",
-                    last.as_str()
+                    shown(name_of(last))
                 ),
             );
         }
@@ -83,7 +84,7 @@ impl<'t> Variables<'t> {
             let rule = "a variable is a number, or lower-case letters, digits and underscores";
             found.add(
                 path,
-                format!("{{{{{bad}}}}} is no variable: {rule}, such as {{{{1}}}} or {{{{first_name}}}}"),
+                format!("{} is no variable: {rule}, such as {{{{1}}}} or {{{{first_name}}}}", shown(bad)),
             );
             return None;
         }
@@ -120,7 +121,7 @@ impl<'t> Variables<'t> {
     fn check_unique(&self, path: &str, found: &mut Violations) {
         let mut known = HashSet::new();
         if let Some(twice) = self.names.iter().find(|name| !known.insert(**name)) {
-            found.add(path, format!("has {{{{{twice}}}}} twice; give each variable a name of its own"));
+            found.add(path, format!("has {} twice; give each variable a name of its own", shown(twice)));
         }
     }
 
@@ -162,14 +163,14 @@ impl<'t> Variables<'t> {
             let path = format!("{path}.{names_field}[{position}].param_name");
             let name = sample.param_name.as_str();
             if !self.names.contains(&name) || own == ParameterFormat::Positional {
-                found.add(&path, format!("the text has no variable {{{{{name}}}}}"));
+                found.add(&path, format!("the text has no variable {}", shown(name)));
             } else if !known.insert(name) {
-                found.add(&path, format!("there is a sample for {name} already"));
+                found.add(&path, format!("there is a sample for {} already", shown(name)));
             }
         }
         let missing = self.names.iter().find(|name| !known.contains(**name));
         if let Some(missing) = missing.filter(|_| own == ParameterFormat::Named) {
-            found.add(&format!("{path}.{names_field}"), format!("must have a sample for {{{{{missing}}}}}"));
+            found.add(&format!("{path}.{names_field}"), format!("must have a sample for {}", shown(missing)));
         }
     }
 }
@@ -180,6 +181,17 @@ fn pattern() -> &'static Regex {
     &PATTERN
 }
 
+/// The name between the braces.
+fn name_of(variable: regex::Match<'_>) -> &str {
+    variable.as_str().trim_matches(['{', '}'])
+}
+
+/// A variable as texts have it, if its name is a word: anything may stand between braces.
+fn shown(name: &str) -> String {
+    let quoted = Quoted(name);
+    if quoted.is_word() { format!("{{{{{name}}}}}") } else { quoted.to_string() }
+}
+
 fn is_number(name: &str) -> bool {
     !name.starts_with('0') && !name.is_empty() && name.bytes().all(|b| b.is_ascii_digit())
 }
@@ -187,4 +199,26 @@ fn is_number(name: &str) -> bool {
 fn is_name(name: &str) -> bool {
     let is_letter = |b: u8| b.is_ascii_lowercase() || b == b'_' || b.is_ascii_digit();
     !name.is_empty() && name.bytes().all(is_letter) && !name.bytes().all(|b| b.is_ascii_digit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variable_is_repeated_only_if_its_name_is_a_word() {
+        assert_eq!([shown("day"), shown("")], ["{{day}}", "{{}}"]);
+        let mut found = Violations::default();
+        let variables = Variables::of("{{call 15558675309}} or {{order_15558675309}}");
+        variables.check_places("text", &mut found);
+        variables.check_names("names", None, &mut found);
+        let samples = Samples { numbered: ("texts", &[]), named: ("named", &[]) };
+        variables.check_samples("example", ParameterFormat::Named, samples, &mut found);
+        let found = found.into_inner();
+        assert_eq!(found.len(), 3, "{found:?}");
+        for violation in found {
+            assert!(violation.description.contains("<a text of 16 bytes>"), "{violation:?}");
+            assert!(!violation.description.contains("1555"), "{violation:?}");
+        }
+    }
 }

@@ -55,6 +55,8 @@ fn buttons() {
         (json!([flow("flow_action", "fly")]), "[0].flow.flow_action", "navigate, data_exchange"),
         (json!([flow("icon", "STAR")]), "[0].flow.icon", "PROMOTION"),
         (json!([flow("flow_json", "{")]), "[0].flow.flow_json", "JSON"),
+        // Its text is not repeated.
+        (json!([flow("flow_json", "\"call me\"")]), "[0].flow.flow_json", "an object; see line 1, column 9"),
         (json!([{ "type": "FLOW", "text": "Book" }]), "[0].flow", "flow_name"),
         (json!([otp]), "[0]", "for authentication"),
     ] {
