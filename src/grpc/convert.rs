@@ -22,7 +22,7 @@ use std::time::{Duration, SystemTime};
 use crate::contract::{self, rules, v1};
 use crate::domain::failure::FieldViolation;
 use crate::domain::filter::{EventFilter, is_type_pattern};
-use crate::domain::ids::{BusinessScopedUserId, GroupId, InvalidId, MessageId};
+use crate::domain::ids::{BusinessScopedUserId, GroupId, InvalidId, MessageId, PhoneNumberId, WabaId};
 use crate::domain::message::{Content, Endpoint, PhoneNumber, Recipient};
 use crate::domain::quoted::Quoted;
 use crate::domain::value::Value;
@@ -206,6 +206,12 @@ fn raw_content(raw: &prost_types::Struct, found: &mut Violations) -> Option<Cont
 /// Reads a filter.
 pub(super) fn filter(filter: Option<v1::EventFilter>, found: &mut Violations) -> EventFilter {
     let v1::EventFilter { phone_number_ids, waba_ids, types, conversation_keys } = filter.unwrap_or_default();
+    for (position, id) in phone_number_ids.iter().enumerate() {
+        found.take(&format!("filter.phone_number_ids[{position}]"), PhoneNumberId::parse(id));
+    }
+    for (position, id) in waba_ids.iter().enumerate() {
+        found.take(&format!("filter.waba_ids[{position}]"), WabaId::parse(id));
+    }
     for (position, pattern) in types.iter().enumerate().filter(|(_, pattern)| !is_type_pattern(pattern)) {
         let rule = format!(
             "{} is no event type: write whatsapp.message.status, or whatsapp.message.*",
@@ -319,6 +325,19 @@ mod tests {
         assert_eq!(read.content.kind, "location");
         assert_eq!(read.content.extra, [("category".to_owned(), Value::from("utility"))]);
         assert!(!read.content.is_free_form());
+    }
+
+    #[test]
+    fn ids_of_a_filter_are_digits() {
+        let asked = |numbers: &[&str], wabas: &[&str]| {
+            let words = |list: &[&str]| list.iter().map(|word| (*word).to_owned()).collect();
+            let mut found = Violations::default();
+            let (phone_number_ids, waba_ids) = (words(numbers), words(wabas));
+            filter(Some(v1::EventFilter { phone_number_ids, waba_ids, ..Default::default() }), &mut found);
+            found.0.into_iter().map(|v| v.field).collect::<Vec<_>>()
+        };
+        assert_eq!(asked(&["1", "2"], &["3"]), Vec::<String>::new());
+        assert_eq!(asked(&["1", "+2"], &[""]), ["filter.phone_number_ids[1]", "filter.waba_ids[0]"]);
     }
 
     #[test]
