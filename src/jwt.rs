@@ -69,10 +69,13 @@ pub struct Verified {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// It cannot be read, or lacks a claim.
-    #[error("the token looks like a JWT and is none that can be used: {0}")]
+    #[error("the token looks like a JWT and is none that can be used: {0}; get one from its issuer")]
     Malformed(&'static str),
     /// Nobody believes its issuer.
-    #[error("the JWT is of an issuer that this gateway does not believe (jwt_issuers.issuer)")]
+    #[error(
+        "the JWT is of an issuer that this gateway does not believe; use one of another issuer, or ask the operator to \
+         list this one (jwt_issuers.issuer)"
+    )]
     IssuerUnknown,
     /// It is signed by other means.
     #[error("the JWT must be signed with RS256, ES256 or EdDSA")]
@@ -86,13 +89,13 @@ pub enum Error {
         issuer: usize,
     },
     /// No key has its `kid`.
-    #[error("the JWT is signed with a key that its issuer does not have")]
+    #[error("the JWT is signed with a key that its issuer does not have; get a new one from its issuer")]
     KeyUnknown {
         /// The place of the issuer.
         issuer: usize,
     },
     /// The signature is not that of the key.
-    #[error("the signature of the JWT is wrong")]
+    #[error("the signature of the JWT is wrong; send it whole as its issuer made it, or get a new one")]
     SignatureWrong,
     /// It is made for somebody else.
     #[error(

@@ -11,16 +11,16 @@ use std::sync::Arc;
 use hmac::{Hmac, KeyInit, Mac};
 use metrics::counter;
 use sha2::Sha256;
-use tonic::Code;
+use tonic::{Code, Status};
 use tracing::info;
 
 use crate::domain::ids::{BusinessScopedUserId, MessageId};
 use crate::domain::message::Recipient;
-use crate::telemetry::names;
+use crate::telemetry::{SpanIds, names};
 use crate::tenants::bearer;
 
-use super::callers::{Credential, Identity};
-use super::measure;
+use super::callers::{self, Credential, Identity};
+use super::{measure, status};
 
 /// What a handler finds out about its call.
 #[derive(Debug, Clone, Default)]
@@ -32,6 +32,8 @@ pub(super) struct Facts {
     /// Hashes of [`Key`].
     pub(super) recipient: Option<String>,
     pub(super) message: Option<String>,
+    /// Of a call that is exported.
+    pub(super) trace: Option<SpanIds>,
 }
 
 /// The key of the hashes. Where the kernel has no random numbers there is none, and no hashes.
@@ -77,21 +79,33 @@ impl Key {
 pub(super) struct Line {
     pub(super) who: Arc<Identity>,
     pub(super) method: &'static str,
-    pub(super) code: Code,
+    code: Code,
+    /// The list of rights that refused it.
+    right: Option<String>,
 }
 
 impl Line {
     /// The line of what has not been answered yet.
     pub(super) fn new(who: Arc<Identity>, method: &'static str) -> Self {
-        Self { who, method, code: Code::Cancelled }
+        Self { who, method, code: Code::Cancelled, right: None }
+    }
+
+    /// Notes how it was answered: with this status, or as it should be.
+    pub(super) fn answered(&mut self, refusal: Option<&Status>) {
+        self.code = refusal.map_or(Code::Ok, Status::code);
+        self.right = refusal.filter(|_| self.is_denied()).and_then(status::right);
+    }
+
+    fn is_denied(&self) -> bool {
+        self.code == Code::PermissionDenied
     }
 }
 
 impl Drop for Line {
     fn drop(&mut self) {
-        let decision = if self.code == Code::PermissionDenied { "denied" } else { "allowed" };
+        let decision = if self.is_denied() { "denied" } else { "allowed" };
         counter!(names::AUTH_DECISIONS, names::OUTCOME => decision).increment(1);
-        let Facts { method, phone_number_id, waba_id, recipient, message } = self.who.facts();
+        let Facts { method, phone_number_id, waba_id, recipient, message, trace } = self.who.facts();
         let (credential, token_id) = match &self.who.credential {
             Credential::Loopback => ("loopback", None),
             Credential::None => ("none", None),
@@ -111,22 +125,27 @@ impl Drop for Line {
             recipient,
             message,
             decision,
+            right = self.right,
             code = measure::word(self.code),
+            trace_id = trace.map(|ids| tracing::field::display(ids.trace_id)),
             "call"
         );
     }
 }
 
 /// The line of a call by nobody who is known.
-pub(super) fn stranger(method: &'static str, peer: Option<IpAddr>, cause: &'static str, text: &str) {
+pub(super) fn stranger(method: &'static str, peer: Option<IpAddr>, error: &callers::Error) {
+    let (cause, (caller, token_id)) = (error.cause(), error.whose());
     counter!(names::AUTH_DECISIONS, names::OUTCOME => cause).increment(1);
     info!(
         target: "audit",
+        caller,
+        token_id,
         peer = peer.map(tracing::field::display),
         method = measure::short(method),
         decision = "unauthenticated",
         cause,
-        text,
+        text = %error,
         code = measure::word(Code::Unauthenticated),
         "call"
     );

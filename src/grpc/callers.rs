@@ -108,13 +108,20 @@ pub(super) enum Error {
     #[error("credentials are missing: send metadata `authorization: Bearer <token>`")]
     Missing,
     /// Not of the form of a bearer token.
-    #[error("the authorization metadata is not of the form `Bearer <token>`")]
+    #[error("the authorization metadata is not of the form `Bearer <token>`; send it so")]
     Malformed,
+    /// Several, of which any one might count.
+    #[error("there is more than one authorization entry in the metadata; send exactly one")]
+    Repeated,
     /// A token of ours with a typing error.
-    #[error("the token is damaged: its checksum is wrong, so a part of it is missing or mistyped")]
+    #[error(
+        "the token is damaged: its checksum is wrong, so a part of it is missing or mistyped; copy it again"
+    )]
     Damaged,
     /// A token that nobody has.
-    #[error("the token is not known to this gateway")]
+    #[error(
+        "the token is not known to this gateway; use the caller's present one, or ask the operator for one (create-token)"
+    )]
     Unknown,
     /// A token that has ended.
     #[error(
@@ -129,7 +136,7 @@ pub(super) enum Error {
         at: Timestamp,
     },
     /// A token whose time has not come.
-    #[error("the token {id} of caller {caller} is not valid before {at}")]
+    #[error("the token {id} of caller {caller} is not valid before {at}; use the one before it until then")]
     NotYetValid {
         /// The token.
         id: String,
@@ -166,7 +173,7 @@ impl Error {
     pub(super) fn cause(&self) -> &'static str {
         match self {
             Self::Missing => "missing",
-            Self::Malformed | Self::Damaged => "malformed",
+            Self::Malformed | Self::Repeated | Self::Damaged => "malformed",
             Self::Unknown => "unknown",
             Self::Expired { .. } => "expired",
             Self::NotYetValid { .. } => "not_yet_valid",
@@ -177,9 +184,26 @@ impl Error {
             Self::Contradictory => "contradictory",
         }
     }
-}
 
-impl Error {
+    /// The caller and the token, as far as they are known all the same; for the audit log.
+    pub(super) fn whose(&self) -> (Option<&str>, Option<&str>) {
+        match self {
+            Self::Expired { id, caller, .. } | Self::NotYetValid { id, caller, .. } => {
+                (Some(caller), Some(id))
+            }
+            Self::SubjectUnknown(id) => (None, Some(id)),
+            Self::Missing
+            | Self::Malformed
+            | Self::Repeated
+            | Self::Damaged
+            | Self::Unknown
+            | Self::Jwt(_)
+            | Self::CertificateUnknown(_)
+            | Self::CertificateAmbiguous
+            | Self::Contradictory => (None, None),
+        }
+    }
+
     /// Who can do something about it.
     pub(super) fn actor(&self) -> Actor {
         // The others come from what was presented.
@@ -206,13 +230,17 @@ impl Callers {
         let snapshot = self.tenants.load();
         let certified =
             certificate.map(|certificate| by_certificate(&snapshot, certificate)).transpose()?.flatten();
-        let Some(header) = headers.get(header::AUTHORIZATION) else {
+        let mut presented = headers.get_all(header::AUTHORIZATION).iter();
+        let Some(header) = presented.next() else {
             return match (certified, certificate) {
                 (Some(caller), _) => Ok(known(caller, Credential::Certificate)),
                 (None, Some(certificate)) => Err(Error::CertificateUnknown(shown(certificate))),
                 (None, None) => self.without(&snapshot),
             };
         };
+        if presented.next().is_some() {
+            return Err(Error::Repeated);
+        }
         let (scheme, token) = header.to_str().ok().and_then(|h| h.split_once(' ')).ok_or(Error::Malformed)?;
         if !scheme.eq_ignore_ascii_case("bearer") || token.trim().is_empty() {
             return Err(Error::Malformed);
@@ -310,4 +338,62 @@ fn shown(certificate: &PeerCertificate) -> String {
     let names: Vec<String> =
         names.map(|name| name.to_string().chars().take(NAME_CHARS_SHOWN).collect()).collect();
     if names.is_empty() { "neither a URI nor a DNS name".to_owned() } else { names.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+    use crate::clock::SystemClock;
+
+    #[test]
+    fn of_two_tokens_neither_counts() {
+        let tenants = Tenants::new(Snapshot::new(Vec::new(), Vec::new(), Vec::new()));
+        let issuers = Issuers::new(Vec::new());
+        let callers = Callers::new(tenants, issuers, Strangers::Local, Arc::new(SystemClock));
+        let mut headers = HeaderMap::new();
+        headers.append(header::AUTHORIZATION, HeaderValue::from_static("Bearer one"));
+        assert_eq!(callers.identify(&headers, None).unwrap_err(), Error::Unknown);
+        headers.append(header::AUTHORIZATION, HeaderValue::from_static("Bearer two"));
+        let error = callers.identify(&headers, None).unwrap_err();
+        assert_eq!((&error, error.cause()), (&Error::Repeated, "malformed"));
+    }
+
+    #[test]
+    fn every_text_names_a_remedy() {
+        let (id, caller, at) = ("1a2b".to_owned(), "orders".to_owned(), Timestamp::default());
+        let time = SystemTime::UNIX_EPOCH;
+        for error in [
+            Error::Malformed,
+            Error::Repeated,
+            Error::Damaged,
+            Error::Unknown,
+            Error::Expired { id: id.clone(), caller: caller.clone(), at },
+            Error::NotYetValid { id: id.clone(), caller, at },
+            Error::SubjectUnknown(id),
+            Error::CertificateUnknown("dns:a".to_owned()),
+            Error::CertificateAmbiguous,
+            Error::Contradictory,
+            jwt::Error::Malformed("its claims lack iss").into(),
+            jwt::Error::IssuerUnknown.into(),
+            jwt::Error::KeysMissing { issuer: 0 }.into(),
+            jwt::Error::KeyUnknown { issuer: 0 }.into(),
+            jwt::Error::SignatureWrong.into(),
+            jwt::Error::AudienceWrong.into(),
+            jwt::Error::Expired { at: time }.into(),
+            jwt::Error::NotYetValid { at: time }.into(),
+        ] {
+            assert!(error.to_string().contains("; "), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_audit_log_learns_whose_token_is_over() {
+        let (id, caller, at) = ("1a2b".to_owned(), "orders".to_owned(), Timestamp::default());
+        let expired = Error::Expired { id: id.clone(), caller, at };
+        assert_eq!(expired.whose(), (Some("orders"), Some("1a2b")));
+        assert_eq!(Error::SubjectUnknown(id).whose(), (None, Some("1a2b")));
+        assert_eq!(Error::Unknown.whose(), (None, None));
+    }
 }

@@ -89,7 +89,7 @@ where
             };
             let line = line.insert(Line::new(who, method));
             if let Err(status) = admit(&line.who, method) {
-                line.code = status.code();
+                line.answered(Some(&status));
                 return Box::pin(refuse(status, method, started, Duration::ZERO));
             }
             request.extensions_mut().insert(Arc::clone(&line.who));
@@ -111,8 +111,7 @@ where
             }
             if let Some(line) = &mut line {
                 // A status in the head is an error; without one the call succeeded, or its stream is open.
-                let status = Status::from_header_map(response.headers());
-                line.code = status.map_or(Code::Ok, |status| status.code());
+                line.answered(Status::from_header_map(response.headers()).as_ref());
             }
             Ok(response)
         })
@@ -126,7 +125,7 @@ struct LookedAgain;
 impl<S> Gate<S> {
     /// What a stranger is told, and how long it should wait for that.
     fn refusal(&self, error: &Error, method: &'static str, peer: Option<IpAddr>) -> (Status, Duration) {
-        audit::stranger(method, peer, error.cause(), &error.to_string());
+        audit::stranger(method, peer, error);
         let delay = peer.map_or(Duration::ZERO, |peer| self.slowdown.failed(peer));
         (status::unauthenticated(error), delay)
     }

@@ -7,7 +7,7 @@ use tracing::Instrument;
 
 use crate::telemetry::{TraceContext, exemplified, names, semconv};
 
-use super::status;
+use super::{rights, status};
 
 pub(super) const SEND_MESSAGE: &str = "whatsapp.gateway.v1.GatewayService/SendMessage";
 pub(super) const SEND_MESSAGES: &str = "whatsapp.gateway.v1.GatewayService/SendMessages";
@@ -62,7 +62,13 @@ pub(super) async fn measured<T, R>(
     let result = call.instrument(span.clone()).await;
     let code = result.as_ref().err().map_or(Code::Ok, Status::code);
     semconv::rpc_ended(&span, word(code));
-    exemplified(&span, || record_duration(method, code, started));
+    let trace = exemplified(&span, || record_duration(method, code, started));
+    // Of what is not exported there is nothing to note.
+    if trace.is_some()
+        && let Ok(who) = rights::who(request)
+    {
+        who.note(|facts| facts.trace = trace);
+    }
     result
 }
 

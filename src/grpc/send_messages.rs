@@ -129,8 +129,9 @@ impl Service {
         let mut line = Line::new(Arc::clone(&who), SEND_MESSAGES);
         let answer = Box::pin(self.answer_one(&who, request, deadline)).await;
         answered(&answer);
-        line.code = answer.as_ref().err().map_or(Code::Ok, Status::code);
-        semconv::rpc_ended(&Span::current(), word(line.code));
+        line.answered(answer.as_ref().err());
+        let code = answer.as_ref().err().map_or(Code::Ok, Status::code);
+        semconv::rpc_ended(&Span::current(), word(code));
         answer
     }
 

@@ -80,6 +80,11 @@ pub(super) fn reason(status: &Status) -> Reason {
     info.and_then(|info| Reason::named(&info.reason)).unwrap_or(Reason::Internal)
 }
 
+/// The list of rights that a status says to have refused; `None` if it is about something else.
+pub(super) fn right(status: &Status) -> Option<String> {
+    status.get_details_error_info()?.metadata.remove("right")
+}
+
 /// One or more fields break a rule.
 pub(super) fn invalid(violations: Vec<FieldViolation>) -> Status {
     violated(Reason::ValidationFailed, violations).actor(Actor::Caller).build()

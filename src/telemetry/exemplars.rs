@@ -22,9 +22,10 @@ thread_local! {
     static TRACE: Cell<Option<TraceId>> = const { Cell::new(None) };
 }
 
-/// Records a histogram with the trace of this span, if it is exported.
-pub fn exemplified(span: &Span, record: impl FnOnce()) {
-    let trace = SpanIds::of(span).map(|ids| ids.trace_id);
+/// Records a histogram with the trace of this span, if it is exported; returns its ids in that case.
+pub fn exemplified(span: &Span, record: impl FnOnce()) -> Option<SpanIds> {
+    let ids = SpanIds::of(span);
+    let trace = ids.map(|ids| ids.trace_id);
     if trace.is_some() {
         TRACE.set(trace);
     }
@@ -32,6 +33,7 @@ pub fn exemplified(span: &Span, record: impl FnOnce()) {
     if trace.is_some() {
         TRACE.set(None);
     }
+    ids
 }
 
 /// A value that was recorded, and where it came from.

@@ -7,7 +7,7 @@ use whatsapp_gateway::contract::v1;
 
 use crate::eventually;
 use crate::support::rpc::{OPEN, phone, send, text};
-use crate::support::serve::{ALL_RIGHTS, SECOND_NUMBER, SECOND_WABA, caller};
+use crate::support::serve::{ALL_RIGHTS, SECOND_NUMBER, SECOND_WABA, caller, token_hash};
 use crate::support::subscriber::from_earliest;
 use crate::support::{Gateway, Refusal, Serve, Subscriber, webhook};
 
@@ -241,7 +241,12 @@ async fn the_audit_log_says_who_did_what_and_nothing_private() {
     let one = format!(
         "methods = [\"SendMessage\", \"ManageTemplate/list\"]\nphone_numbers = [{NUMBER:?}]\nwabas = [\"*\"]\n"
     );
-    let Serve { gateway, .. } = &Serve::builder().more(&caller("one", "one", &one)).start().await;
+    let late = format!(
+        "[[callers]]\nname = \"late\"\ntoken_sha256 = [\"{} expires=2020-01-01T00:00:00Z\"]\n{ALL_RIGHTS}",
+        token_hash("late-token")
+    );
+    let more = caller("one", "one", &one) + &late;
+    let Serve { gateway, .. } = &Serve::builder().more(&more).start().await;
     let mut client = gateway.client().await;
     let private = v1::SendMessageRequest {
         recipient: Some(phone(OPEN)),
@@ -261,7 +266,8 @@ async fn the_audit_log_says_who_did_what_and_nothing_private() {
         ..Default::default()
     };
     client.manage_template(by("one", archive)).await.unwrap_err();
-    eventually!(audit(gateway).len() == 6);
+    client.send_message(by("late-token", from(NUMBER))).await.unwrap_err();
+    eventually!(audit(gateway).len() == 7);
     let lines = audit(gateway);
     let word = |line: &Value, key: &str| line[key].as_str().unwrap_or_default().to_owned();
     let said: Vec<_> = lines.iter().map(|l| ["method", "decision", "code"].map(|key| word(l, key))).collect();
@@ -274,6 +280,7 @@ async fn the_audit_log_says_who_did_what_and_nothing_private() {
             ["GetMedia", "denied", "PERMISSION_DENIED"],
             ["SendMessage", "unauthenticated", "UNAUTHENTICATED"],
             ["ManageTemplate/archive", "denied", "PERMISSION_DENIED"],
+            ["SendMessage", "unauthenticated", "UNAUTHENTICATED"],
         ]
         .map(|line| line.map(str::to_owned))
     );
@@ -284,6 +291,10 @@ async fn the_audit_log_says_who_did_what_and_nothing_private() {
     assert!(word(&lines[0], "token_id").starts_with("sha256:") && word(&lines[0], "peer") == "127.0.0.1");
     assert_eq!(word(&lines[2], "phone_number_id"), SECOND_NUMBER);
     assert_eq!(word(&lines[4], "cause"), "unknown");
+    assert_eq!(["cause", "caller"].map(|key| word(&lines[6], key)), ["expired", "late"]);
+    assert!(word(&lines[6], "token_id").starts_with("sha256:"), "{:?}", lines[6]);
+    let rights: Vec<_> = lines.iter().map(|line| word(line, "right")).collect();
+    assert_eq!(rights, ["", "", "phone_numbers", "methods", "", "methods", ""]);
     assert_eq!(word(&lines[0], "recipient").len(), 16);
     assert_eq!(word(&lines[0], "recipient"), word(&lines[1], "recipient"), "one key for the process");
     assert_ne!(word(&lines[0], "message"), word(&lines[1], "message"));

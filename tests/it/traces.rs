@@ -159,6 +159,9 @@ async fn one_trace(protocol: &'static str) {
     }
     assert!(collector.named("http.server").is_empty());
     assert_pinned(&collector);
+    let log = gateway.log();
+    let audited = log.lines().find(|line| line.contains("audit") && line.contains("SendMessage")).unwrap();
+    assert!(audited.contains(TRACE_ID), "{audited}");
     let printed = format!("{:?}", collector.spans());
     for secret in ["canary", "16505551234", &response.message_id, "dev-access-token", "dev-app-secret"] {
         assert!(!printed.contains(secret), "{secret} is in a trace");

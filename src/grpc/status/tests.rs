@@ -48,3 +48,10 @@ fn what_tonic_says_of_a_header_is_not_repeated() {
     assert_eq!(status.code(), Code::Unimplemented);
     assert!(status.message().contains("grpc-encoding") && !status.message().contains("planted"), "{status}");
 }
+
+#[test]
+fn a_denied_status_says_the_right() {
+    let forbidden = Forbidden { named: "WABA 1".to_owned(), list: "wabas" };
+    assert_eq!(right(&forbidden.into()).as_deref(), Some("wabas"));
+    assert_eq!(right(&internal()), None);
+}
