@@ -32,6 +32,7 @@ use crate::tenants::{Strangers, Tenants};
 use crate::tls::Tls;
 
 use accounts::Accounts;
+pub(crate) use callers::check_name as check_caller_name;
 use jwt::IssuerEntry;
 use problem::Collector;
 pub use problem::{Problem, Problems};

@@ -21,6 +21,28 @@ const RESERVED_CALLERS: [&str; 2] = ["local", "anonymous"];
 /// The key of the file with further callers.
 pub(super) const FILE_KEY: &str = "grpc.callers_file";
 
+/// What the name of a caller must be.
+const NAME_FORM: &str = "must be 1 to 64 letters, digits, '-', '_' or '.'";
+/// What is wrong with one of [`RESERVED_CALLERS`] beside credentials.
+const NAME_RESERVED: &str = "is reserved for calls without credentials; choose another, or leave the tokens, identities and \
+                             jwt_subjects out to say what such calls may do";
+
+/// Says what is wrong with the name of a caller that has a token, if anything.
+pub(crate) fn check_name(name: &str) -> Result<(), &'static str> {
+    if !is_name(name) {
+        Err(NAME_FORM)
+    } else if RESERVED_CALLERS.contains(&name) {
+        Err(NAME_RESERVED)
+    } else {
+        Ok(())
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    (1..=64).contains(&name.len()) && name.bytes().all(is_plain)
+}
+
 /// Reads `[[callers]]`.
 pub(super) fn read(root: &mut Table<'_>, issuers: &[IssuerEntry]) -> Vec<CallerEntry> {
     root.tables("callers").into_iter().map(|table| CallerEntry::read(table, issuers)).collect()
@@ -92,10 +114,9 @@ pub(super) struct CallerEntry {
 impl CallerEntry {
     fn read(mut table: Table<'_>, issuers: &[IssuerEntry]) -> Self {
         let name = table.text("name");
-        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-        if !name.is_empty() && (name.len() > 64 || !name.bytes().all(is_plain)) {
-            let form = "must be 1 to 64 letters, digits, '-', '_' or '.'";
-            table.problems().report_value(table.path("name"), name.as_str(), form);
+        // One that is missing was reported when it was read.
+        if !name.is_empty() && !is_name(&name) {
+            table.problems().report_value(table.path("name"), name.as_str(), NAME_FORM);
         }
         let mut tokens = Vec::new();
         for (index, text) in table.texts("token_sha256").iter().enumerate() {
@@ -118,9 +139,7 @@ impl CallerEntry {
         let entry = Self { prefix, name, tokens, tokens_file, identities, subjects, rights };
         let has_some = !entry.tokens.is_empty() || entry.tokens_file.is_some() || entry.is_named_otherwise();
         if entry.has_no_credentials() && has_some {
-            let text = "is reserved for calls without credentials; choose another, or leave the tokens, identities and \
-                        jwt_subjects out to say what such calls may do";
-            table.problems().report_value(table.path("name"), entry.name.as_str(), text);
+            table.problems().report_value(table.path("name"), entry.name.as_str(), NAME_RESERVED);
         }
         table.finish();
         entry
@@ -232,4 +251,21 @@ fn rights(table: &mut Table<'_>) -> Rights {
         problems.report(table.path(list), text);
     }
     rights
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_caller_with_a_token_has_a_name_of_its_own() {
+        for good in ["orders", "a.b-c_9", &"x".repeat(64)] {
+            assert_eq!(check_name(good), Ok(()), "{good}");
+        }
+        for (bad, text) in
+            [("", NAME_FORM), ("a b", NAME_FORM), (&"x".repeat(65), NAME_FORM), ("local", NAME_RESERVED)]
+        {
+            assert_eq!(check_name(bad), Err(text), "{bad}");
+        }
+    }
 }
