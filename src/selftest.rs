@@ -44,7 +44,9 @@ pub struct Plan {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// It cannot be reached.
-    #[error("{address} cannot be reached: {cause}")]
+    #[error(
+        "{address} cannot be reached: {cause}; is it the gRPC port (--grpc-address), and of this authority (--ca-file)?"
+    )]
     Unreachable {
         /// Where.
         address: String,
@@ -67,7 +69,7 @@ pub enum Error {
 /// Tries everything, and says each that was right.
 pub async fn run(plan: &Plan, mut say: impl FnMut(&str)) -> Result<(), Error> {
     let channel = connect(plan, plan.certificate.as_ref()).await?;
-    say(&health(channel.clone()).await?);
+    say(&health(plan, channel.clone()).await?);
     if plan.has_reflection {
         say(&reflection(channel.clone()).await?);
     }
@@ -97,10 +99,16 @@ async fn connect(plan: &Plan, certificate: Option<&(String, String)>) -> Result<
     endpoint.connect().await.map_err(unreachable)
 }
 
-async fn health(channel: Channel) -> Result<String, Error> {
+async fn health(plan: &Plan, channel: Channel) -> Result<String, Error> {
     let request = HealthCheckRequest { service: SERVICE.to_owned() };
     let answer = HealthClient::new(channel).check(request).await;
-    let status = answer.map_err(|status| failed("health", describe(&status)))?.into_inner().status();
+    // A port with TLS takes the connection and ends it with the first call.
+    let remedy = |status: &Status| match (is_cut(status), &plan.authorities) {
+        (true, None) => "; if the port has TLS, name its authority by --ca-file",
+        (true, Some(_)) | (false, _) => "",
+    };
+    let refused = |status: Status| failed("health", format!("{}{}", describe(&status), remedy(&status)));
+    let status = answer.map_err(refused)?.into_inner().status();
     if status != ServingStatus::Serving {
         return Err(failed("health", format!("{} says {}", SERVICE, status.as_str_name())));
     }
@@ -154,9 +162,7 @@ async fn strange(plan: &Plan) -> Result<String, Error> {
         }
         // The end of a handshake in which a certificate is missing reaches a client only with its first call, and as an
         // error of the connection: no status came.
-        (Err(status), false)
-            if plan.certificate.is_some() && std::error::Error::source(&status).is_some() =>
-        {
+        (Err(status), false) if plan.certificate.is_some() && is_cut(&status) => {
             Ok("without credentials: no connection".to_owned())
         }
         (Err(status), _) => Err(failed(what, describe(&status))),
@@ -165,6 +171,11 @@ async fn strange(plan: &Plan) -> Result<String, Error> {
 
 fn failed(what: &'static str, found: String) -> Error {
     Error::Failed { what, found }
+}
+
+/// Whether no status came, and the connection broke.
+fn is_cut(status: &Status) -> bool {
+    std::error::Error::source(status).is_some()
 }
 
 fn describe(status: &Status) -> String {

@@ -37,10 +37,13 @@ pub struct Arguments {
 /// Prints each that is right; 0 if all is.
 pub(super) fn run(arguments: Arguments) -> Result<u8, u8> {
     let plan = Plan {
-        token: arguments.token_file.as_deref().map(read).transpose()?.map(|token| token.trim().to_owned()),
-        authorities: arguments.ca_file.as_deref().map(read).transpose()?,
+        token: optional("--token-file", arguments.token_file.as_deref())?
+            .map(|token| token.trim().to_owned()),
+        authorities: optional("--ca-file", arguments.ca_file.as_deref())?,
         certificate: match (&arguments.cert_file, &arguments.key_file) {
-            (Some(certificate), Some(key)) => Some((read(certificate)?, read(key)?)),
+            (Some(certificate), Some(key)) => {
+                Some((read("--cert-file", certificate)?, read("--key-file", key)?))
+            }
             (None, _) | (_, None) => None,
         },
         address: arguments.grpc_address,
@@ -52,9 +55,13 @@ pub(super) fn run(arguments: Arguments) -> Result<u8, u8> {
     tried.map(|()| 0).map_err(|error| failed(&format!("selftest: {error}")))
 }
 
-fn read(path: &Path) -> Result<String, u8> {
+fn optional(option: &str, path: Option<&Path>) -> Result<Option<String>, u8> {
+    path.map(|path| read(option, path)).transpose()
+}
+
+fn read(option: &str, path: &Path) -> Result<String, u8> {
     std::fs::read_to_string(path).map_err(|error| {
-        eprintln!("{}: {error}", path.display());
+        eprintln!("{option} {}: {error}", path.display());
         EXIT_CONFIG
     })
 }

@@ -73,6 +73,12 @@ pub enum OpenError {
         /// What the operating system said.
         source: io::Error,
     },
+    /// Something else than a folder has its name.
+    #[error("{path} is a file; data_dir must name a folder, which is made if it is missing", path = .path.display())]
+    NoFolder {
+        /// What is named.
+        path: PathBuf,
+    },
     /// Another process uses the folder.
     #[error("{path} is held by {holder}; stop that process, or set another data_dir (two gateways cannot share one)", path = .path.display())]
     Held {

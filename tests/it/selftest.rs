@@ -51,6 +51,7 @@ async fn a_right_installation_passes_and_a_wrong_token_does_not() {
 
     let (code, _, stderr) = selftest(&serve, &["--token-file", shown(&folder.path().join("none"))]).await;
     assert_eq!(code, 64, "{stderr}");
+    assert!(stderr.starts_with("--token-file ") && stderr.contains("/none: "), "{stderr}");
 }
 
 #[tokio::test]
@@ -93,6 +94,9 @@ async fn certificates_are_verified_and_shown() {
     let (code, _, stderr) = selftest(&serve, &[&["--ca-file", shown(&other)], &pair[..]].concat()).await;
     assert_eq!(code, 1);
     assert!(stderr.contains("cannot be reached") && stderr.contains("UnknownIssuer"), "{stderr}");
+    let (code, _, stderr) = selftest(&serve, &[]).await;
+    assert_eq!(code, 1);
+    assert!(stderr.contains("if the port has TLS, name its authority by --ca-file"), "{stderr}");
     let (code, _, stderr) = selftest(&serve, &pair).await;
     assert_eq!(code, 2, "a client certificate without TLS: {stderr}");
 }

@@ -9,7 +9,11 @@ use super::OpenError;
 /// Creates the folder with mode 0700 if it is missing, and refuses one on a network file system.
 pub(super) fn prepare(data_dir: &Path) -> Result<(), OpenError> {
     let unwritable = |source| OpenError::Unwritable { path: data_dir.to_owned(), source };
-    if !fs::metadata(data_dir).is_ok_and(|found| found.is_dir()) {
+    let found = fs::metadata(data_dir).ok();
+    if found.as_ref().is_some_and(|found| !found.is_dir()) {
+        return Err(OpenError::NoFolder { path: data_dir.to_owned() });
+    }
+    if found.is_none() {
         DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(unwritable)?;
         // The folder's own entry must survive a power cut too.
         if let Some(parent) = data_dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {

@@ -136,6 +136,9 @@ fn a_folder_that_cannot_be_written_is_named() {
     let mut world = World::new();
     let file = world.dir.path().join("file");
     fs::write(&file, "").unwrap();
+    world.config.data_dir = file.clone();
+    let error = world.open_error().to_string();
+    assert!(error.contains("/file is a file; data_dir must name a folder"), "{error}");
     world.config.data_dir = file.join("data");
     let error = world.open_error().to_string();
     assert!(error.contains("file/data cannot be written") && error.contains("another data_dir"), "{error}");
