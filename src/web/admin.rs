@@ -4,9 +4,11 @@
 //! refuses writes does not take sends and subscribers away: it shows in `/readyz/ingress`, which is about the webhook.
 //!
 //! Everyone who reaches the port may read; the log level is changed from the machine itself alone, since less of it
-//! hides the audit log and more of it may fill a disk. In Kubernetes that is `kubectl port-forward`.
+//! hides the audit log and more of it may fill a disk. In Kubernetes that is `kubectl port-forward`. Not from a page in a
+//! browser of that machine: browsers send `Origin` with every PUT, also where a name of the page's was made to mean this
+//! machine (DNS rebinding), so that `Host` need not be looked at.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -142,13 +144,10 @@ async fn log_level_of(State(port): State<Port>) -> String {
 async fn set_log_level(
     State(port): State<Port>,
     Extension(connection): Extension<ConnectionInfo>,
+    headers: HeaderMap,
     text: String,
 ) -> Response {
-    let peer = connection.peer.ip().to_canonical();
-    // Not all of 127.0.0.0/8: proxies of service meshes connect from there.
-    if peer != Ipv4Addr::LOCALHOST && peer != Ipv6Addr::LOCALHOST {
-        let text =
-            "the log level is changed from the machine itself alone; with Kubernetes, kubectl port-forward\n";
+    if let Err(text) = may_change(connection.peer.ip(), &headers) {
         return (StatusCode::FORBIDDEN, text).into_response();
     }
     match port.log_level.set(text.trim()) {
@@ -157,9 +156,43 @@ async fn set_log_level(
     }
 }
 
+/// Whether a request may change something; else why not.
+fn may_change(peer: IpAddr, headers: &HeaderMap) -> Result<(), &'static str> {
+    let peer = peer.to_canonical();
+    // Not all of 127.0.0.0/8: proxies of service meshes connect from there.
+    if peer != Ipv4Addr::LOCALHOST && peer != Ipv6Addr::LOCALHOST {
+        return Err(
+            "the log level is changed from the machine itself alone; with Kubernetes, kubectl port-forward\n",
+        );
+    }
+    if headers.contains_key(header::ORIGIN) {
+        return Err(
+            "the log level is not changed by a page in a browser: send the request without Origin, by curl\n",
+        );
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
+    use axum::http::HeaderValue;
+
     use super::*;
+
+    #[test]
+    fn the_log_level_is_changed_from_the_machine_itself_and_not_by_a_page() {
+        let plain = HeaderMap::new();
+        for (peer, is_let) in
+            [("127.0.0.1", true), ("::1", true), ("::ffff:127.0.0.1", true), ("127.0.0.6", false)]
+        {
+            assert_eq!(may_change(peer.parse().unwrap(), &plain).is_ok(), is_let, "{peer}");
+        }
+        for origin in ["null", "http://127.0.0.1:9090", "https://page.example"] {
+            let page = HeaderMap::from_iter([(header::ORIGIN, HeaderValue::from_static(origin))]);
+            let refusal = may_change(Ipv4Addr::LOCALHOST.into(), &page).unwrap_err();
+            assert!(refusal.contains("without Origin"), "{refusal}");
+        }
+    }
 
     #[test]
     fn open_metrics_is_for_whoever_wants_it_most() {
