@@ -33,6 +33,8 @@ use json_lines::JsonLines;
 use text_lines::TextLines;
 
 pub use self::metrics::Metrics;
+#[cfg(test)]
+pub(crate) use self::metrics::without_gone;
 pub use exemplars::exemplified;
 pub use log_level::{LogLevel, check_log_level};
 pub use propagation::{SpanIds, TraceContext, begin_trace, current_traceparent, link};

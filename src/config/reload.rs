@@ -87,9 +87,10 @@ impl Watcher {
     pub async fn run(mut self, period: Duration) {
         loop {
             let look = move || {
+                let before = self.tenants.load();
                 let mut seen = vec![self.reload_once(), self.reload_tls_once()];
                 seen.append(&mut self.reload_keys_once());
-                expiry::show(&self.tenants.load(), self.tls.as_ref().map(|(_, tls, _)| tls));
+                expiry::show(&before, &self.tenants.load(), self.tls.as_ref().map(|(_, tls, _)| tls));
                 (self, seen.contains(&Reload::Settling))
             };
             // File systems may hang; a thread of their own may hang with them.

@@ -73,7 +73,7 @@ impl Metrics {
 
     /// All metrics in the Prometheus text format, for `/metrics`. Call it inside the runtime.
     pub fn render(&self) -> String {
-        let mut text = self.handle.render();
+        let mut text = without_gone(self.handle.render());
         process::render(&mut text, self.started);
         text
     }
@@ -91,6 +91,16 @@ impl Metrics {
             ticks.tick().await;
             self.handle.run_upkeep();
         }
+    }
+}
+
+/// The text without the samples of what is gone: the exporter keeps every series that it has ever had.
+pub(crate) fn without_gone(text: String) -> String {
+    let is_gone = |line: &&str| line.ends_with(" NaN");
+    if text.lines().any(|line| is_gone(&line)) {
+        text.lines().filter(|line| !is_gone(line)).flat_map(|line| [line, "\n"]).collect()
+    } else {
+        text
     }
 }
 

@@ -336,6 +336,9 @@ labels! {
     VERSION = "version";
 }
 
+/// The value of a gauge whose subject is gone. No scrape shows it.
+pub const GONE: f64 = f64::NAN;
+
 /// The words of Meta's that move a message (reference 4.4.2).
 pub const STATUSES: &[&str] = &["sent", "delivered", "read", "played", "failed"];
 /// The qualities of a number (reference 2.5); whatever else Meta says is `unknown`.
