@@ -73,8 +73,8 @@
 {{- if and .Values.serviceMonitor.enabled .Values.podMonitor.enabled }}
 {{- print "- serviceMonitor.enabled and podMonitor.enabled are both true, so everything would be counted twice: set one of them to false.\n" }}
 {{- end }}
-{{- if and (not (dig "telemetry" "metrics" true .Values.config)) (or .Values.serviceMonitor.enabled .Values.podMonitor.enabled .Values.prometheusRule.enabled) }}
-{{- print "- config.telemetry.metrics is false, but serviceMonitor, podMonitor or prometheusRule is enabled and needs metrics: set it to true.\n" }}
+{{- if and (not (dig "telemetry" "metrics" true .Values.config)) (or .Values.serviceMonitor.enabled .Values.podMonitor.enabled .Values.prometheusRule.enabled .Values.dashboards.enabled) }}
+{{- print "- config.telemetry.metrics is false, but serviceMonitor, podMonitor, prometheusRule or dashboards is enabled and needs metrics: set it to true.\n" }}
 {{- end }}
 {{- if not (regexMatch "^(sha256:[0-9a-f]{64})?$" .Values.image.digest) }}
 {{- printf "- image.digest is %q: write sha256: and 64 hexadecimal digits, or leave it empty for the tag.\n" .Values.image.digest }}
