@@ -134,10 +134,12 @@ impl ManageTemplate {
                 tag,
                 used_fallback,
             }))) => match self.unsettled.reopen(&once.request).await {
-                Ok(Some(flight)) => {
+                Ok(Some(Claim::Mine(flight))) => {
                     tell(Ok(Begun::Taken(Taken::Running(flight.slot()))));
                     self.look_again(work, &once, flight, failure).await;
                 }
+                // Somebody else looks, or has looked since: what that finds is the answer to this one too.
+                Ok(Some(Claim::Taken(taken))) => tell(Ok(Begun::Taken(taken))),
                 Ok(None) => {
                     let outcome = Outcome::Unknown(failure);
                     tell(Ok(Begun::Taken(Taken::Known(Known { tag, used_fallback, outcome }))));

@@ -99,26 +99,36 @@ impl Unsettled {
         Err(Error::InProgress)
     }
 
-    /// The right to look again what became of a request that is in doubt; nothing if somebody else looks, or if it is not
-    /// in doubt any more.
-    pub(in crate::flows) async fn reopen(&self, request: &Request) -> Result<Option<Flight>, Error> {
+    /// The right to look again what became of a request that is in doubt, or what stands under its id if somebody else looks
+    /// or it is not in doubt any more; nothing if it was never claimed.
+    pub(in crate::flows) async fn reopen(&self, request: &Request) -> Result<Option<Claim>, Error> {
         let Some(stored) = self.inner.store.request(&request.key).await.map_err(Error::Store)? else {
             return Ok(None);
         };
         let slot = {
             let mut slots = self.inner.slots();
             match slots.get(&stored.record.tag) {
-                Some(slot) => Arc::clone(slot),
-                None if !matches!(stored.record.outcome, Outcome::Unknown(_)) => return Ok(None),
-                None => {
-                    let slot = Arc::new(Slot::parked(request.key, stored));
+                Some(slot) => Some(Arc::clone(slot)),
+                None if matches!(stored.record.outcome, Outcome::Unknown(_)) => {
+                    let slot = Arc::new(Slot::parked(request.key, stored.clone()));
                     slots.insert(slot.tag.clone(), Arc::clone(&slot));
-                    slot
+                    Some(slot)
                 }
+                None => None,
             }
         };
-        let is_ours = slot.take_off_again(self.inner.clock.now(), Duration::ZERO);
-        Ok(is_ours.then(|| Flight::new(self.clone(), slot, in_doubt_outcome())))
+        let Some(slot) = slot else { return Ok(self.standing_of(&stored).map(Claim::Taken)) };
+        if slot.take_off_again(self.inner.clock.now(), Duration::ZERO) {
+            return Ok(Some(Claim::Mine(Flight::new(self.clone(), slot, in_doubt_outcome()))));
+        }
+        // What was read of the store may be older than the slot.
+        Ok(Some(Claim::Taken(match slot.outcome() {
+            None => Taken::Running(slot),
+            Some(outcome) => {
+                let (tag, used_fallback) = (slot.tag.clone(), slot.used_fallback());
+                Taken::Known(Known { tag, used_fallback, outcome })
+            }
+        })))
     }
 
     /// What stands under the id of a request, without claiming it.
