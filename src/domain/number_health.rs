@@ -224,7 +224,7 @@ pub struct Parked {
 /// What changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// The number is parked, or for another cause than before.
+    /// The number is parked, or told to be for another cause than before.
     Parked,
     /// The number can send again; this was the matter.
     Resumed(Parked),
@@ -235,7 +235,9 @@ pub enum Change {
 pub struct NumberHealth {
     /// The first pause before a look.
     first_pause: Duration,
-    parked: Option<Parked>,
+    /// What is wrong, one of each cause. The last is what is told, looked at and tried; when it is lifted, the one before it
+    /// still holds.
+    parked: Vec<Parked>,
     /// Refusals in a row for one cause: in answers, and in statuses.
     refusals: [Option<(Cause, u32)>; 2],
     /// Refusals that counted since the number last worked. Each doubles the pause before the next look, also when the
@@ -248,34 +250,38 @@ pub struct NumberHealth {
 impl NumberHealth {
     /// A healthy number. After it is parked it is looked at after this pause, which doubles up to twenty times as much.
     pub fn new(first_pause: Duration) -> Self {
-        Self { first_pause, parked: None, refusals: [None, None], strikes: 0, source: Source::Answer }
+        Self { first_pause, parked: Vec::new(), refusals: [None, None], strikes: 0, source: Source::Answer }
     }
 
     /// Why the number is parked, if it is.
     pub fn parked(&self) -> Option<&Parked> {
-        self.parked.as_ref()
+        self.parked.last()
     }
 
-    /// Meta refused something for a cause that concerns the whole number, or says that it cannot send.
+    /// Meta refused something for a cause that concerns the whole number, or says that it cannot send. What it says of the
+    /// number stands beside what is wrong already; the refusal of a message that was let through takes its place.
     pub fn refused(&mut self, now: Moment, source: Source, complaint: Complaint) -> Option<Change> {
         let cause = complaint.cause;
         let count = self.count(source, cause);
-        let known = match &mut self.parked {
-            // What was on its way when the number was parked tells nothing new.
-            Some(parked) => match source {
+        let known = self.parked.last().map(|parked| (parked.complaint.cause, parked.since));
+        if let Some(parked) = self.parked.last_mut() {
+            match source {
+                // What was on its way when the number was parked tells nothing new.
                 Source::Answer if !std::mem::take(&mut parked.is_trying) => return None,
                 Source::Status => return None,
-                Source::Answer | Source::Word => Some((parked.complaint.cause, parked.since)),
-            },
+                Source::Answer => drop(self.parked.pop()),
+                Source::Word => parked.is_trying = false,
+            }
+        } else if count < cause.refusals() && self.strikes == 0 {
             // A number that was parked a moment ago has used up its credit.
-            None if count < cause.refusals() && self.strikes == 0 => return None,
-            None => None,
-        };
+            return None;
+        }
         let look_at = now.saturating_add(self.pause(cause, self.strikes));
         self.strikes = self.strikes.saturating_add(1);
         self.source = source;
         let since = known.map_or(now, |(_, since)| since);
-        self.parked = Some(Parked { complaint, since, look_at, is_trying: false });
+        self.parked.retain(|other| other.complaint.cause != cause);
+        self.parked.push(Parked { complaint, since, look_at, is_trying: false });
         (known.map(|(cause, _)| cause) != Some(cause)).then_some(Change::Parked)
     }
 
@@ -285,43 +291,53 @@ impl NumberHealth {
             *refusals = None;
         }
         let proves = self.source != Source::Status || source == Source::Status;
-        match &self.parked {
+        match self.parked.last() {
             // Others were on their way when the number was parked.
             Some(parked) if !parked.is_trying || source != Source::Answer => None,
-            parked => {
-                let is_parked = parked.is_some();
+            Some(_) | None => {
                 if proves {
                     self.strikes = 0;
                 }
-                if is_parked { self.resume() } else { None }
+                self.lift(|_| true)
             }
         }
     }
 
-    /// The number seems to be able to send again. If the next message says otherwise, it is parked for longer.
-    pub fn resume(&mut self) -> Option<Change> {
-        self.refusals = [None, None];
-        self.parked.take().map(Change::Resumed)
+    /// The number seems to be able to send again as far as these go. If the next message says otherwise, it is parked for
+    /// longer.
+    pub fn resume_if(&mut self, is_over: impl Fn(Cause) -> bool) -> Option<Change> {
+        self.lift(|parked| is_over(parked.complaint.cause))
     }
 
-    /// What held the number up is gone, if it was this: nothing of it counts any more.
-    pub fn end_if(&mut self, is_gone: impl FnOnce(&Parked) -> bool) -> Option<Change> {
-        self.parked.as_ref().filter(|parked| is_gone(parked))?;
-        self.strikes = 0;
-        self.resume()
+    /// What held the number up is gone, if it was one of these: nothing of it counts any more.
+    pub fn end_if(&mut self, is_gone: impl Fn(&Parked) -> bool) -> Option<Change> {
+        if self.parked.iter().any(&is_gone) {
+            self.strikes = 0;
+        }
+        self.lift(is_gone)
+    }
+
+    fn lift(&mut self, is_gone: impl Fn(&Parked) -> bool) -> Option<Change> {
+        let told = self.parked.last()?.clone();
+        self.parked.retain(|parked| !is_gone(parked));
+        if let Some(left) = self.parked.last() {
+            return (left.complaint.cause != told.complaint.cause).then_some(Change::Parked);
+        }
+        self.refusals = [None, None];
+        Some(Change::Resumed(told))
     }
 
     /// Whether it is time to look whether it is over, and what the matter was. The next time is after another pause.
     pub fn look(&mut self, now: Moment) -> Option<Cause> {
-        let cause = self.parked.as_ref().filter(|parked| parked.look_at <= now)?.complaint.cause;
+        let cause = self.parked.last().filter(|parked| parked.look_at <= now)?.complaint.cause;
         let pause = self.pause(cause, self.strikes.saturating_sub(1)).max(self.first_pause);
-        self.parked.as_mut()?.look_at = now.saturating_add(pause);
+        self.parked.last_mut()?.look_at = now.saturating_add(pause);
         Some(cause)
     }
 
     /// A message is let through.
     pub fn try_one(&mut self) {
-        if let Some(parked) = &mut self.parked {
+        if let Some(parked) = self.parked.last_mut() {
             parked.is_trying = true;
         }
     }

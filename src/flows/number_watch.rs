@@ -67,7 +67,7 @@ struct State {
 #[derive(Debug)]
 struct Watched {
     health: NumberHealth,
-    /// The token with which it was parked.
+    /// The token with which it was parked for one of its causes.
     token: Option<TokenHash>,
     /// The number as people write it; empty while nothing was read.
     digits: String,
@@ -139,8 +139,9 @@ impl Inner {
         complaint: Complaint,
     ) -> bool {
         let watched = state.watched(number, self.first_pause);
+        let is_of_token = complaint.cause.is_of_token();
         let change = watched.health.refused(self.now(), source, complaint);
-        if change.is_some() {
+        if change.is_some() && is_of_token {
             watched.token = Some(token);
         }
         self.apply(state, number, change)

@@ -49,6 +49,8 @@ pub struct ProjectLog {
     templates: TemplateCatalog,
     number_watch: NumberWatch,
     position: watch::Sender<u64>,
+    /// Up to which event the watch of numbers has heard everything: it counts, so that no event may be heard twice.
+    heard: u64,
     remembered: Remembered,
 }
 
@@ -76,7 +78,19 @@ impl ProjectLog {
         number_watch: NumberWatch,
     ) -> Self {
         let (position, remembered) = (watch::Sender::new(0), Remembered::default());
-        Self { log, projections, news, unsettled, fallbacks, templates, number_watch, position, remembered }
+        let heard = 0;
+        Self {
+            log,
+            projections,
+            news,
+            unsettled,
+            fallbacks,
+            templates,
+            number_watch,
+            position,
+            heard,
+            remembered,
+        }
     }
 
     /// Up to which event of the log everything is applied.
@@ -171,7 +185,10 @@ impl ProjectLog {
         for event in page {
             let fact = events::fact(event);
             windows.take(event, &fact);
-            self.number_watch.hear(&fact);
+            if event.seq > self.heard {
+                self.heard = event.seq;
+                self.number_watch.hear(&fact);
+            }
             if let Fact::Template { waba_id, name } = &fact {
                 self.templates.forget(waba_id, name);
             }
@@ -238,3 +255,6 @@ impl ProjectLog {
         Ok(changes)
     }
 }
+
+#[cfg(test)]
+mod tests;

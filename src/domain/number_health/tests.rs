@@ -72,11 +72,11 @@ fn a_refusal_by_mistake_costs_a_moment_and_a_second_one_more() {
     let mut health = health();
     health.refused(seconds(0), Source::Answer, complaint(190));
     assert_eq!(health.look(seconds(0)), Some(Cause::Token));
-    assert!(health.resume().is_some());
+    assert!(health.resume_if(|_| true).is_some());
     // Nothing has worked since.
     assert_eq!(health.refused(seconds(1), Source::Answer, complaint(190)), Some(Change::Parked));
     assert_eq!(health.parked().unwrap().look_at, seconds(31));
-    assert!(health.resume().is_some());
+    assert!(health.resume_if(|_| true).is_some());
     assert_eq!(health.worked(Source::Answer), None);
     assert_eq!(health.refused(seconds(40), Source::Answer, complaint(190)), Some(Change::Parked));
     assert_eq!(health.parked().unwrap().look_at, seconds(40));
@@ -147,6 +147,49 @@ fn a_word_about_the_account_counts_at_once() {
     assert_eq!(health.parked().unwrap().complaint.cause, Cause::Account);
     assert_eq!(health.end_if(|parked| parked.complaint.cause == Cause::Token), None);
     assert!(health.end_if(|parked| parked.complaint.cause == Cause::Account).is_some());
+}
+
+#[test]
+fn of_two_matters_the_end_of_one_leaves_the_other() {
+    let lifted = |health: &mut NumberHealth, cause| health.end_if(|parked| parked.complaint.cause == cause);
+    let now = |health: &NumberHealth| health.parked().map(|parked| parked.complaint.cause);
+    // Three refusals for quality, then a webhook that the account is restricted.
+    let both = || {
+        let mut health = health();
+        for _ in 0..3 {
+            health.refused(seconds(0), Source::Answer, complaint(131_048));
+        }
+        assert_eq!(now(&health), Some(Cause::Quality));
+        assert_eq!(health.refused(seconds(5), Source::Word, complaint(131_031)), Some(Change::Parked));
+        assert_eq!(now(&health), Some(Cause::Account));
+        health
+    };
+    let mut health = both();
+    assert_eq!(lifted(&mut health, Cause::Account), Some(Change::Parked), "for the other cause");
+    assert_eq!(now(&health), Some(Cause::Quality));
+    assert_eq!(health.parked().unwrap().since, seconds(0));
+    // It is looked at as it would have been.
+    assert_eq!(health.look(seconds(30)), Some(Cause::Quality));
+    health.try_one();
+    assert!(matches!(health.worked(Source::Answer), Some(Change::Resumed(_))));
+
+    let mut health = both();
+    assert_eq!(lifted(&mut health, Cause::Quality), None, "the account is what is told");
+    assert_eq!(now(&health), Some(Cause::Account));
+    assert!(matches!(lifted(&mut health, Cause::Account), Some(Change::Resumed(_))));
+
+    // Said again, it is there once. A message that passes disproves all.
+    let mut health = both();
+    assert_eq!(health.refused(seconds(6), Source::Word, complaint(131_031)), None);
+    health.try_one();
+    assert!(matches!(health.worked(Source::Answer), Some(Change::Resumed(_))));
+    assert_eq!(now(&health), None);
+
+    // What a message that was let through is refused for takes the place of what it was let through for.
+    let mut health = both();
+    health.try_one();
+    assert_eq!(health.refused(seconds(40), Source::Answer, complaint(131_048)), Some(Change::Parked));
+    assert!(matches!(lifted(&mut health, Cause::Quality), Some(Change::Resumed(_))));
 }
 
 #[test]

@@ -160,16 +160,10 @@ impl Inner {
 
     /// The number can send again if this was the matter; with the token, all that use it.
     fn take_back(&self, number: &PhoneNumberId, is_over: impl Fn(Cause) -> bool) {
-        let resume = |number: &PhoneNumberId, is_over: &dyn Fn(Cause) -> bool| {
-            self.clear(number, |health| {
-                health.parked().filter(|parked| is_over(parked.complaint.cause))?;
-                health.resume()
-            });
-        };
-        resume(number, &is_over);
+        self.clear(number, |health| health.resume_if(&is_over));
         if is_over(Cause::Token) {
             for other in self.others_with(number) {
-                resume(&other, &|cause| cause == Cause::Token);
+                self.clear(&other, |health| health.resume_if(|cause| cause == Cause::Token));
             }
         }
     }

@@ -1,0 +1,116 @@
+//! Steps that fail and are taken again.
+
+use std::time::SystemTime;
+
+use secrecy::SecretString;
+
+use super::*;
+use crate::clock::{Clock as _, ManualClock, SharedClock};
+use crate::cloud_api::normalize::normalize;
+use crate::cloud_api::{Client, Config};
+use crate::domain::ids::PhoneNumberId;
+use crate::flows::lanes::{Lanes, Pace};
+use crate::flows::numbers::Numbers;
+use crate::flows::send_traces::SendTraces;
+use crate::storage::contract::sends::Mortal;
+use crate::storage::fallbacks::FallbackNotes;
+use crate::storage::memory::Memory;
+use crate::storage::send_traces;
+use crate::storage::sends::Sends;
+use crate::tenants::{Snapshot, Tenants, Waba};
+
+struct World {
+    clock: Arc<ManualClock>,
+    log: Arc<Memory>,
+    state: Arc<Mortal>,
+    projections: ProjectLog,
+}
+
+impl World {
+    fn new() -> Self {
+        let clock = ManualClock::new(SystemTime::UNIX_EPOCH + Duration::from_hours(500_000));
+        let shared = Arc::clone(&clock) as SharedClock;
+        let log = Memory::new(Arc::clone(&shared));
+        let state = Mortal::new(Arc::clone(&log) as _, usize::MAX);
+        let waba = Waba {
+            id: "2".into(),
+            app_id: "3".into(),
+            access_token: SecretString::from("token"),
+            phone_number_ids: vec!["1".into()],
+        };
+        let numbers = Numbers::new(Tenants::new(Snapshot::new(Vec::new(), vec![waba], Vec::new())));
+        let (shutdown, client) =
+            (Shutdown::new(), Client::new(&Config::default(), Arc::clone(&shared)).unwrap());
+        let lanes = Lanes::new(Pace { fixed_rate: None, by_recipient: true }, shutdown.clone());
+        let number_watch = NumberWatch::new(
+            client.clone(),
+            numbers.clone(),
+            lanes,
+            Arc::clone(&log) as _,
+            Duration::from_secs(30),
+            Arc::clone(&shared),
+            shutdown.clone(),
+        );
+        let traces = send_traces::SendTraces::new(Arc::clone(&state) as _);
+        let traces = SendTraces::new(traces, Arc::clone(&shared), shutdown.clone());
+        let fallbacks = Fallbacks::new(
+            FallbackNotes::new(Arc::clone(&state) as _),
+            Arc::clone(&log) as _,
+            (client.clone(), traces),
+            numbers.clone(),
+            number_watch.clone(),
+            Arc::clone(&shared),
+            shutdown.clone(),
+        );
+        let sends = Sends::new(Arc::clone(&state) as _, Duration::from_hours(24));
+        let projections = ProjectLog::new(
+            Arc::clone(&log) as _,
+            Projections::new(Arc::clone(&state) as _),
+            MessageNews::default(),
+            Unsettled::new(sends, shared, shutdown.clone()),
+            fallbacks,
+            TemplateCatalog::new(client, numbers, shutdown, true),
+            number_watch,
+        );
+        Self { clock, log, state, projections }
+    }
+
+    /// The status of a message that Meta failed for quality.
+    async fn fail(&self, message_id: &str) {
+        let now = self.clock.now();
+        let seconds = now.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        let status = format!(
+            r#"{{"id":"{message_id}","status":"failed","timestamp":"{seconds}","recipient_id":"16505551234",
+                "errors":[{{"code":131048,"title":"Spam"}}]}}"#
+        );
+        let body = format!(
+            r#"{{"object":"whatsapp_business_account","entry":[{{"id":"2","changes":[{{"field":"messages","value":{{
+                "messaging_product":"whatsapp","metadata":{{"phone_number_id":"1"}},"statuses":[{status}]}}}}]}}]}}"#
+        );
+        for event in normalize(body.as_bytes(), now) {
+            self.log.append(vec![events::item(&event, "")]).await.unwrap();
+        }
+    }
+
+    fn is_parked(&self) -> bool {
+        self.projections.number_watch.refusal(&PhoneNumberId::parse("1").unwrap()).is_some()
+    }
+}
+
+#[tokio::test]
+async fn what_a_page_says_of_a_number_is_heard_once() {
+    let mut world = World::new();
+    world.fail("wamid.1").await;
+    world.state.allow(0);
+    for _ in 0..4 {
+        assert!(world.projections.advance(None).await.is_err(), "nothing can be written");
+    }
+    world.state.allow(usize::MAX);
+    assert_eq!(world.projections.advance(None).await.unwrap(), 1);
+    assert!(!world.is_parked(), "one message was refused");
+    for id in ["wamid.2", "wamid.3"] {
+        world.fail(id).await;
+    }
+    assert_eq!(world.projections.advance(Some(1)).await.unwrap(), 3);
+    assert!(world.is_parked(), "three messages were refused in a row");
+}
