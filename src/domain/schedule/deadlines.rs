@@ -13,6 +13,33 @@ const REVIEW_INTERVAL: Duration = Duration::from_secs(1);
 /// Nobody needs to try again sooner.
 const RETRY_AFTER_MIN: Duration = Duration::from_millis(1);
 
+/// After so long without a refusal the next is the first again.
+const CROWD_END: Duration = Duration::from_secs(1);
+/// Over at least so much time the returns of those are spread who are refused together.
+const SPREAD_MIN: Duration = Duration::from_secs(1);
+
+/// Those who are refused at about one moment: told the same, all of them would come back together.
+#[derive(Debug, Default)]
+pub(super) struct Crowd {
+    count: u32,
+    last: Moment,
+}
+
+impl Crowd {
+    /// How much later than it could the next one should come back: a slot after the one before it, over as much time as is
+    /// missing; then the slots are taken again from the first.
+    fn delay(&mut self, now: Moment, missing: Duration, slot: Duration) -> Duration {
+        if now.saturating_sub(self.last) >= CROWD_END {
+            self.count = 0;
+        }
+        self.last = now;
+        let slots = missing.max(SPREAD_MIN).as_nanos() / slot.as_nanos().max(1);
+        let place = self.count % u32::try_from(slots).unwrap_or(u32::MAX).max(1);
+        self.count = self.count.wrapping_add(1);
+        slot.saturating_mul(place)
+    }
+}
+
 /// The earliest turn of a ticket, by what is ahead of it now.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Estimate {
@@ -57,7 +84,7 @@ impl Lane {
     }
 
     /// Why a ticket should not wait, if it should not.
-    pub(super) fn objection(&self, ticket: &Ticket, estimate: Estimate) -> Option<Refusal> {
+    pub(super) fn objection(&mut self, ticket: &Ticket, estimate: Estimate) -> Option<Refusal> {
         let deadline = ticket.deadline?;
         match self.parked.filter(|_| self.is_shut()) {
             Some(verdict) => Some(Refusal { why: Why::Parked(verdict), retry_after: None }),
@@ -65,10 +92,15 @@ impl Lane {
         }
     }
 
-    /// Who is as patient again will be in time when as much time has gone as was missing.
-    fn refusal(&self, estimate: Estimate, deadline: Moment) -> Refusal {
-        let missing = estimate.turn.saturating_sub(deadline.max(self.now));
-        Refusal { why: estimate.why, retry_after: Some(missing.max(RETRY_AFTER_MIN)) }
+    /// Who is as patient again will be in time when as much time has gone as was missing. What all wait for comes slot by
+    /// slot, and so should they.
+    fn refusal(&mut self, estimate: Estimate, deadline: Moment) -> Refusal {
+        let missing = estimate.turn.saturating_sub(deadline.max(self.now)).max(RETRY_AFTER_MIN);
+        let delay = match estimate.why {
+            Why::Throughput | Why::Suspended => self.crowd.delay(self.now, missing, self.pacer.interval()),
+            Why::Pair | Why::Parked(_) | Why::Full => Duration::ZERO,
+        };
+        Refusal { why: estimate.why, retry_after: Some(missing.saturating_add(delay)) }
     }
 
     /// Something got worse for those who wait, a little.

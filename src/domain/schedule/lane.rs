@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::Moment;
+use super::deadlines::Crowd;
 use super::pace::PairRule;
 use super::pacer::Pacer;
 use super::recipients::Recipients;
@@ -46,6 +47,7 @@ pub struct Lane {
     pub(super) reviewed_at: Moment,
     /// When to look whether tickets have become hopeless, if something got worse.
     pub(super) review_at: Option<Moment>,
+    pub(super) crowd: Crowd,
     next_id: u64,
 }
 
@@ -74,6 +76,7 @@ impl Lane {
             answer_time: Duration::ZERO,
             reviewed_at: Moment::ZERO,
             review_at: None,
+            crowd: Crowd::default(),
             next_id: 0,
         }
     }

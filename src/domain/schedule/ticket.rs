@@ -113,7 +113,8 @@ pub struct Refusal {
     /// What stands in the way.
     pub why: Why,
     /// When the same ticket, as patient as before, may have better luck, at least a millisecond: by so much its turn would
-    /// have been too late. `None` if that depends on other events.
+    /// have been too late, and by a slot more for each that was refused at about the same moment. `None` if that depends on
+    /// other events.
     pub retry_after: Option<Duration>,
 }
 

@@ -211,3 +211,30 @@ fn a_lane_is_full_at_some_point() {
     let refused = lane.offer(Moment::ZERO, ticket("b", Class::Urgent, 1));
     assert!(matches!(refused, Offer::Refuse(Refusal { why: Why::Full, .. })), "{refused:?}");
 }
+
+#[test]
+fn who_is_refused_together_does_not_come_back_together() {
+    for rate in [20, 80] {
+        let mut world = World::new(rate);
+        world.lane.suspend(world.now, SECOND * 60);
+        let mut refused = || {
+            let told = world.offer_new("a", Class::Normal, Some(SECOND));
+            let Offer::Refuse(Refusal { retry_after: Some(after), .. }) = told else { panic!("{told:?}") };
+            after
+        };
+        let told: Vec<_> = (0..1000).map(|_| refused()).collect();
+        assert!((58..60).contains(&told[0].as_secs()), "the first as early as it can: {:?}", told[0]);
+        let mut by_second = std::collections::BTreeMap::new();
+        for after in &told {
+            *by_second.entry(after.saturating_sub(told[0]).as_secs()).or_insert(0_u32) += 1;
+        }
+        assert!(by_second.values().all(|count| *count <= rate + 1), "{by_second:?}");
+        // A second later the crowd has gone.
+        world.run_until(world.now + SECOND);
+        let told_later = world.offer_new("a", Class::Normal, Some(SECOND));
+        let Offer::Refuse(Refusal { retry_after: Some(later), .. }) = told_later else {
+            panic!("{told_later:?}")
+        };
+        assert!(later < told[0], "{later:?}");
+    }
+}
