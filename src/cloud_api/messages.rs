@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use http::Method;
 use secrecy::SecretString;
+use serde::Deserialize;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::json;
 
@@ -19,6 +20,19 @@ use crate::domain::message::{
 /// The last part of an endpoint's path, and the path as traces name it.
 const MESSAGES: (&str, &str) = ("messages", "/{phone_number_id}/messages");
 const MARKETING_MESSAGES: (&str, &str) = ("marketing_messages", "/{phone_number_id}/marketing_messages");
+
+/// The template that a message in Meta's JSON sends, by its name; `None` if it sends none.
+pub fn template_name(json: &str) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Body {
+        template: Template,
+    }
+    #[derive(Deserialize)]
+    struct Template {
+        name: String,
+    }
+    serde_json::from_str(json).ok().map(|Body { template: Template { name } }| name)
+}
 
 impl Client {
     /// Sends a message, once. An answer that cannot be understood leaves the outcome unknown.

@@ -14,11 +14,12 @@ use metrics::counter;
 use tokio::time::{Instant, timeout_at};
 use tracing::{info, warn};
 
+use crate::cloud_api::messages::template_name;
 use crate::cloud_api::templates::{no_such_template, parameters_misfit, shape, unsendable};
 use crate::cloud_api::{self, Client};
 use crate::domain::failure::{FieldViolation, Reason, Verdict};
 use crate::domain::ids::WabaId;
-use crate::domain::message::OutboundMessage;
+use crate::domain::message::{OutboundMessage, PreparedMessage};
 use crate::domain::quoted::Quoted;
 use crate::domain::template::{Deletion, TemplateAction, TemplateQuery};
 use crate::domain::template_shape::TemplateShape;
@@ -121,6 +122,14 @@ impl TemplateCatalog {
                 Err(misfit)
             }
         }
+    }
+
+    /// As [`SentTemplate::hear`], of a message that was prepared long ago.
+    pub(super) fn hear(&self, message: &PreparedMessage, outcome: &Outcome) {
+        let Outcome::Refused(_) = outcome else { return };
+        let Some(name) = template_name(&message.json) else { return };
+        let waba_id = self.inner.numbers.waba_of(&message.phone_number_id);
+        SentTemplate { catalog: self.clone(), name: TemplateName { waba_id, name } }.hear(outcome);
     }
 
     /// Forgets what an action may have changed. Call it when its outcome is known.

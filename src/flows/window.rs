@@ -7,8 +7,9 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use crate::domain::ids::PhoneNumberId;
-use crate::domain::message::{OutboundMessage, Recipient};
+use crate::domain::message::{OutboundMessage, PreparedMessage, Recipient};
 use crate::domain::window::{IfClosed, Known, WindowPolicy};
+use crate::storage::sends::Outcome;
 use crate::telemetry::names;
 
 use super::conversations::Conversations;
@@ -135,6 +136,11 @@ impl Windows {
         }
         self.templates.check(message, false, deadline).await?;
         Ok(())
+    }
+
+    /// What became of a message that waited, or goes out again, for the copy of its template.
+    pub(super) fn hear(&self, message: &PreparedMessage, outcome: &Outcome) {
+        self.templates.hear(message, outcome);
     }
 
     /// The same for a message that needs the window, of which no more is known than this.

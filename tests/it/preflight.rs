@@ -186,6 +186,22 @@ async fn a_refusal_of_metas_drops_the_copy() {
 }
 
 #[tokio::test]
+async fn a_refusal_of_a_queued_message_drops_the_copy_too() {
+    let (gateway, _) = with_order_shipped().await;
+    gateway.send(shipped(&["Ann", "4521"])).await;
+    gateway.fault("/messages", json!({"error": {"code": 132_012}})).await;
+    let queued = v1::SendMessageRequest {
+        request_id: "later".to_owned(),
+        delivery_mode: v1::DeliveryMode::Queued.into(),
+        ..shipped(&["Ann", "4521"])
+    };
+    gateway.send(queued).await;
+    eventually!(gateway.send_reports().await.len() == 1);
+    gateway.send(shipped(&["Ann", "4521"])).await;
+    assert_eq!(reads(&gateway).await, 2);
+}
+
+#[tokio::test]
 async fn what_cannot_be_known_is_left_to_meta() {
     let (gateway, _) = with_order_shipped().await;
     // The read fails, and for a while no other begins.

@@ -148,3 +148,12 @@ async fn reading_is_marked() {
         assert!(matches!(error, Error::OutcomeUnknown { .. }), "{body}");
     }
 }
+
+#[test]
+fn the_template_of_a_prepared_message_has_a_name() {
+    let template = r#"{"type":"template","template":{"name":"order_shipped","language":{"code":"en"}}}"#;
+    assert_eq!(template_name(template).as_deref(), Some("order_shipped"));
+    for other in [r#"{"type":"text","text":{"body":"Hi"}}"#, r#"{"template":{"name":1}}"#, ""] {
+        assert_eq!(template_name(other), None, "{other}");
+    }
+}

@@ -119,6 +119,7 @@ impl Queue {
         if matches!(outcome, Outcome::Refused(_)) {
             self.parts().fallbacks.forget(&tag);
         }
+        self.parts().windows.hear(&departure.message, &outcome);
         report(kind_label(&queued.kind), &tag, &outcome);
         let slot = flight.slot();
         flight.land(outcome).await;
@@ -205,7 +206,7 @@ impl Queue {
             noted.map_err(|error| warn!(%error, "a fallback cannot be stored; its message waits"))?;
         }
         let departed = self.parts().unsettled.depart(queued, pending, stored, departure.used_fallback).await;
-        departed.map_err(|error| warn!(%error, "a queued send cannot be stored as sending; it waits"))
+        departed.map_err(|error| warn!(%error, "a queued send cannot go out yet; it waits"))
     }
 
     /// How long to wait before another attempt; `None` if there is none.

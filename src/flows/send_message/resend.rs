@@ -60,6 +60,7 @@ impl SendMessage {
         };
         let outcome = attempt(&self.client, &self.number_watch, &access_token, &message).await;
         turn.done(feedback(&outcome));
+        self.windows.hear(&message, &outcome);
         match &outcome {
             Outcome::Accepted(_) => info!("sent again and accepted"),
             Outcome::Refused(failure)

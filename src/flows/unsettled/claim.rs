@@ -34,11 +34,16 @@ impl Unsettled {
         used_fallback: bool,
         resend: Option<Resend>,
     ) -> Result<Claim, Error> {
-        if resend.is_some() && self.inner.resends.load(Ordering::Relaxed) >= RESENDS_WAITING_MAX {
+        if resend.is_some() && self.has_too_many_resends() {
             return self.find(request).await?.map(Claim::Taken).ok_or(Error::TooManyInDoubt);
         }
         let errand = Errand { tag, used_fallback, resend, if_lost: IfLost::InDoubt };
         self.take_up(request, errand, |_, _| false).await
+    }
+
+    /// Whether no more sends may be in doubt that are to go out again.
+    pub(super) fn has_too_many_resends(&self) -> bool {
+        self.inner.resends.load(Ordering::Relaxed) >= RESENDS_WAITING_MAX
     }
 
     /// As [`Unsettled::claim`], for a call that is no send. An answer that is of no use any more, by its bytes and the time

@@ -105,14 +105,18 @@ impl Unsettled {
         Ok(stored.filter(|stored| stored.record.tag == *tag).map(|stored| (pending, stored)))
     }
 
-    /// Says, durably, that a queued send is on its way, before it is. `None` if the store has it otherwise by now.
+    /// Says, durably, that a queued send is on its way, before it is. `None` if the store has it otherwise by now. One that
+    /// may go out again waits while too many of those are in doubt.
     pub(in crate::flows) async fn depart(
         &self,
         queued: &QueuedSend,
         request: &PendingSend,
         stored: Stored,
         used_fallback: bool,
-    ) -> Result<Option<Flight>, StateError> {
+    ) -> Result<Option<Flight>, Error> {
+        if queued.may_resend && self.has_too_many_resends() {
+            return Err(Error::TooManyInDoubt);
+        }
         let RequestRecord { fingerprint, created, not_after, tag, phone_number_id, .. } = stored.record;
         let key = request.request;
         let held = Held { key, fingerprint, created, used_fallback, is_pending: true, not_after };
@@ -126,7 +130,7 @@ impl Unsettled {
         let recorded = self.inner.record(&slot).await;
         if recorded.is_err() || !slot.is_recorded().await {
             flight.cancel();
-            return recorded.map(|()| None);
+            return recorded.map(|()| None).map_err(Error::Store);
         }
         flight.tell();
         Ok(Some(flight))

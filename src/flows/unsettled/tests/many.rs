@@ -4,7 +4,8 @@ use std::sync::atomic::Ordering;
 
 use super::*;
 use crate::domain::message::{Endpoint, PhoneNumber, PreparedMessage, Recipient};
-use crate::storage::sends::Resend;
+use crate::domain::schedule::Class;
+use crate::storage::sends::{QueuedSend, Resend};
 
 #[tokio::test]
 async fn too_many_in_doubt_are_left_to_the_store_and_lost_to_nobody() {
@@ -45,16 +46,20 @@ async fn too_many_in_doubt_are_left_to_the_store_and_lost_to_nobody() {
     assert!(slots(&unsettled) == 0 && unsettled.inner.parked().is_empty());
 }
 
-#[tokio::test]
-async fn sends_that_are_to_go_out_again_keep_their_slots_and_are_counted() {
-    let world = World::new();
-    let unsettled = world.process_with(0).await;
-    let message = PreparedMessage {
+fn message() -> PreparedMessage {
+    PreparedMessage {
         phone_number_id: PhoneNumberId::parse("1").unwrap(),
         recipient: Recipient::PhoneNumber(PhoneNumber::parse("+16505551234").unwrap()),
         endpoint: Endpoint::Messages,
         json: "{}".to_owned(),
-    };
+    }
+}
+
+#[tokio::test]
+async fn sends_that_are_to_go_out_again_keep_their_slots_and_are_counted() {
+    let world = World::new();
+    let unsettled = world.process_with(0).await;
+    let message = message();
     let resend = || Some(Resend { message: message.clone(), count: 0 });
     let claimed = unsettled.claim(&request("a"), tag(1), false, resend()).await;
     let Ok(Claim::Mine(flight)) = claimed else { panic!("{claimed:?}") };
@@ -83,4 +88,41 @@ async fn sends_that_are_to_go_out_again_keep_their_slots_and_are_counted() {
     unsettled.round().await;
     let claimed = unsettled.claim(&request("b"), tag(2), false, resend()).await;
     assert!(matches!(claimed, Ok(Claim::Mine(_))), "{claimed:?}");
+}
+
+#[tokio::test]
+async fn a_queued_send_that_may_go_out_again_waits_while_too_many_are_in_doubt() {
+    let world = World::new();
+    let unsettled = world.process().await;
+    let queued = |id: &str, may_resend| QueuedSend {
+        request_id: id.to_owned(),
+        caller: Caller::local(),
+        class: Class::Normal,
+        not_before: None,
+        not_after: world.clock.now() + KEPT,
+        message: message(),
+        kind: "text".to_owned(),
+        window_policy: None,
+        fallback: None,
+        may_resend,
+        callback_data: String::new(),
+        trace: None,
+    };
+    for (id, number, may_resend) in [("a", 1, true), ("b", 2, false)] {
+        let queued = queued(id, may_resend);
+        let taken = unsettled.enqueue(&request(id), tag(number), world.clock.now(), queued, |_| false).await;
+        assert!(matches!(taken, Ok(None)), "{taken:?}");
+    }
+    let depart = async |number| {
+        let (pending, stored) = unsettled.pending(&tag(number)).await.unwrap().unwrap();
+        let queued = *pending.queued.clone().unwrap();
+        unsettled.depart(&queued, &pending, stored, false).await
+    };
+    unsettled.inner.resends.store(RESENDS_WAITING_MAX, Ordering::Relaxed);
+    let waits = depart(1).await;
+    assert!(matches!(waits, Err(Error::TooManyInDoubt)), "{waits:?}");
+    assert_eq!(world.stored("a").await, Outcome::Queued);
+    assert!(matches!(depart(2).await, Ok(Some(_))), "it needs no slot for long");
+    unsettled.inner.resends.store(0, Ordering::Relaxed);
+    assert!(matches!(depart(1).await, Ok(Some(_))));
 }
