@@ -22,10 +22,11 @@ use std::io;
 use std::path::PathBuf;
 
 use opentelemetry_sdk::trace::SdkTracerProvider;
-use tracing::subscriber::SetGlobalDefaultError;
+use tracing::subscriber::{Interest, SetGlobalDefaultError};
 use tracing::{Level, Metadata, Subscriber, error};
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::format;
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::layer::{Context, Filter, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{Layer, Registry};
 
@@ -39,7 +40,7 @@ pub use exemplars::exemplified;
 pub use log_level::{LogLevel, check_log_level};
 pub use propagation::{SpanIds, TraceContext, begin_trace, current_traceparent, link};
 pub use seldom::Seldom;
-pub use traces::{Guard, Protocol, Traces};
+pub use traces::{Guard, Protocol, Traces, as_decided, in_trace};
 
 /// How to tell it.
 #[derive(Debug, Clone, PartialEq)]
@@ -116,7 +117,7 @@ where
     // Locations, threads, targets and idle times of every span would be most of what is exported.
     let layer = layer.with_location(false).with_threads(false).with_target(false);
     let layer = layer.with_tracked_inactivity(false);
-    layer.with_filter(tracing_subscriber::filter::filter_fn(is_exported))
+    layer.with_filter(Exported)
 }
 
 fn log_layer<S, W>(format: LogFormat, writer: W) -> Box<dyn Layer<S> + Send + Sync>
@@ -138,6 +139,23 @@ fn is_exported(metadata: &Metadata<'_>) -> bool {
         && metadata.name() != "task"
         && *metadata.level() <= Level::DEBUG
         && metadata.target().starts_with("whatsapp_gateway")
+}
+
+/// Shows the export layer spans only, and none of a call whose trace is not exported.
+struct Exported;
+
+impl<S> Filter<S> for Exported {
+    fn enabled(&self, metadata: &Metadata<'_>, _: &Context<'_, S>) -> bool {
+        is_exported(metadata) && !traces::is_passed_over()
+    }
+
+    fn callsite_enabled(&self, metadata: &'static Metadata<'static>) -> Interest {
+        if is_exported(metadata) { Interest::sometimes() } else { Interest::never() }
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(LevelFilter::DEBUG)
+    }
 }
 
 /// Logs where a panic happened.

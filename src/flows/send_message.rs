@@ -28,6 +28,7 @@ use crate::domain::window::IfClosed;
 use crate::lifecycle::Shutdown;
 use crate::storage::keyed_state::StateError;
 use crate::storage::sends::{Outcome, RequestKey, Resend};
+use crate::telemetry::as_decided;
 
 pub(super) use attempt::{attempt, feedback, pause};
 pub(super) use report::{kind_label, report};
@@ -204,7 +205,7 @@ impl SendMessage {
             let flight = self.unsettled.begin(tag, phone_number_id.clone());
             let slot = flight.slot();
             let tag = slot.tag.clone();
-            let work = self.shutdown.keep(self.clone().fly(flight, departure).instrument(span));
+            let work = self.shutdown.keep(as_decided(self.clone().fly(flight, departure).instrument(span)));
             // Who leaves hears of it by the tag alone.
             let flown = timeout_at(deadline, work).await.map_err(|_late| Error::Late { tag: tag.clone() })?;
             flown.ok_or_else(|| Error::Interrupted { tag: tag.clone() })?;
@@ -213,7 +214,7 @@ impl SendMessage {
         };
         let (told, hears) = oneshot::channel();
         let work = self.clone().claim(request.clone(), tag.clone(), departure, on_unknown, told);
-        let work = self.shutdown.keep(work.instrument(span));
+        let work = self.shutdown.keep(as_decided(work.instrument(span)));
         let answer = async {
             let (taken, is_ours) = hears.await.map_err(|_cut_off| Error::Interrupted { tag })??;
             hear(taken, !is_ours, phone_number_id, &request, deadline).await

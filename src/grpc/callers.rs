@@ -290,13 +290,13 @@ impl Callers {
             }
             return Err(if form == Form::Damaged { Error::Damaged } else { Error::Unknown });
         };
-        let (id, name, now) = (token.id(text), caller.name.to_string(), self.clock.now());
+        let (id, now) = (token.id(form), self.clock.now());
         let shown = |time| Timestamp::try_from(time).unwrap_or_default();
         if let Some(at) = token.expires.filter(|at| *at <= now) {
-            return Err(Error::Expired { id, caller: name, at: shown(at) });
+            return Err(Error::Expired { id, caller: caller.name.to_string(), at: shown(at) });
         }
         if let Some(at) = token.not_before.filter(|at| *at > now) {
-            return Err(Error::NotYetValid { id, caller: name, at: shown(at) });
+            return Err(Error::NotYetValid { id, caller: caller.name.to_string(), at: shown(at) });
         }
         Ok((caller, Credential::Token { id, expires: token.expires }))
     }

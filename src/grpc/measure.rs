@@ -1,11 +1,12 @@
 //! Every call measured: its name, its span, its duration and how it ended.
 
+use futures_util::FutureExt;
 use metrics::{counter, histogram};
 use tokio::time::Instant;
 use tonic::{Code, Request, Status};
 use tracing::Instrument;
 
-use crate::telemetry::{TraceContext, exemplified, names, semconv};
+use crate::telemetry::{TraceContext, exemplified, in_trace, names, semconv};
 
 use super::{rights, status};
 
@@ -51,25 +52,29 @@ pub(super) fn method(path: &str) -> &'static str {
     known.into_iter().find(|method| *method == name).unwrap_or(OTHER)
 }
 
-/// Runs one call in its span, and measures it.
-pub(super) async fn measured<T, R>(
+/// Runs one call in its span, and measures it. No `async fn`, which would hold the call twice: it is large.
+pub(super) fn measured<T, R>(
     method: &'static str,
     request: &Request<T>,
     call: impl Future<Output = Result<R, Status>>,
-) -> Result<R, Status> {
-    let span = semconv::rpc_server(method, TraceContext::extract(request.metadata().as_ref()).as_ref());
-    let started = Instant::now();
-    let result = call.instrument(span.clone()).await;
-    let code = result.as_ref().err().map_or(Code::Ok, Status::code);
-    semconv::rpc_ended(&span, word(code));
-    let trace = exemplified(&span, || record_duration(method, code, started));
-    // Of what is not exported there is nothing to note.
-    if trace.is_some()
-        && let Ok(who) = rights::who(request)
-    {
-        who.note(|facts| facts.trace = trace);
-    }
-    result
+) -> impl Future<Output = Result<R, Status>> {
+    let caller = TraceContext::extract(request.metadata().as_ref());
+    in_trace(caller.as_ref(), || {
+        let span = semconv::rpc_server(method, caller.as_ref());
+        let started = Instant::now();
+        call.instrument(span.clone()).map(move |result| {
+            let code = result.as_ref().err().map_or(Code::Ok, Status::code);
+            semconv::rpc_ended(&span, word(code));
+            let trace = exemplified(&span, || record_duration(method, code, started));
+            // Of what is not exported there is nothing to note.
+            if trace.is_some()
+                && let Ok(who) = rights::who(request)
+            {
+                who.note(|facts| facts.trace = trace);
+            }
+            result
+        })
+    })
 }
 
 /// Records how long a call took. The gate measures those that never reach a handler.

@@ -25,7 +25,7 @@ use crate::contract::v1;
 use crate::contract::v1::send_messages_response::Result as Answer;
 use crate::domain::schedule::Class;
 use crate::lifecycle::Shutdown;
-use crate::telemetry::{TraceContext, names, semconv};
+use crate::telemetry::{TraceContext, in_trace, names, semconv};
 
 use super::audit::Line;
 use super::callers::Identity;
@@ -168,9 +168,9 @@ impl AnswerStream {
         let deadline = self.deadline.map_or(latest, |deadline| deadline.min(latest));
         let (key, bytes) = (request.key.clone(), request.encoded_len());
         let trace = TraceContext::parse(&request.traceparent);
-        let span = semconv::rpc_stream_request(SEND_MESSAGES, trace.as_ref().or(self.trace.as_ref()));
+        let trace = trace.as_ref().or(self.trace.as_ref());
         let answer = self.service.clone().answer(Arc::new(self.who.again()), request, deadline);
-        let answer = answer.instrument(span);
+        let answer = in_trace(trace, || answer.instrument(semconv::rpc_stream_request(SEND_MESSAGES, trace)));
         let working = self.service.flows.send_streams.shutdown.spawn_request(answer);
         self.in_work_bytes += bytes;
         self.in_work.push(Box::pin(async move {

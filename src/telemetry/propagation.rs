@@ -8,6 +8,8 @@ use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, Tra
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
+use super::traces::is_passed_over;
+
 const TRACEPARENT: &str = "traceparent";
 const TRACESTATE: &str = "tracestate";
 /// The specification asks for at least 512 to be passed on, and allows more to be dropped.
@@ -54,7 +56,7 @@ impl TraceContext {
         Some(Self { trace_id, span_id, flags, state: TraceState::default() })
     }
 
-    /// Where this place in the program stands; `None` outside of spans, and if traces are not exported.
+    /// Where this place in the program stands; `None` outside of spans, and in a call whose trace is not exported.
     pub fn current() -> Option<Self> {
         Context::map_current(|context| Self::of(context.span().span_context()))
     }
@@ -67,6 +69,11 @@ impl TraceContext {
     /// Whether whoever began the trace wants it exported.
     pub fn is_sampled(&self) -> bool {
         self.flags.is_sampled()
+    }
+
+    /// Names the trace.
+    pub(super) fn trace(&self) -> TraceId {
+        self.trace_id
     }
 
     /// Where a span stands that need not be entered; `None` if traces are not exported. It cannot join another trace after.
@@ -89,7 +96,7 @@ impl TraceContext {
         self.span_id.to_string()
     }
 
-    fn span_context(&self) -> SpanContext {
+    pub(super) fn span_context(&self) -> SpanContext {
         SpanContext::new(self.trace_id, self.span_id, self.flags, true, self.state.clone())
     }
 }
@@ -119,12 +126,12 @@ impl SpanIds {
     }
 }
 
-/// Makes `span`, the first of a request, part of the caller's trace. If traces are not exported, records the caller's
-/// trace in its field `trace_id`, which the span must declare empty. Call it before the span is entered.
+/// Makes `span`, the first of a request, part of the caller's trace. If that is not exported, records it
+/// in the field `trace_id`, which the span must declare empty. Call it before the span is entered.
 pub fn begin_trace(span: &Span, caller: Option<&TraceContext>) {
     let Some(caller) = caller else { return };
     let parent = Context::new().with_remote_span_context(caller.span_context());
-    if span.set_parent(parent).is_err() {
+    if is_passed_over() || span.set_parent(parent).is_err() {
         span.record("trace_id", caller.trace_id());
     }
 }
@@ -135,7 +142,7 @@ pub fn link(span: &Span, origin: &TraceContext) {
     span.add_link(origin.span_context());
 }
 
-/// What to hand on as `traceparent` from here: the current span when traces are exported, else what the caller sent.
+/// What to hand on as `traceparent` from here: the current span if it may be exported, else what the caller sent.
 pub fn current_traceparent(caller: Option<&TraceContext>) -> Option<String> {
     TraceContext::current().as_ref().or(caller).map(TraceContext::traceparent)
 }

@@ -20,6 +20,9 @@ use super::{Error, semconv};
 use bounded::bounded;
 use sampling::Sampling;
 
+pub(super) use sampling::is_passed_over;
+pub use sampling::{as_decided, in_trace};
+
 /// How long the last export may hold up the end of the process.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -83,9 +86,11 @@ impl Guard {
 /// Exports from a thread of its own. The queue is bounded; what does not fit is dropped and counted.
 pub(super) fn provider(traces: &Traces) -> Result<Option<SdkTracerProvider>, Error> {
     let Some(endpoint) = &traces.endpoint else { return Ok(None) };
+    let sampling = Sampling::new(traces.sampling_ratio, traces.follows_caller);
+    sampling.decide_on_calls();
     let provider = SdkTracerProvider::builder()
         .with_resource(resource())
-        .with_sampler(Sampling::new(traces.sampling_ratio, traces.follows_caller))
+        .with_sampler(sampling)
         .with_span_processor(bounded(otlp::exporter(endpoint, traces)?));
     Ok(Some(provider.build()))
 }

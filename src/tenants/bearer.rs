@@ -48,12 +48,16 @@ pub(crate) enum Form<'a> {
 
 /// Looks at a text without knowing any token.
 pub(crate) fn form(text: &str) -> Form<'_> {
-    let Some(rest) = text.strip_prefix(PREFIX) else { return Form::Other };
-    let is_whole = |body: &str, given: &str| given == checksum(body);
-    match (rest.split('_').collect::<Vec<_>>().as_slice(), text.rsplit_once('_')) {
-        ([id, _, _], Some((body, given))) if is_whole(body, given) => Form::Made { id },
-        _ => Form::Damaged,
+    if !text.starts_with(PREFIX) {
+        return Form::Other;
     }
+    let made = || {
+        let (body, given) = text.rsplit_once('_')?;
+        let (id, secret) = body.strip_prefix(PREFIX)?.split_once('_')?;
+        let is_whole = !secret.contains('_') && given == checksum(body);
+        is_whole.then_some(Form::Made { id })
+    };
+    made().unwrap_or(Form::Damaged)
 }
 
 fn checksum(body: &str) -> String {
@@ -129,9 +133,9 @@ impl Token {
         Some(token)
     }
 
-    /// How logs name the token that was presented as `text`, whose hash this is.
-    pub(crate) fn id(&self, text: &str) -> String {
-        match form(text) {
+    /// How logs name the token that was presented in this form, and whose hash this is.
+    pub(crate) fn id(&self, form: Form<'_>) -> String {
+        match form {
             Form::Made { id } => id.to_owned(),
             Form::Damaged | Form::Other => self.hash.id(),
         }
@@ -176,7 +180,7 @@ mod tests {
         let read = Token::parse(&line("test", Some(expires))).unwrap();
         assert_eq!(read, Token { hash: TokenHash::of("test"), not_before: None, expires: Some(expires) });
         assert_eq!(Token::parse(&line("test", None)).unwrap().expires, None);
-        assert_eq!(read.id("test"), "sha256:9f86");
+        assert_eq!(read.id(form("test")), "sha256:9f86");
         let hash = line("test", None);
         for bad in ["", "test", "expires=2027-01-31T12:00:00Z"] {
             assert_eq!(Token::parse(bad), None, "{bad}");
