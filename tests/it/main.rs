@@ -66,6 +66,7 @@ mod slow_peers;
 mod smoke;
 mod streams;
 mod subscribe;
+mod successor;
 mod template_library;
 mod template_writes;
 mod templates;

@@ -89,17 +89,18 @@ impl Serve {
     /// kill -9, and the next process over the same data, beside the same simulator.
     pub async fn restart(&mut self) {
         self.gateway.kill().await;
-        self.begin().await;
+        self.start_again().await;
     }
 
     /// SIGTERM, and the next process likewise; returns the exit code of the first.
     pub async fn restart_in_order(&mut self) -> Option<i32> {
         let code = self.gateway.terminate().await;
-        self.begin().await;
+        self.start_again().await;
         code
     }
 
-    async fn begin(&mut self) {
+    /// The next process over the data of one that has ended.
+    pub async fn start_again(&mut self) {
         self.gateway = served(&self.folder, &self.environment, self.simulator).await;
         let url = self.gateway.webhook_url();
         self.gateway.simulate("webhook_url", &json!({"url": url})).await;
