@@ -29,6 +29,7 @@ pub mod number_health;
 pub mod quoted;
 pub mod rights;
 pub mod schedule;
+pub mod subscription;
 pub mod template;
 pub mod template_shape;
 pub mod value;
