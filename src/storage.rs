@@ -11,6 +11,7 @@ pub mod fallbacks;
 pub mod projections;
 pub mod send_traces;
 pub mod sends;
+pub mod subscriptions;
 
 mod embedded;
 

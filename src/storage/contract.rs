@@ -15,6 +15,7 @@
 pub mod event_log;
 pub mod keyed_state;
 pub mod sends;
+pub mod subscriptions;
 
 use std::any::Any;
 use std::sync::Arc;
@@ -148,5 +149,19 @@ macro_rules! sends_contract {
     };
 }
 
+/// Every case of the store of subscriptions, as tests of the backend that `$open` opens (it may await).
 #[cfg(test)]
-pub(crate) use {contract_cases, event_log_contract, keyed_state_contract, sends_contract};
+macro_rules! subscriptions_contract {
+    ($open:expr) => {
+        $crate::storage::contract::contract_cases! { $open, subscriptions:
+            keeps_settings
+            lets_one_go_on
+            parks_events
+        }
+    };
+}
+
+#[cfg(test)]
+pub(crate) use {
+    contract_cases, event_log_contract, keyed_state_contract, sends_contract, subscriptions_contract,
+};

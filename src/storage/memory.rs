@@ -301,6 +301,7 @@ mod tests {
     contract::event_log_contract!(open());
     contract::keyed_state_contract!(open());
     contract::sends_contract!(open());
+    contract::subscriptions_contract!(open());
 
     #[tokio::test]
     async fn refuses_on_demand() {

@@ -89,4 +89,5 @@ mod from_disk {
     contract::event_log_contract!(World::without_ring().subject());
     contract::keyed_state_contract!(World::without_ring().subject());
     contract::sends_contract!(World::without_ring().subject());
+    contract::subscriptions_contract!(World::without_ring().subject());
 }
