@@ -9,8 +9,14 @@ use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, ExtensionDescriptor, Kind, Value};
 
 const PACKAGE: &str = "whatsapp.gateway.v1";
-const PROTOS: [&str; 2] =
-    ["whatsapp/gateway/v1/gateway_service.proto", "whatsapp/gateway/v1/error_reason.proto"];
+const PROTOS: [&str; 3] = [
+    "whatsapp/gateway/v1/gateway_service.proto",
+    "whatsapp/gateway/v1/subscription_service.proto",
+    "whatsapp/gateway/v1/error_reason.proto",
+];
+
+/// Responses with events that are encoded already; see `contract::frames`.
+const FRAMES: [&str; 2] = ["SubscribeEventsResponse", "ListParkedEventsResponse"];
 
 /// Fields of files, which travel as shared bytes. The path of a field in a oneof does not name the oneof.
 const MEDIA_CHUNKS: [&str; 2] = ["UploadMediaRequest.chunk", "DownloadMediaResponse.chunk"];
@@ -43,17 +49,19 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     messages.compile_fds(ours.clone())?;
 
-    // The server streams events that are encoded already; see `contract::frames`.
+    // The server streams events that are encoded already.
     let server_dir = out_dir.join("server");
     std::fs::create_dir_all(&server_dir)?;
-    let response = format!(".{PACKAGE}.SubscribeEventsResponse");
-    tonic_prost_build::configure()
+    let mut over_frames = tonic_prost_build::configure()
         .build_client(false)
         .out_dir(&server_dir)
         .extern_path(format!(".{PACKAGE}"), "crate::contract::v1")
-        .extern_path(response, "crate::contract::frames::SubscribeEventsResponse")
-        .extern_path(STATUS.0, STATUS.1)
-        .compile_fds(ours)?;
+        .extern_path(STATUS.0, STATUS.1);
+    for message in FRAMES {
+        let frame = format!("crate::contract::frames::{message}");
+        over_frames = over_frames.extern_path(format!(".{PACKAGE}.{message}"), frame);
+    }
+    over_frames.compile_fds(ours)?;
 
     let pool = DescriptorPool::decode(compiler.encode_file_descriptor_set().as_slice())?;
     std::fs::write(out_dir.join("rules.rs"), rules_table(&pool)?)?;

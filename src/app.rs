@@ -64,8 +64,8 @@ pub enum Error {
     #[error("the projections of the event log cannot be brought up to date: {0}")]
     Projections(#[from] project_log::Error),
     /// What an earlier process left open could not be read.
-    #[error("the sends that are not settled cannot be read: {0}")]
-    Sends(#[from] StateError),
+    #[error("the sends that are not settled, or the subscriptions, cannot be read: {0}")]
+    Left(#[from] StateError),
     /// The client could not be built.
     #[error(transparent)]
     CloudApi(#[from] cloud_api::BuildError),
@@ -176,7 +176,8 @@ impl App {
         shutdown.spawn_background("queue", queue.clone().run());
         let send_message = parts.send_message(windows, unsettled, fallbacks);
         shutdown.spawn_background("sends", send_message.clone().run());
-        let flows = flows(parts, follow_message, conversations, (send_message, queue));
+        let streams = parts.streams().await?;
+        let flows = flows(parts, follow_message, conversations, (send_message, queue), streams);
         let is_loopback = grpc.local_addr().ip().is_loopback();
         let strangers = config.strangers(is_loopback);
         let callers = Callers::new(config.tenants(), config.issuers(), strangers, Arc::clone(&clock));

@@ -23,6 +23,7 @@ pub mod receive_webhook;
 pub mod retain_log;
 pub mod send_message;
 pub mod send_traces;
+pub mod subscriptions;
 pub mod template_catalog;
 pub mod unsettled;
 pub mod upload_media;

@@ -22,6 +22,8 @@ mod service;
 mod slowdown;
 mod status;
 mod stream;
+mod subscribe;
+mod subscriptions;
 mod who_am_i;
 
 pub mod server;

@@ -54,5 +54,15 @@ ManageTemplate/migrate: Waba
 ManageTemplate/unpause: Waba
 ManageTemplate/preview: Waba
 SubscribeEvents: Events
+AcknowledgeEvents: Events
+CreateSubscription: Events
+GetSubscription: Events
+ListSubscriptions: Events
+UpdateSubscription: Events
+DeleteSubscription: Events
+SeekSubscription: Events
+ListParkedEvents: Events
+ReplayParkedEvents: Events
+DropParkedEvents: Events
 WhoAmI: Caller
 {{- end }}

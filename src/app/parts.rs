@@ -24,6 +24,7 @@ use crate::flows::receive_webhook::ReceiveWebhook;
 use crate::flows::retain_log::RetainLog;
 use crate::flows::send_message::SendMessage;
 use crate::flows::send_traces::SendTraces;
+use crate::flows::subscriptions::Subscriptions;
 use crate::flows::template_catalog::TemplateCatalog;
 use crate::flows::unsettled::Unsettled;
 use crate::flows::upload_media::{Transfers, UploadMedia};
@@ -32,6 +33,7 @@ use crate::grpc;
 use crate::lifecycle::Shutdown;
 use crate::storage::Storage;
 use crate::storage::fallbacks::FallbackNotes;
+use crate::storage::keyed_state::StateError;
 use crate::storage::projections::Projections;
 use crate::storage::send_traces;
 use crate::storage::sends::Sends;
@@ -165,6 +167,19 @@ impl<'a> Parts<'a> {
         )
     }
 
+    /// Streams of events, and the subscriptions, which go on from where an earlier process has left them.
+    pub(super) async fn streams(&self) -> Result<(DeliverEvents, Subscriptions), StateError> {
+        let (log, state) = (Arc::clone(&self.storage.log), Arc::clone(&self.storage.state));
+        let (limits, clock) = (stream_limits(self.config), Arc::clone(self.clock));
+        let streams = DeliverEvents::new(Arc::clone(&log), limits, Arc::clone(&clock), self.shutdown.clone());
+        let tenants = self.config.tenants();
+        let (stores, shutdown) = ((log, state), self.shutdown.clone());
+        let subscriptions = Subscriptions::new(stores, streams.clone(), tenants, clock, shutdown);
+        subscriptions.resume().await?;
+        self.shutdown.spawn_background("subscriptions", subscriptions.clone().run());
+        Ok((streams, subscriptions))
+    }
+
     pub(super) fn conversations(
         &self,
         projections: Projections,
@@ -183,8 +198,9 @@ pub(super) fn flows(
     follow_message: FollowMessage,
     conversations: Conversations,
     (send_message, queue): (SendMessage, Queue),
+    (deliver_events, subscriptions): (DeliverEvents, Subscriptions),
 ) -> grpc::server::Flows {
-    let Parts { client, numbers, templates, storage, config, clock, shutdown, .. } = parts;
+    let Parts { client, numbers, templates, config, clock, shutdown, .. } = parts;
     let transfers = Transfers::new(config.media.stall_timeout, config.media.transfers_max);
     let unsettled = send_message.unsettled.clone();
     let upload_media = UploadMedia::new(
@@ -211,12 +227,8 @@ pub(super) fn flows(
         },
         upload_media,
         download_media: DownloadMedia::new(client, numbers.clone(), transfers, shutdown.clone()),
-        deliver_events: DeliverEvents::new(
-            Arc::clone(&storage.log),
-            stream_limits(config),
-            Arc::clone(clock),
-            shutdown.clone(),
-        ),
+        deliver_events,
+        subscriptions,
         numbers,
     }
 }

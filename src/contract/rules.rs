@@ -20,7 +20,7 @@ const TABLE: &[(&str, &str, &str, &str)] = include!(concat!(env!("OUT_DIR"), "/r
 const VIOLATIONS_MAX: usize = 200;
 
 /// What the patterns of the annotations mean, in words.
-const PATTERN_WORDS: [(&str, &str); 19] = [
+const PATTERN_WORDS: [(&str, &str); 21] = [
     ("^[0-9]{0,32}$", "must be an id of decimal digits"),
     ("^[0-9]{1,32}$", "must be an id of decimal digits"),
     ("^[!-~]{0,512}$", "must be a message id as Meta gave it: printable ASCII without spaces, at most 512"),
@@ -34,6 +34,14 @@ const PATTERN_WORDS: [(&str, &str); 19] = [
     ("^[0-9]{1,20}$", "must be seconds since 1970 as a text of digits"),
     ("^https?://.+", "must be a URL that begins with http:// or https://"),
     ("^([0-9]{4}-[0-9]{2}-[0-9]{2})?$", "must be a date such as 1999-01-23"),
+    (
+        "^[a-z0-9][a-z0-9_.-]{0,62}$",
+        "must be the name of a subscription: 1 to 63 lower-case letters, digits and any of _.-, not one of these first",
+    ),
+    (
+        "^([a-z0-9][a-z0-9_.-]{0,62})?$",
+        "must be the name of a subscription: 1 to 63 lower-case letters, digits and any of _.-, not one of these first",
+    ),
     ("^[A-Za-z0-9_.:-]{0,64}$", "must be at most 64 letters, digits and any of _.:-"),
     (
         "^[A-Za-z0-9][A-Za-z0-9.+-]*/[A-Za-z0-9][A-Za-z0-9.+-]*([ ]*;[ -~]*)?$",

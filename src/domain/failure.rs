@@ -212,6 +212,18 @@ reasons! {
     ServerDraining = "SERVER_DRAINING",
     /// The event log cannot be read or written.
     EventStoreUnavailable = "EVENT_STORE_UNAVAILABLE",
+    /// The caller has no such subscription.
+    SubscriptionNotFound = "SUBSCRIPTION_NOT_FOUND",
+    /// The caller has one of this name.
+    SubscriptionExists = "SUBSCRIPTION_EXISTS",
+    /// What never changes was to change.
+    SubscriptionImmutable = "SUBSCRIPTION_IMMUTABLE",
+    /// The settings have changed since they were read.
+    SubscriptionChanged = "SUBSCRIPTION_CHANGED",
+    /// As many subscriptions as there may be.
+    SubscriptionQuota = "SUBSCRIPTION_QUOTA",
+    /// Another stream of the same worker was opened.
+    StreamTakenOver = "STREAM_TAKEN_OVER",
     /// The file is larger than Meta takes of its type.
     MediaTooLarge = "MEDIA_TOO_LARGE",
     /// Meta does not take files of this type.

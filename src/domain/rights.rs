@@ -50,6 +50,16 @@ pub const METHODS: &[(&str, Concern)] = &[
     ("ManageTemplate/unpause", Concern::Waba),
     ("ManageTemplate/preview", Concern::Waba),
     ("SubscribeEvents", Concern::Events),
+    ("AcknowledgeEvents", Concern::Events),
+    ("CreateSubscription", Concern::Events),
+    ("GetSubscription", Concern::Events),
+    ("ListSubscriptions", Concern::Events),
+    ("UpdateSubscription", Concern::Events),
+    ("DeleteSubscription", Concern::Events),
+    ("SeekSubscription", Concern::Events),
+    ("ListParkedEvents", Concern::Events),
+    ("ReplayParkedEvents", Concern::Events),
+    ("DropParkedEvents", Concern::Events),
     ("WhoAmI", Concern::Caller),
 ];
 

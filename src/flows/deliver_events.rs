@@ -7,6 +7,7 @@ mod batches;
 mod feed;
 mod lag;
 mod news;
+mod outlet;
 mod start;
 
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use uuid::Uuid;
 
 use crate::clock::SharedClock;
 use crate::domain::caller::Caller;
-use crate::domain::cursor::Cursor;
+use crate::domain::cursor::{Cursor, ENGINE_EMBEDDED};
 use crate::domain::filter::EventFilter;
 use crate::lifecycle::Shutdown;
 use crate::storage::event_log::{EventLog, ReadError};
@@ -30,12 +31,17 @@ use crate::telemetry::names;
 use batches::Cuts;
 
 pub use batches::Batch;
+pub(in crate::flows) use outlet::{Outlet, Stop, jittered};
 pub use start::StartError;
+pub(in crate::flows) use start::resolve;
 
 /// Frames in flight to one stream.
 const FRAMES_IN_FLIGHT: usize = 8;
 /// Bytes of events in one frame; a larger event goes alone.
-const FRAME_BYTES_MAX: usize = 64 * 1024;
+pub(in crate::flows) const FRAME_BYTES_MAX: usize = 64 * 1024;
+
+/// Cuts the connection of a subscriber.
+pub type OnStuck = Box<dyn FnOnce() + Send + Sync>;
 
 /// Where a stream starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,6 +114,8 @@ pub enum Frame {
         heartbeat_interval: Duration,
         /// Events in a frame.
         batch_events_max: usize,
+        /// What a worker of a subscription has to know.
+        group: Option<GroupTerms>,
     },
     /// Events in the order of the log.
     Events(Batch),
@@ -119,6 +127,8 @@ pub enum Frame {
         server_time: SystemTime,
         /// Stored events not looked at yet.
         backlog: u64,
+        /// Events in the hands of this worker.
+        outstanding: u64,
     },
     /// Everything stored was sent.
     CaughtUp {
@@ -139,6 +149,17 @@ pub enum Frame {
         /// How many are missing.
         missing: u64,
     },
+}
+
+/// What holds for a worker of a subscription.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GroupTerms {
+    /// Events it has in hand at most.
+    pub outstanding_events_max: u64,
+    /// Their bytes.
+    pub outstanding_bytes_max: u64,
+    /// How long it has for one.
+    pub ack_deadline: Duration,
 }
 
 /// How a stream ended, and from where to go on.
@@ -173,6 +194,10 @@ pub enum End {
         /// From where to go on.
         resume_cursor: String,
     },
+    /// Another stream of the same worker was opened.
+    TakenOver,
+    /// The subscription was deleted.
+    Deleted,
 }
 
 impl End {
@@ -185,6 +210,8 @@ impl End {
             Self::SlowConsumer { .. } => "slow_consumer",
             Self::Expired { .. } => "expired",
             Self::Unreadable { .. } => "unreadable",
+            Self::TakenOver => "taken_over",
+            Self::Deleted => "deleted",
         }
     }
 }
@@ -235,13 +262,11 @@ impl DeliverEvents {
         &self,
         caller: &Caller,
         subscription: Subscription,
-        on_stuck: Box<dyn FnOnce() + Send>,
+        on_stuck: OnStuck,
     ) -> Result<EventStream, StartError> {
-        if self.shutdown.drain().is_cancelled() {
-            return Err(StartError::Draining);
-        }
-        let place = Place::take(&self.open, self.limits.streams_max)?;
-        let start = start::resolve(self.log.as_ref(), &subscription).await?;
+        let place = self.place()?;
+        let Subscription { start, on_expired, .. } = &subscription;
+        let start = start::resolve(self.log.as_ref(), start, *on_expired).await?;
         let stream_id = Uuid::now_v7().simple().to_string();
         let span = info_span!(
             "event_stream",
@@ -249,29 +274,49 @@ impl DeliverEvents {
             caller = caller.name(),
             client.id = subscription.client_id
         );
-        let (frames_tx, frames) = mpsc::channel(FRAMES_IN_FLIGHT);
-        let (end_tx, end) = oneshot::channel();
-        let (taken_tx, taken) = oneshot::channel();
+        let (stream, outlet) = self.outlet(place, on_stuck);
         let feed = feed::Feed {
             log: Arc::clone(&self.log),
             news: self.news.clone(),
             cuts: Arc::clone(&self.cuts),
             subscription,
-            limits: self.limits,
+            rotation: self.limits.rotation,
             clock: Arc::clone(&self.clock),
             shutdown: self.shutdown.clone(),
-            frames: frames_tx,
+            outlet,
             reached: self.positions.join(start.position.seq),
         };
-        let work = feed.run(stream_id, start, end_tx, taken, on_stuck).instrument(span);
-        drop(self.shutdown.spawn_request(work));
-        Ok(EventStream { frames, end, _taken: taken_tx, _place: place })
+        drop(self.shutdown.spawn_request(feed.run(stream_id, start).instrument(span)));
+        Ok(stream)
+    }
+
+    /// A place for a further stream.
+    pub(in crate::flows) fn place(&self) -> Result<Place, StartError> {
+        if self.shutdown.drain().is_cancelled() {
+            return Err(StartError::Draining);
+        }
+        Place::take(&self.open, self.limits.streams_max)
+    }
+
+    /// A stream, and what feeds it.
+    pub(in crate::flows) fn outlet(&self, place: Place, on_stuck: OnStuck) -> (EventStream, Outlet) {
+        Outlet::open(place, self.limits.send_timeout, self.shutdown.clone(), on_stuck)
+    }
+
+    /// The tail, as streams hear of it.
+    pub(in crate::flows) fn news(&self) -> watch::Receiver<u64> {
+        self.news.clone()
+    }
+
+    /// How long a stream lives.
+    pub(in crate::flows) fn rotation(&self) -> Duration {
+        self.limits.rotation
     }
 }
 
 /// A place among the open streams.
 #[derive(Debug)]
-struct Place(Arc<AtomicUsize>);
+pub(in crate::flows) struct Place(Arc<AtomicUsize>);
 
 impl Place {
     fn take(open: &Arc<AtomicUsize>, streams_max: usize) -> Result<Self, StartError> {
@@ -291,6 +336,12 @@ impl Drop for Place {
         self.0.fetch_sub(1, Ordering::Relaxed);
         gauge!(names::EVENT_STREAMS).decrement(1.0);
     }
+}
+
+/// The cursor that resumes after `seq`. It names the event there if that is kept.
+pub(in crate::flows) async fn cursor_at(log: &dyn EventLog, seq: u64) -> Result<Cursor, ReadError> {
+    let id_prefix = id_prefix_at(log, seq).await?;
+    Ok(Cursor { engine: ENGINE_EMBEDDED, epoch: log.epoch(), seq, id_prefix })
 }
 
 /// The id prefix of the event at `seq`, which a cursor on it carries; zeros when it is not kept.

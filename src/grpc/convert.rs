@@ -12,6 +12,7 @@ mod order;
 #[cfg(test)]
 #[path = "convert/tests.rs"]
 mod rules_tests;
+mod subscription;
 mod template;
 mod template_definition;
 mod window;
@@ -30,6 +31,7 @@ use prost::Message as _;
 
 pub(super) use delivery::{Asked, terms};
 pub(super) use manage_template::template_action;
+pub(super) use subscription::{check_group, outcomes, subscription_change, subscription_terms, wish};
 pub(super) use window::{instead_of, window_policy};
 
 /// Fields of Meta's body that have a field in our request, and which.

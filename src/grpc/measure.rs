@@ -22,6 +22,16 @@ pub(super) const DOWNLOAD_MEDIA: &str = "whatsapp.gateway.v1.GatewayService/Down
 pub(super) const GET_MEDIA: &str = "whatsapp.gateway.v1.GatewayService/GetMedia";
 pub(super) const DELETE_MEDIA: &str = "whatsapp.gateway.v1.GatewayService/DeleteMedia";
 pub(super) const SUBSCRIBE_EVENTS: &str = "whatsapp.gateway.v1.GatewayService/SubscribeEvents";
+pub(super) const ACKNOWLEDGE_EVENTS: &str = "whatsapp.gateway.v1.GatewayService/AcknowledgeEvents";
+pub(super) const CREATE_SUBSCRIPTION: &str = "whatsapp.gateway.v1.SubscriptionService/CreateSubscription";
+pub(super) const GET_SUBSCRIPTION: &str = "whatsapp.gateway.v1.SubscriptionService/GetSubscription";
+pub(super) const LIST_SUBSCRIPTIONS: &str = "whatsapp.gateway.v1.SubscriptionService/ListSubscriptions";
+pub(super) const UPDATE_SUBSCRIPTION: &str = "whatsapp.gateway.v1.SubscriptionService/UpdateSubscription";
+pub(super) const DELETE_SUBSCRIPTION: &str = "whatsapp.gateway.v1.SubscriptionService/DeleteSubscription";
+pub(super) const SEEK_SUBSCRIPTION: &str = "whatsapp.gateway.v1.SubscriptionService/SeekSubscription";
+pub(super) const LIST_PARKED_EVENTS: &str = "whatsapp.gateway.v1.SubscriptionService/ListParkedEvents";
+pub(super) const REPLAY_PARKED_EVENTS: &str = "whatsapp.gateway.v1.SubscriptionService/ReplayParkedEvents";
+pub(super) const DROP_PARKED_EVENTS: &str = "whatsapp.gateway.v1.SubscriptionService/DropParkedEvents";
 pub(super) const WHO_AM_I: &str = "whatsapp.gateway.v1.GatewayService/WhoAmI";
 /// What a path is called that is no method of ours.
 pub(super) const OTHER: &str = "_OTHER";
@@ -46,6 +56,16 @@ pub(super) fn method(path: &str) -> &'static str {
         GET_MEDIA,
         DELETE_MEDIA,
         SUBSCRIBE_EVENTS,
+        ACKNOWLEDGE_EVENTS,
+        CREATE_SUBSCRIPTION,
+        GET_SUBSCRIPTION,
+        LIST_SUBSCRIPTIONS,
+        UPDATE_SUBSCRIPTION,
+        DELETE_SUBSCRIPTION,
+        SEEK_SUBSCRIPTION,
+        LIST_PARKED_EVENTS,
+        REPLAY_PARKED_EVENTS,
+        DROP_PARKED_EVENTS,
         WHO_AM_I,
     ];
     let name = path.trim_start_matches('/');

@@ -10,6 +10,9 @@ use tonic_health::server::HealthReporter;
 
 use crate::contract::DESCRIPTORS;
 use crate::contract::server::gateway_service_server::{GatewayServiceServer, SERVICE_NAME};
+use crate::contract::server::subscription_service_server::{
+    SERVICE_NAME as SUBSCRIPTIONS, SubscriptionServiceServer,
+};
 use crate::lifecycle::Shutdown;
 use crate::listener::{Listener, Options, Tokens};
 
@@ -51,8 +54,10 @@ pub async fn routes(
     let (reporter, health_service) = tonic_health::server::health_reporter();
     let health = Health { reporter, ended: CancellationToken::new() };
     health.set_all(ServingStatus::NotServing).await;
-    let gateway = GatewayServiceServer::new(service).max_decoding_message_size(limits.request_bytes_max);
-    let mut routes = Routes::new(gateway).add_service(Guest {
+    let bytes_max = limits.request_bytes_max;
+    let gateway = GatewayServiceServer::new(service.clone()).max_decoding_message_size(bytes_max);
+    let subscriptions = SubscriptionServiceServer::new(service).max_decoding_message_size(bytes_max);
+    let mut routes = Routes::new(gateway).add_service(subscriptions).add_service(Guest {
         service: health_service,
         ended: health.ended.clone(),
         // Those of the connection are enough: a health check must not fail because of others.
@@ -76,9 +81,8 @@ pub async fn routes(
         let v1alpha = Guest { service: reflection().build_v1alpha()?, ended, places };
         routes = routes.add_service(v1).add_service(v1alpha);
     }
-    let request_bytes_max = limits.request_bytes_max;
     let slowdown = Slowdown::new();
-    Ok((Gate { inner: routes.prepare(), callers, slowdown, request_bytes_max }, health))
+    Ok((Gate { inner: routes.prepare(), callers, slowdown, request_bytes_max: bytes_max }, health))
 }
 
 /// Serves until the drain.
@@ -96,7 +100,7 @@ pub struct Health {
 impl Health {
     /// Ready to serve; `is_accepting` says whether webhooks can be stored.
     pub async fn set_serving(&self, is_accepting: bool) {
-        for name in ["", SERVICE_NAME] {
+        for name in ["", SERVICE_NAME, SUBSCRIPTIONS] {
             self.reporter.set_service_status(name, ServingStatus::Serving).await;
         }
         let ingress = if is_accepting { ServingStatus::Serving } else { ServingStatus::NotServing };
@@ -115,7 +119,7 @@ impl Health {
 
     /// The overall name too, which otherwise counts as serving from the start.
     async fn set_all(&self, status: ServingStatus) {
-        for name in ["", SERVICE_NAME, INGRESS] {
+        for name in ["", SERVICE_NAME, SUBSCRIPTIONS, INGRESS] {
             self.reporter.set_service_status(name, status).await;
         }
     }

@@ -1,18 +1,15 @@
 //! `GatewayService`: validate, call the flow, translate.
 
-use std::time::SystemTime;
-
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::contract::server::gateway_service_server::GatewayService;
 use crate::contract::v1;
-use crate::domain::cursor::Cursor;
 use crate::domain::ids::MessageId;
 use crate::domain::message::OutboundMessage;
 use crate::domain::schedule::Class as Priority;
 use crate::domain::window::IfClosed;
 use crate::flows::conversations::Conversations;
-use crate::flows::deliver_events::{DeliverEvents, OnExpired, Start, Subscription, View};
+use crate::flows::deliver_events::DeliverEvents;
 use crate::flows::download_media::DownloadMedia;
 use crate::flows::follow_message::FollowMessage;
 use crate::flows::manage_template::ManageTemplate;
@@ -20,6 +17,7 @@ use crate::flows::mark_read::MarkRead;
 use crate::flows::numbers::Numbers;
 use crate::flows::queue::{Enqueued, Queue};
 use crate::flows::send_message::SendMessage;
+use crate::flows::subscriptions::Subscriptions;
 use crate::flows::upload_media::UploadMedia;
 use crate::flows::window::{Admitted, Windows};
 use crate::listener::ConnectionInfo;
@@ -30,8 +28,9 @@ use super::convert::{self, Asked, Violations};
 use super::deadline::deadline;
 use super::manage_template;
 use super::measure::{
-    DELETE_MEDIA, DOWNLOAD_MEDIA, GET_CONVERSATION, GET_MEDIA, GET_MESSAGE, MARK_MESSAGE_READ, SEND_MESSAGE,
-    SEND_MESSAGES, SUBSCRIBE_EVENTS, UPLOAD_MEDIA, WATCH_MESSAGE, WHO_AM_I, answered, measured,
+    ACKNOWLEDGE_EVENTS, DELETE_MEDIA, DOWNLOAD_MEDIA, GET_CONVERSATION, GET_MEDIA, GET_MESSAGE,
+    MARK_MESSAGE_READ, SEND_MESSAGE, SEND_MESSAGES, SUBSCRIBE_EVENTS, UPLOAD_MEDIA, WATCH_MESSAGE, WHO_AM_I,
+    answered, measured,
 };
 use super::media::MediaStream;
 use super::message::MessageStream;
@@ -70,6 +69,8 @@ pub struct Flows {
     pub download_media: DownloadMedia,
     /// Streams events.
     pub deliver_events: DeliverEvents,
+    /// Shares events among workers.
+    pub subscriptions: Subscriptions,
 }
 
 /// The implementation of `GatewayService`.
@@ -160,24 +161,6 @@ impl Service {
         who.note(|facts| facts.message = self.audit_key.message(&message));
         self.flows.mark_read.mark(&number, &message, request.typing_indicator).await?;
         Ok(v1::MarkMessageReadResponse {})
-    }
-
-    async fn subscribe(
-        &self,
-        who: &Identity,
-        request: v1::SubscribeEventsRequest,
-        connection: Option<ConnectionInfo>,
-    ) -> Result<ResponseStream, Status> {
-        let mut subscription = subscription(request)?;
-        subscription.filter = who.rights.narrow(subscription.filter)?;
-        let place = self.quotas.stream(who)?;
-        let on_stuck = Box::new(move || {
-            if let Some(connection) = connection {
-                connection.kill.kill();
-            }
-        });
-        let events = self.flows.deliver_events.open(&who.caller, subscription, on_stuck).await?;
-        Ok(ResponseStream::new(events, place))
     }
 }
 
@@ -331,61 +314,22 @@ impl GatewayService for Service {
         .await
     }
 
+    async fn acknowledge_events(
+        &self,
+        request: Request<v1::AcknowledgeEventsRequest>,
+    ) -> Result<Response<v1::AcknowledgeEventsResponse>, Status> {
+        let (metadata, extensions, message) = request.into_parts();
+        let request = Request::from_parts(metadata, extensions, ());
+        measured(ACKNOWLEDGE_EVENTS, &request, async {
+            self.acknowledge(who(&request)?, message).await.map(Response::new)
+        })
+        .await
+    }
+
     async fn who_am_i(
         &self,
         request: Request<v1::WhoAmIRequest>,
     ) -> Result<Response<v1::WhoAmIResponse>, Status> {
         measured(WHO_AM_I, &request, async { Ok(Response::new(who_am_i::answer(who(&request)?))) }).await
     }
-}
-
-fn subscription(request: v1::SubscribeEventsRequest) -> Result<Subscription, Status> {
-    let mut found = Violations::of_message("SubscribeEventsRequest", &request);
-    let start = start(request.start.as_ref(), &mut found)?;
-    let filter = convert::filter(request.filter.clone(), &mut found);
-    if !found.is_empty() {
-        return Err(status::invalid(found.into_inner()));
-    }
-    Ok(Subscription {
-        start,
-        filter,
-        view: match request.payload_view() {
-            v1::PayloadView::Unspecified | v1::PayloadView::Full => View::Full,
-            v1::PayloadView::Typed => View::Typed,
-            v1::PayloadView::Raw => View::Raw,
-        },
-        heartbeat_interval: convert::heartbeat_interval(request.heartbeat_interval),
-        on_expired: match request.on_expired_cursor() {
-            v1::OnExpiredCursor::Unspecified | v1::OnExpiredCursor::Fail => OnExpired::Fail,
-            v1::OnExpiredCursor::Earliest => OnExpired::Earliest,
-            v1::OnExpiredCursor::Latest => OnExpired::Latest,
-        },
-        batch_events_max: convert::batch_events_max(request.max_batch_events),
-        stop_when_caught_up: request.stop_when_caught_up,
-        client_id: request.client_id,
-    })
-}
-
-fn start(
-    start: Option<&v1::subscribe_events_request::Start>,
-    found: &mut Violations,
-) -> Result<Start, Status> {
-    use v1::subscribe_events_request::Start as Pb;
-    Ok(match start {
-        None => Start::Latest,
-        Some(Pb::Position(position)) => match v1::Position::try_from(*position) {
-            Ok(v1::Position::Earliest) => Start::Earliest,
-            // A number that is no position is among the violations already.
-            Ok(v1::Position::Unspecified | v1::Position::Latest) | Err(_) => Start::Latest,
-        },
-        Some(Pb::StartTime(time)) => {
-            let time = convert::time("start_time", *time, found);
-            time.map_or(Start::Latest, |time: SystemTime| Start::Time(time))
-        }
-        Some(Pb::AfterCursor(text)) => {
-            let cursor =
-                Cursor::decode(text).map_err(|error| status::malformed_cursor(&error.to_string()))?;
-            Start::After(cursor)
-        }
-    })
 }

@@ -5,6 +5,7 @@
 
 pub(super) mod queue;
 mod requests;
+mod subscriptions;
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -59,6 +60,11 @@ impl Draft {
     fn with(mut self, key: &str, value: impl Into<String>) -> Self {
         self.metadata.insert(key.to_owned(), value.into());
         self
+    }
+
+    /// From where to go on; subscriptions know themselves.
+    fn resuming(self, cursor: String) -> Self {
+        if cursor.is_empty() { self } else { self.with("resume_cursor", cursor) }
     }
 
     fn retry_after(mut self, delay: Option<Duration>) -> Self {
@@ -403,18 +409,20 @@ pub(super) fn stream_end(end: End) -> Option<Status> {
             Reason::StreamRotated,
             "the stream has lived its time; open it again",
         )
-        .with("resume_cursor", resume_cursor)
+        .resuming(resume_cursor)
         .retry_after(Some(Duration::ZERO)),
         End::SlowConsumer { resume_cursor } => {
             let message = "the subscriber did not read in time; resume with resume_cursor and read faster, or use \
                            one connection per subscription";
             Draft::new(Code::ResourceExhausted, Reason::SlowConsumer, message)
-                .with("resume_cursor", resume_cursor)
+                .resuming(resume_cursor)
                 .retry_after(Some(RETRY_DELAY))
                 .actor(Actor::Caller)
         }
         End::Expired { earliest_cursor, missing } => expired(earliest_cursor, missing),
         End::Unreadable { resume_cursor } => store_unavailable(Some(resume_cursor)),
+        End::TakenOver => subscriptions::taken_over(),
+        End::Deleted => subscriptions::deleted(),
     };
     Some(draft.build())
 }
@@ -433,20 +441,14 @@ pub(super) fn internal() -> Status {
 fn draining(resume_cursor: Option<String>) -> Draft {
     let message = "the gateway is shutting down; try again, the next one answers";
     let draft = Draft::new(Code::Unavailable, Reason::ServerDraining, message).retry_after(Some(RETRY_DELAY));
-    resuming(draft, resume_cursor)
+    draft.resuming(resume_cursor.unwrap_or_default())
 }
 
 fn store_unavailable(resume_cursor: Option<String>) -> Draft {
     let message = "the event log cannot be read at this moment";
     let draft = Draft::new(Code::Unavailable, Reason::EventStoreUnavailable, message);
-    resuming(draft.retry_after(Some(RETRY_DELAY)).actor(Actor::Operator), resume_cursor)
-}
-
-fn resuming(draft: Draft, resume_cursor: Option<String>) -> Draft {
-    match resume_cursor {
-        Some(cursor) => draft.with("resume_cursor", cursor),
-        None => draft,
-    }
+    let draft = draft.retry_after(Some(RETRY_DELAY)).actor(Actor::Operator);
+    draft.resuming(resume_cursor.unwrap_or_default())
 }
 
 fn expired(earliest_cursor: String, missing: u64) -> Draft {

@@ -83,6 +83,8 @@ fn closing(end: &End) -> Option<v1::StreamClosing> {
         End::Rotated { resume_cursor } => (R::Rotation, resume_cursor),
         End::SlowConsumer { resume_cursor } => (R::SlowConsumer, resume_cursor),
         End::Unreadable { resume_cursor } => (R::EventStoreUnavailable, resume_cursor),
+        End::TakenOver => (R::TakenOver, &String::new()),
+        End::Deleted => (R::SubscriptionDeleted, &String::new()),
     };
     let [.., random] = Uuid::now_v7().into_bytes();
     let reconnect_after = RECONNECT_SPREAD.mul_f64(f64::from(random) / 255.0);
@@ -95,7 +97,15 @@ fn closing(end: &End) -> Option<v1::StreamClosing> {
 
 fn to_pb(frame: Frame) -> SubscribeEventsResponse {
     let frame = match frame {
-        Frame::Opened { stream_id, start_cursor, earliest_cursor, heartbeat_interval, batch_events_max } => {
+        Frame::Opened {
+            stream_id,
+            start_cursor,
+            earliest_cursor,
+            heartbeat_interval,
+            batch_events_max,
+            group,
+        } => {
+            let bounded = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
             PbFrame::Opened(v1::StreamOpened {
                 stream_id,
                 start_cursor,
@@ -103,13 +113,17 @@ fn to_pb(frame: Frame) -> SubscribeEventsResponse {
                 engine: "embedded".to_owned(),
                 heartbeat_interval: duration(heartbeat_interval),
                 max_batch_events: u32::try_from(batch_events_max).unwrap_or(u32::MAX),
+                max_outstanding_events: group.map_or(0, |group| bounded(group.outstanding_events_max)),
+                max_outstanding_bytes: group.map_or(0, |group| bounded(group.outstanding_bytes_max)),
+                ack_deadline: group.and_then(|group| duration(group.ack_deadline)),
             })
         }
         Frame::Events(batch) => PbFrame::Events(EncodedBatch(batch.encoded)),
-        Frame::Heartbeat { cursor, server_time, backlog } => PbFrame::Heartbeat(v1::Heartbeat {
+        Frame::Heartbeat { cursor, server_time, backlog, outstanding } => PbFrame::Heartbeat(v1::Heartbeat {
             cursor,
             server_time: Some(server_time.into()),
             backlog_estimate: backlog,
+            outstanding,
         }),
         Frame::CaughtUp { cursor } => PbFrame::CaughtUp(v1::CaughtUp { cursor }),
         Frame::FellBehind { cursor } => PbFrame::FellBehind(v1::FellBehind { cursor }),
@@ -123,6 +137,6 @@ fn to_pb(frame: Frame) -> SubscribeEventsResponse {
     SubscribeEventsResponse { frame: Some(frame) }
 }
 
-fn duration(duration: Duration) -> Option<prost_types::Duration> {
+pub(super) fn duration(duration: Duration) -> Option<prost_types::Duration> {
     prost_types::Duration::try_from(duration).ok()
 }

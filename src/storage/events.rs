@@ -2,8 +2,10 @@
 //!
 //! Owns the encoding: an event is encoded when it is appended and never decoded again on its way to a subscriber.
 
+use bytes::Bytes;
+
 use crate::contract::encode;
-pub use crate::contract::frames::BatchEncoder;
+pub use crate::contract::frames::{BatchEncoder, Delivery};
 use crate::domain::event::{Event, EventAttributes, EventId, Fact};
 use crate::domain::filter::Subject;
 
@@ -50,8 +52,19 @@ pub fn view_bytes(event: &StoredEvent, view: View) -> usize {
 }
 
 /// Adds an event to a batch, with the cursor that resumes after it.
-pub fn encode(batch: &mut BatchEncoder, event: &StoredEvent, view: View, cursor: &str) {
-    batch.push(segments(event, view), cursor);
+pub fn encode(
+    batch: &mut BatchEncoder,
+    event: &StoredEvent,
+    view: View,
+    cursor: &str,
+    delivery: Option<Delivery<'_>>,
+) {
+    batch.push(segments(event, view), cursor, delivery);
+}
+
+/// An event by itself, with the cursor that resumes after it.
+pub fn encoded(event: &StoredEvent, cursor: &str) -> Bytes {
+    BatchEncoder::event(segments(event, View::Full), cursor)
 }
 
 /// The encoded pieces that make up a view.

@@ -215,7 +215,25 @@ metrics! {
     Counter EVENTS_DELIVERED = "whatsapp_gateway_events_delivered_total" [];
     /// Event streams that ended.
     Counter EVENT_STREAMS_CLOSED = "whatsapp_gateway_event_streams_closed_total"
-        [REASON: &["left", "caught_up", "draining", "rotated", "slow_consumer", "expired", "unreadable"]];
+        [REASON: &[
+            "left", "caught_up", "draining", "rotated", "slow_consumer", "expired", "unreadable", "taken_over", "deleted"]];
+    /// Named subscriptions.
+    Gauge SUBSCRIPTIONS = "whatsapp_gateway_subscriptions" [];
+    /// Events that the subscription of a caller that is furthest behind has not done; `GetSubscription` tells of each one.
+    Gauge SUBSCRIPTION_BACKLOG = "whatsapp_gateway_subscription_backlog_events" [CALLER: OPEN];
+    /// Age of the oldest event that a subscription of a caller has not done; 0 if all are done.
+    Gauge SUBSCRIPTION_AGE = "whatsapp_gateway_subscription_oldest_age_seconds" [CALLER: OPEN];
+    /// Events that the subscriptions of a caller have parked.
+    Gauge SUBSCRIPTION_PARKED = "whatsapp_gateway_subscription_parked_events" [CALLER: OPEN];
+    /// What workers said of events; `refused` counts for nothing.
+    Counter SUBSCRIPTION_OUTCOMES = "whatsapp_gateway_subscription_outcomes_total"
+        [OUTCOME: &["done", "retry", "park", "extend", "refused"]];
+    /// Events handed to workers that had been handed out before.
+    Counter SUBSCRIPTION_REDELIVERIES = "whatsapp_gateway_subscription_redeliveries_total" [];
+    /// Events parked, because they were delivered as often as the subscription allows, or because a worker said so.
+    Counter SUBSCRIPTION_PARKINGS = "whatsapp_gateway_subscription_parkings_total" [REASON: &["attempts", "worker"]];
+    /// Events that retention removed before a subscription had done them.
+    Counter SUBSCRIPTION_MISSED = "whatsapp_gateway_subscription_missed_events_total" [];
     /// Open watches of messages.
     Gauge MESSAGE_WATCHES = "whatsapp_gateway_message_watches" [];
     /// Watches of messages that ended.
@@ -296,7 +314,7 @@ labels! {
     PHONE_NUMBER = "phone_number_id";
     /// Meta's id of a configured WABA.
     WABA = "waba_id";
-    /// The name of a configured caller.
+    /// The name of a configured caller, or `local` or `anonymous`.
     CALLER = "caller";
     /// `package.Service/Method`, for an action of `ManageTemplate` with the action behind it; `_OTHER` for what does not exist.
     RPC_METHOD = "rpc_method";

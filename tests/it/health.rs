@@ -16,7 +16,12 @@ use crate::eventually;
 use crate::support::rpc::{text_to, user};
 use crate::support::{Gateway, webhook};
 
-const SERVICES: [&str; 3] = ["", "whatsapp.gateway.v1.GatewayService", "whatsapp.gateway.ingress"];
+const SERVICES: [&str; 4] = [
+    "",
+    "whatsapp.gateway.v1.GatewayService",
+    "whatsapp.gateway.v1.SubscriptionService",
+    "whatsapp.gateway.ingress",
+];
 
 async fn health(gateway: &Gateway) -> HealthClient<Channel> {
     let endpoint = Endpoint::from_shared(format!("http://{}", gateway.address("grpc"))).unwrap();

@@ -17,7 +17,7 @@ use crate::support::certificates::Authority;
 use crate::support::rpc::{OPEN, queued, text_to};
 use crate::support::serve::{ALL_RIGHTS, caller};
 use crate::support::webhook::{self, PHONE_NUMBER_ID};
-use crate::support::{Gateway, Scrape, Serve, Subscriber, subscriber};
+use crate::support::{Gateway, Scrape, Serve, Subscriber, Worker, subscriber, worker};
 use crate::tls::{Client, section};
 use crate::types_table::with_section;
 
@@ -112,6 +112,17 @@ async fn judge(gateway: &Gateway) {
     gateway.refused(to_meta(OPEN)).await;
 }
 
+/// A subscription with a worker that does one event, parks one, and leaves the others.
+async fn work(gateway: &Gateway) -> Worker {
+    gateway.subscription(worker::settings("orders")).await;
+    let request = v1::SubscribeEventsRequest { max_outstanding_events: 2, ..worker::work("orders") };
+    let mut worker = Worker::with(gateway, request).await.unwrap();
+    let received = worker.take(2).await;
+    assert_eq!(worker.say(&received[0], worker::done()).await, None);
+    assert_eq!(worker.say(&received[1], worker::park("no stock")).await, None);
+    worker
+}
+
 /// What must be at least this in the end.
 const HAPPENED: &[(&str, f64)] = &[
     (r#"rpc_server_call_duration_seconds_count{rpc_response_status_code="OK"}"#, 6.0),
@@ -153,6 +164,12 @@ const HAPPENED: &[(&str, f64)] = &[
     ("whatsapp_gateway_event_stream_oldest_age_seconds", 0.001),
     ("whatsapp_gateway_event_age_seconds_count", 1.0),
     ("whatsapp_gateway_events_delivered_total", 500.0),
+    ("whatsapp_gateway_subscriptions", 1.0),
+    (r#"whatsapp_gateway_subscription_backlog_events{caller="local"}"#, 100.0),
+    (r#"whatsapp_gateway_subscription_oldest_age_seconds{caller="local"}"#, 0.001),
+    (r#"whatsapp_gateway_subscription_parked_events{caller="local"}"#, 1.0),
+    (r#"whatsapp_gateway_subscription_outcomes_total{outcome="done"}"#, 1.0),
+    (r#"whatsapp_gateway_subscription_parkings_total{reason="worker"}"#, 1.0),
     (r#"whatsapp_gateway_auth_decisions_total{outcome="allowed"}"#, 10.0),
     (r#"whatsapp_gateway_connections{listener="grpc"}"#, 1.0),
     ("whatsapp_gateway_build_info", 1.0),
@@ -185,7 +202,7 @@ async fn what_happens_is_measured() {
     receive(&gateway).await;
     let read = r#"whatsapp_gateway_message_statuses_total{status="read"}"#;
     eventually!(gateway.scrape().await.sum(read) >= 4.0);
-    let subscribers = subscribe(&gateway).await;
+    let subscribers = (subscribe(&gateway).await, work(&gateway).await);
     judge(&gateway).await;
     for (series, least) in HAPPENED {
         println!("waiting for {series} {least}");

@@ -26,7 +26,7 @@ use whatsapp_gateway::domain::message::{Content, Endpoint, OutboundMessage, Phon
 
 use crate::eventually;
 use crate::gate::call_on;
-use crate::security_table::{messages, methods};
+use crate::security_table::{messages, methods, path};
 use crate::support::certificates::Authority;
 use crate::support::collector::Collector;
 use crate::support::jwt::{AUDIENCE, CLUSTER, KeyServer, Signer, jwks, service_account, with};
@@ -117,7 +117,7 @@ fn planted_text(field: &str) -> String {
 
 /// The status of a call with this body.
 async fn called(channel: &Channel, method: &str, body: &[u8], token: &str) -> Option<Status> {
-    let path = format!("/whatsapp.gateway.v1.GatewayService/{}", method.split('/').next().unwrap());
+    let path = path(method);
     let mut framed = vec![0];
     framed.extend(u32::try_from(body.len()).unwrap().to_be_bytes());
     framed.extend(body);

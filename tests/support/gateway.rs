@@ -13,10 +13,12 @@ use tokio::time::timeout;
 use tonic::transport::{Channel, Endpoint};
 use whatsapp_gateway::contract::v1;
 use whatsapp_gateway::contract::v1::gateway_service_client::GatewayServiceClient;
+use whatsapp_gateway::contract::v1::subscription_service_client::SubscriptionServiceClient;
 
 use super::webhook;
 
 pub type Client = GatewayServiceClient<Channel>;
+pub type Subscriptions = SubscriptionServiceClient<Channel>;
 
 /// How long a process may take to start or to end.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -153,6 +155,11 @@ impl Gateway {
     pub async fn client(&self) -> Client {
         GatewayServiceClient::new(self.endpoint().connect().await.unwrap())
             .max_decoding_message_size(8 * 1024 * 1024)
+    }
+
+    /// A client of subscriptions on a connection of its own.
+    pub async fn subscriptions(&self) -> Subscriptions {
+        SubscriptionServiceClient::new(self.endpoint().connect().await.unwrap())
     }
 
     /// The gRPC port, for a connection with settings of its own.

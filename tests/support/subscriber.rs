@@ -3,8 +3,8 @@
 use tokio::time::timeout;
 use tonic::{Status, Streaming};
 use whatsapp_gateway::contract::v1::{
-    Event, Position, StreamClosing, StreamOpened, SubscribeEventsRequest, SubscribeEventsResponse,
-    subscribe_events_request::Start, subscribe_events_response::Frame,
+    Event, Position, ReceivedEvent, StreamClosing, StreamOpened, SubscribeEventsRequest,
+    SubscribeEventsResponse, subscribe_events_request::Start, subscribe_events_response::Frame,
 };
 use whatsapp_gateway::domain::cursor::Cursor;
 
@@ -66,11 +66,14 @@ impl Subscriber {
 
     /// The next events, whatever frames come between.
     pub async fn events(&mut self) -> Result<Vec<Event>, Status> {
+        Ok(self.deliveries().await?.into_iter().map(|received| received.event.unwrap()).collect())
+    }
+
+    /// As [`Subscriber::events`], with what a worker has to know.
+    pub async fn deliveries(&mut self) -> Result<Vec<ReceivedEvent>, Status> {
         loop {
             match self.frame().await? {
-                Some(Frame::Events(batch)) => {
-                    return Ok(batch.events.into_iter().map(|received| received.event.unwrap()).collect());
-                }
+                Some(Frame::Events(batch)) => return Ok(batch.events),
                 Some(_) => {}
                 None => return Ok(Vec::new()),
             }

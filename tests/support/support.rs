@@ -18,6 +18,7 @@ pub mod shared;
 pub mod subscriber;
 pub mod template;
 pub mod webhook;
+pub mod worker;
 
 pub use gateway::Gateway;
 pub use rng::Rng;
@@ -30,6 +31,7 @@ pub fn rounds(usual: u64, soak: u64) -> u64 {
 pub use rpc::Refusal;
 pub use scrape::Scrape;
 pub use serve::Serve;
+pub use worker::Worker;
 
 /// Evaluates the condition until it holds; fails after ten seconds.
 #[macro_export]

@@ -62,7 +62,7 @@ pub(super) fn cut(page: &[Arc<StoredEvent>], subscription: &Subscription, from: 
             flush(&mut encoder, &mut count, last, &mut cut);
         }
         cut.through.encode_to(&mut cursor);
-        events::encode(&mut encoder, event, subscription.view, &cursor);
+        events::encode(&mut encoder, event, subscription.view, &cursor, None);
         count += 1;
         last = cut.through;
     }

@@ -5,13 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use metrics::{counter, histogram};
-use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use metrics::histogram;
+use tokio::sync::watch;
+use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
-use uuid::Uuid;
+use tracing::{info, warn};
 
 use crate::clock::SharedClock;
 use crate::domain::cursor::Cursor;
@@ -20,17 +18,14 @@ use crate::storage::event_log::{EventLog, ReadError, ReadLimit};
 use crate::telemetry::names;
 
 use super::batches::{self, Cut, Cuts};
+use super::outlet::{Outlet, Stop, jittered};
 use super::start::Started;
-use super::{End, FRAME_BYTES_MAX, FRAMES_IN_FLIGHT, Frame, Limits, OnExpired, Subscription};
+use super::{End, Frame, OnExpired, Subscription};
 
 /// What one read takes; a stream that catches up holds this much until its subscriber has taken it.
 const PAGE: ReadLimit = ReadLimit { events: 256, bytes: 256 * 1024 };
 /// Events behind the tail from which on a live stream is told that it fell behind.
 const FELL_BEHIND_EVENTS: u64 = 10_000;
-/// How long a closed stream may stay unread before its connection is cut.
-const STUCK_TIMEOUT: Duration = Duration::from_secs(5);
-/// As above, at the end of the process: calls that share the connection need time to finish.
-const STUCK_TIMEOUT_DRAINING: Duration = Duration::from_secs(10);
 
 /// What feeds one stream.
 pub(super) struct Feed {
@@ -39,10 +34,10 @@ pub(super) struct Feed {
     pub(super) news: watch::Receiver<u64>,
     pub(super) cuts: Arc<Cuts>,
     pub(super) subscription: Subscription,
-    pub(super) limits: Limits,
+    pub(super) rotation: Duration,
     pub(super) clock: SharedClock,
     pub(super) shutdown: Shutdown,
-    pub(super) frames: mpsc::Sender<Frame>,
+    pub(super) outlet: Outlet,
     /// Where it is, for the metrics.
     pub(super) reached: Arc<AtomicU64>,
 }
@@ -66,50 +61,22 @@ struct Waking<'w> {
     alarm: Pin<&'w mut Sleep>,
 }
 
-/// Why the feeding stops.
-enum Stop {
-    End(End),
-    /// The subscriber is gone.
-    Gone,
-}
-
 impl Feed {
-    pub(super) async fn run(
-        self,
-        stream_id: String,
-        started: Started,
-        end: oneshot::Sender<End>,
-        taken: oneshot::Receiver<()>,
-        on_stuck: Box<dyn FnOnce() + Send>,
-    ) {
+    pub(super) async fn run(self, stream_id: String, started: Started) {
         let now = Instant::now();
         let mut state = State {
             position: started.position,
             opened_tail: started.tail,
             is_live: false,
             next_heartbeat: now + self.subscription.heartbeat_interval,
-            rotate_at: now + jittered(self.limits.rotation),
+            rotate_at: now + jittered(self.rotation),
         };
         info!("stream opened");
         let stop = match self.open(stream_id, &started, &mut state).await {
             Ok(()) => self.feed(&mut state).await,
             Err(stop) => stop,
         };
-        let Stop::End(reason) = stop else {
-            counter!(names::EVENT_STREAMS_CLOSED, names::REASON => "left").increment(1);
-            debug!("the subscriber left");
-            return;
-        };
-        counter!(names::EVENT_STREAMS_CLOSED, names::REASON => reason.word()).increment(1);
-        info!(end = ?reason, "stream closes");
-        let patience =
-            if matches!(reason, End::Draining { .. }) { STUCK_TIMEOUT_DRAINING } else { STUCK_TIMEOUT };
-        drop(end.send(reason));
-        drop(self.frames);
-        if timeout(patience, taken).await.is_err() {
-            warn!("the subscriber does not read at all; its connection is cut");
-            on_stuck();
-        }
+        self.outlet.close(stop).await;
     }
 
     async fn open(&self, stream_id: String, started: &Started, state: &mut State) -> Result<(), Stop> {
@@ -119,6 +86,7 @@ impl Feed {
             earliest_cursor: started.earliest.encode(),
             heartbeat_interval: self.subscription.heartbeat_interval,
             batch_events_max: self.subscription.batch_events_max,
+            group: None,
         };
         self.send(state, opened).await?;
         if let Some((from, missing)) = &started.gap {
@@ -257,52 +225,23 @@ impl Feed {
                 Ok(())
             }
             () = waking.drain.cancelled() => Ok(()),
-            () = self.frames.closed() => Err(Stop::Gone),
+            () = self.outlet.gone() => Err(Stop::Gone),
         }
     }
 
     async fn heartbeat(&self, state: &mut State, newest: u64) -> Result<(), Stop> {
         let backlog = newest.saturating_sub(state.position.seq);
         let server_time = self.clock.now();
-        self.send(state, Frame::Heartbeat { cursor: state.position.encode(), server_time, backlog }).await
+        self.send(
+            state,
+            Frame::Heartbeat { cursor: state.position.encode(), server_time, backlog, outstanding: 0 },
+        )
+        .await
     }
 
-    /// Hands one frame over; a subscriber that does not take it in time is slow.
     async fn send(&self, state: &mut State, frame: Frame) -> Result<(), Stop> {
-        let resume_cursor = || state.position.encode();
-        let (events, bytes) = match &frame {
-            Frame::Events(batch) => (batch.events, batch.encoded.len()),
-            Frame::Opened { .. }
-            | Frame::Heartbeat { .. }
-            | Frame::CaughtUp { .. }
-            | Frame::FellBehind { .. }
-            | Frame::Gap { .. } => (0, 0),
-        };
-        // A large event goes in when as much has been taken: who does not read holds one of them, not eight.
-        let places = bytes.div_ceil(FRAME_BYTES_MAX).clamp(1, FRAMES_IN_FLIGHT);
-        let permits = match self.frames.try_reserve_many(places) {
-            Err(TrySendError::Full(())) => tokio::select! {
-                biased;
-                reserved = timeout(self.limits.send_timeout, self.frames.reserve_many(places)) => match reserved {
-                    Ok(permits) => permits.ok(),
-                    Err(_) => return Err(Stop::End(End::SlowConsumer { resume_cursor: resume_cursor() })),
-                },
-                () = self.shutdown.drain().cancelled() => {
-                    return Err(Stop::End(End::Draining { resume_cursor: resume_cursor() }));
-                }
-            },
-            permits => permits.ok(),
-        };
-        let permit = permits.and_then(|mut permits| permits.next()).ok_or(Stop::Gone)?;
-        permit.send(frame);
-        counter!(names::EVENTS_DELIVERED).increment(events);
+        self.outlet.send(frame, || state.position.encode()).await?;
         state.next_heartbeat = Instant::now() + self.subscription.heartbeat_interval;
         Ok(())
     }
-}
-
-/// Up to a fifth shorter or longer, so that streams opened together do not end together.
-fn jittered(duration: Duration) -> Duration {
-    let [.., random] = Uuid::now_v7().into_bytes();
-    duration.mul_f64(0.8 + 0.4 * f64::from(random) / 255.0)
 }

@@ -6,19 +6,19 @@ use crate::clock::unix_ms;
 use crate::domain::cursor::{Cursor, ENGINE_EMBEDDED};
 use crate::storage::event_log::{Bounds, EventLog, ReadError};
 
-use super::{OnExpired, Start, Subscription, id_prefix_at};
+use super::{OnExpired, Start, cursor_at};
 
 /// A resolved start.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Started {
+pub(in crate::flows) struct Started {
     /// Everything up to this position is passed.
-    pub(super) position: Cursor,
+    pub(in crate::flows) position: Cursor,
     /// Before the first event that is kept.
-    pub(super) earliest: Cursor,
+    pub(in crate::flows) earliest: Cursor,
     /// The tail when the stream was opened.
-    pub(super) tail: u64,
+    pub(in crate::flows) tail: u64,
     /// Where the subscriber was, when that is not kept any more, and how many events are missing.
-    pub(super) gap: Option<(Cursor, u64)>,
+    pub(in crate::flows) gap: Option<(Cursor, u64)>,
 }
 
 /// Why a stream cannot start.
@@ -62,15 +62,16 @@ pub enum StartError {
     Unreadable(#[from] ReadError),
 }
 
-pub(super) async fn resolve(log: &dyn EventLog, subscription: &Subscription) -> Result<Started, StartError> {
+pub(in crate::flows) async fn resolve(
+    log: &dyn EventLog,
+    start: &Start,
+    on_expired: OnExpired,
+) -> Result<Started, StartError> {
     let Bounds { earliest, tail } = log.bounds().await?;
-    let at = async |seq: u64| -> Result<Cursor, ReadError> {
-        let id_prefix = id_prefix_at(log, seq).await?;
-        Ok(Cursor { engine: ENGINE_EMBEDDED, epoch: log.epoch(), seq, id_prefix })
-    };
+    let at = async |seq: u64| cursor_at(log, seq).await;
     let first = at(earliest.saturating_sub(1)).await?;
     let started = |position| Started { position, earliest: first, tail, gap: None };
-    match &subscription.start {
+    match start {
         Start::Latest => Ok(started(at(tail).await?)),
         Start::Earliest => Ok(started(first)),
         Start::Time(time) => {
@@ -88,7 +89,7 @@ pub(super) async fn resolve(log: &dyn EventLog, subscription: &Subscription) -> 
             }
             if cursor.seq < first.seq {
                 let missing = first.seq - cursor.seq;
-                let position = match subscription.on_expired {
+                let position = match on_expired {
                     OnExpired::Fail => return Err(StartError::Expired { earliest_cursor, missing }),
                     OnExpired::Earliest => first,
                     OnExpired::Latest => latest,
