@@ -14,6 +14,7 @@ mod serve;
 mod simulator;
 
 use std::fmt::Display;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::Subcommand;
@@ -98,4 +99,14 @@ impl Command {
 fn failed(error: &impl Display) -> u8 {
     eprintln!("whatsapp-gateway: {error}");
     EXIT_FAILED
+}
+
+/// Where a port that listens everywhere is reached from here.
+fn reachable(mut listen: SocketAddr) -> SocketAddr {
+    match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => listen.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => listen.set_ip(Ipv6Addr::LOCALHOST.into()),
+        IpAddr::V4(_) | IpAddr::V6(_) => {}
+    }
+    listen
 }

@@ -13,7 +13,7 @@ use crate::lifecycle::{Shutdown, signals};
 use crate::simulator::{self, Simulator};
 use crate::telemetry::{self, Metrics};
 
-use super::{EXIT_CONFIG, failed};
+use super::{EXIT_CONFIG, failed, reachable};
 
 /// Arguments of `dev`.
 #[derive(Debug, clap::Args)]
@@ -51,7 +51,7 @@ async fn dev(arguments: Arguments) -> Result<u8, u8> {
         ..simulator::Config::new(arguments.simulator_listen, Arc::new(|| SystemClock.now()))
     };
     let simulator = Simulator::bind(simulator_config).await.map_err(|error| failed(&error))?;
-    let config = config(&arguments, simulator.local_addr())?;
+    let config = config(&arguments, reachable(simulator.local_addr()))?;
     let webhook_path = config.webhook.path.clone();
     let (telemetry, log_level) = telemetry::init(&config.telemetry).map_err(|error| failed(&error))?;
     let metrics = Metrics::start(&config.telemetry, Arc::new(SystemClock)).map_err(|error| failed(&error))?;
@@ -59,7 +59,7 @@ async fn dev(arguments: Arguments) -> Result<u8, u8> {
     let app = App::new(config, (metrics, log_level), Arc::new(SystemClock), shutdown.clone());
     let app = app.map_err(|error| failed(&error))?;
     let addresses = app.addresses();
-    simulator.set_webhook_url(format!("http://{}{webhook_path}", addresses.webhook));
+    simulator.set_webhook_url(format!("http://{}{webhook_path}", reachable(addresses.webhook)));
     let simulator_address = simulator.local_addr();
     shutdown.spawn_background("simulator", simulator.run(shutdown.stop().clone()));
     let outcome = app.run(signals, || announce(addresses, simulator_address)).await;
@@ -93,6 +93,7 @@ fn announce(addresses: Addresses, simulator: SocketAddr) {
         "simulator": simulator.to_string(),
     });
     println!("{ready}");
+    let (grpc, simulator) = (reachable(grpc), reachable(simulator));
     let number = dev_account::PHONE_NUMBER;
     eprintln!(
         r#"

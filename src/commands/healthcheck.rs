@@ -1,10 +1,10 @@
 //! `healthcheck`: asks the admin port of a running gateway, for containers without a shell.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use super::failed;
+use super::{failed, reachable};
 
 const TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -33,16 +33,6 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8, u8> {
     let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
     eprint!("{body}");
     Ok(u8::from(!is_ready))
-}
-
-/// Where a port that listens everywhere is reached from here.
-fn reachable(mut listen: SocketAddr) -> SocketAddr {
-    match listen.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => listen.set_ip(Ipv4Addr::LOCALHOST.into()),
-        IpAddr::V6(ip) if ip.is_unspecified() => listen.set_ip(Ipv6Addr::LOCALHOST.into()),
-        IpAddr::V4(_) | IpAddr::V6(_) => {}
-    }
-    listen
 }
 
 /// One request by hand: a client with its runtime would be the larger part of the command.
