@@ -1,45 +1,56 @@
-# The image: one static binary on a base that has certificates and a user, and no shell.
+# The images: one static binary on a base that has certificates and a user, and no shell. The last target is the gateway;
+# `--target simulator` has the simulated Cloud API too, for trying it out.
 #
-# Builds unchanged with BuildKit and with buildah 1.28 or later, for amd64 and arm64 (`--platform`; the other
-# architecture is emulated). The tags below move when their images are patched. A release replaces each by what
-# `crane digest` prints for it, so that the image can be built again:
-#   --build-arg RUST_IMAGE=docker.io/library/rust:1.95-slim-bookworm@sha256:…
+# Builds unchanged with BuildKit and with buildah 1.28 or later, for amd64 and arm64 (`--platform`): the compiler runs as the
+# machine is and compiles across, for which buildah 1.28 needs `--build-arg BUILDPLATFORM=linux/amd64`. The tags of the bases
+# move when their images are patched; a digest beside the tag (RUST_DIGEST, RUNTIME_DIGEST) makes them stand still.
+# docs/operations.md has the commands.
 ARG RUST_IMAGE=docker.io/library/rust:1.95-slim-bookworm
+ARG RUST_DIGEST=
 ARG RUNTIME_IMAGE=gcr.io/distroless/static-debian12:nonroot
+ARG RUNTIME_DIGEST=
 
-FROM ${RUST_IMAGE} AS build
-WORKDIR /build
+# The tools work for seconds, so they are not optimized.
+FROM --platform=$BUILDPLATFORM ${RUST_IMAGE}${RUST_DIGEST:+@$RUST_DIGEST} AS tools
+RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
+    CARGO_PROFILE_DEV_DEBUG=0 CARGO_TARGET_DIR=/tools \
+    cargo install --debug --locked cargo-auditable@0.7.7 cargo-cyclonedx@0.5.9 \
+ && rm -r /tools
 
-# musl-gcc compiles SQLite, the allocator and the cryptography for the static target.
-RUN apt-get update \
- && apt-get install --yes --no-install-recommends musl-tools \
- && rm -rf /var/lib/apt/lists/*
-
+# A C compiler and a libc for the architecture of the image: SQLite, the allocator and the cryptography are C.
+FROM tools AS compiler
 # amd64 or arm64; set by the builder.
 ARG TARGETARCH
-RUN case "$TARGETARCH" in \
-      amd64) echo x86_64-unknown-linux-musl ;; \
-      arm64) echo aarch64-unknown-linux-musl ;; \
-      *) echo "unsupported architecture '$TARGETARCH'" >&2; exit 1 ;; \
-    esac > /target \
- && rustup target add "$(cat /target)"
+COPY scripts/image_build.sh /usr/local/bin/
+RUN image_build.sh setup "$TARGETARCH"
+WORKDIR /build
 
-# The caches outlive the build, so a change of our sources compiles our sources and nothing else. They are not part of
-# any layer, hence the copy. cargo judges by dates, and those of another checkout may be older than what the cache holds
-# of it, hence the touch. No simulator, since default features are off; no dynamic library, which is checked.
+# The caches outlive the build, so a change of our sources compiles our sources and nothing else. No simulator, since the
+# default features are off.
+FROM compiler AS build
+# What the SBOM gives as its time, in seconds since 1970.
+ARG SOURCE_DATE_EPOCH=0
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     --mount=type=cache,target=/build/target,sharing=locked \
-    target="$(cat /target)" \
- && touch build.rs src/lib.rs src/main.rs \
- && cargo build --release --locked --no-default-features --target "$target" \
- && mkdir -p /image/usr/local/bin /image/var/lib/whatsapp-gateway \
- && cp "target/$target/release/whatsapp-gateway" /image/usr/local/bin/ \
- && readelf --dynamic /image/usr/local/bin/whatsapp-gateway > /dynamic \
- && if grep NEEDED /dynamic; then echo "the binary is not static" >&2; exit 1; fi
+    image_build.sh build --no-default-features
 
-FROM ${RUNTIME_IMAGE}
+FROM compiler AS build-simulator
+ARG SOURCE_DATE_EPOCH=0
+COPY . .
+RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
+    --mount=type=cache,target=/build/target,sharing=locked \
+    image_build.sh build
+
+# The names of the functions, for debuggers and profilers that find them by the build id: --target symbols --output FOLDER.
+FROM scratch AS symbols
+COPY --from=build /symbols /
+
+# What both images have. The platform stands here because buildah 1.28 would go on with the one above.
+# hadolint ignore=DL3065
+FROM --platform=$TARGETPLATFORM ${RUNTIME_IMAGE}${RUNTIME_DIGEST:+@$RUNTIME_DIGEST} AS base
 ARG RUNTIME_IMAGE
+ARG RUNTIME_DIGEST
 ARG VERSION=unknown
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="whatsapp-gateway" \
@@ -48,15 +59,24 @@ LABEL org.opencontainers.image.title="whatsapp-gateway" \
       org.opencontainers.image.source="https://github.com/whatsapp-gateway/whatsapp-gateway" \
       org.opencontainers.image.version="$VERSION" \
       org.opencontainers.image.revision="$REVISION" \
-      org.opencontainers.image.base.name="$RUNTIME_IMAGE"
-
-COPY --from=build /image/usr/local/bin/whatsapp-gateway /usr/local/bin/whatsapp-gateway
-# The data directory belongs to the user, so that a new volume mounted over it does too.
-COPY --from=build --chown=65532:65532 /image/var/lib/whatsapp-gateway /var/lib/whatsapp-gateway
-
+      org.opencontainers.image.base.name="$RUNTIME_IMAGE" \
+      org.opencontainers.image.base.digest="$RUNTIME_DIGEST"
 USER 65532:65532
 # gRPC, webhook, metrics and probes.
 EXPOSE 50051 8080 9090
 HEALTHCHECK --interval=10s --timeout=3s --start-period=60s CMD ["/usr/local/bin/whatsapp-gateway", "healthcheck"]
 ENTRYPOINT ["/usr/local/bin/whatsapp-gateway"]
+
+# Everybody who reaches the gRPC port may do everything: nothing here is real.
+FROM base AS simulator
+COPY --from=build-simulator /image/usr /usr
+COPY --from=build-simulator --chown=65532:65532 /image/var/lib/whatsapp-gateway /var/lib/whatsapp-gateway
+ENV WHATSAPP_GATEWAY__GRPC__INSECURE=true
+EXPOSE 8081
+CMD ["dev", "--data-dir", "/var/lib/whatsapp-gateway", "--grpc-listen", "0.0.0.0:50051", "--webhook-listen", "0.0.0.0:8080", "--admin-listen", "0.0.0.0:9090", "--simulator-listen", "0.0.0.0:8081"]
+
+FROM base AS gateway
+COPY --from=build /image/usr /usr
+# The data directory belongs to the user, so that a new volume mounted over it does too.
+COPY --from=build --chown=65532:65532 /image/var/lib/whatsapp-gateway /var/lib/whatsapp-gateway
 CMD ["serve"]
