@@ -22,7 +22,7 @@ main() {
   trap 'rm -rf "$work"' EXIT
 
   if [ $# -eq 0 ]; then
-    set -- grpcurl buf cargo-deny helm helm-unittest kube-score promtool crds venv
+    set -- grpcurl buf cargo-deny helm helm-unittest kube-score promtool nats-server crds venv
   fi
   for tool in "$@"; do
     case $tool in
@@ -33,6 +33,7 @@ main() {
       helm-unittest) ensure helm-unittest "$HELM_UNITTEST_VERSION-helm-$HELM_VERSION-kubernetes-1.$HELM_KUBERNETES_MINOR" ;;
       kube-score) ensure kube-score "$KUBE_SCORE_VERSION" ;;
       promtool) ensure promtool "$PROMTOOL_VERSION" ;;
+      nats-server) ensure nats-server "$NATS_SERVER_VERSION" ;;
       crds) ensure_folder crds "$CRD_FILES" ;;
       venv) ensure_folder venv "$(python3 --version) $(cat "$root/scripts/requirements.txt")" ;;
       *) fail "unknown tool '$tool'; the words of this list are known" ;;
@@ -102,6 +103,10 @@ fetch_helm-unittest() {
 
 fetch_kube-score() {
   go_install "-X main.version=$KUBE_SCORE_VERSION" "github.com/zegl/kube-score/cmd/kube-score@v$KUBE_SCORE_VERSION"
+}
+
+fetch_nats-server() {
+  go_install "" "github.com/nats-io/nats-server/v2@v$NATS_SERVER_VERSION"
 }
 
 # Go compares each module with its public checksum database, as for the tools.
