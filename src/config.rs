@@ -9,6 +9,7 @@ mod callers;
 mod expiry;
 mod jwt;
 mod layers;
+mod nats;
 mod print;
 mod problem;
 mod reader;

@@ -1,6 +1,6 @@
 //! Durable state: the event log and the keyed state store.
 //!
-//! The two ports speak bytes, because they have two implementations each; what the bytes mean is decided in
+//! The two ports speak bytes, because they have two implementations each (SQLite, NATS); what the bytes mean is decided in
 //! `contract` and `flows`. This room knows neither gRPC nor HTTP nor what an event is. Backends are private to it.
 
 pub mod event_log;
@@ -16,7 +16,9 @@ pub mod subscriptions;
 mod embedded;
 
 mod metrics;
+mod nats;
 mod ring;
+mod shared;
 
 #[cfg(any(test, feature = "test-util"))]
 pub mod contract;
@@ -26,22 +28,40 @@ pub mod memory;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use embedded::{Config as EmbeddedConfig, OpenError};
+pub use embedded::{Config as EmbeddedConfig, OpenError as EmbeddedOpenError};
 pub use event_log::EventLog;
 pub use keyed_state::KeyedState;
+pub use nats::{
+    Config as NatsConfig, Credentials as NatsCredentialsConfig, OpenError as NatsOpenError,
+    Tls as NatsTlsConfig,
+};
 
 use crate::clock::SharedClock;
 use embedded::Embedded;
+use nats::Nats;
 
 /// Called once, from a thread of the engine, when a write could not be made durable; the text says why. It must end
 /// the process, and must not close the storage: that would write.
 pub type OnFatal = Arc<dyn Fn(String) + Send + Sync>;
 
 /// Which backend, and what it needs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Config {
     /// SQLite in a local folder, for exactly one process.
     Embedded(EmbeddedConfig),
+    /// JetStream, for one process at a time on one prefix.
+    Nats(NatsConfig),
+}
+
+/// Why the backend could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The embedded one.
+    #[error(transparent)]
+    Embedded(#[from] EmbeddedOpenError),
+    /// The NATS one.
+    #[error(transparent)]
+    Nats(#[from] NatsOpenError),
 }
 
 impl Config {
@@ -49,6 +69,7 @@ impl Config {
     pub fn retention(&self) -> Duration {
         match self {
             Self::Embedded(config) => config.retention,
+            Self::Nats(config) => config.retention,
         }
     }
 }
@@ -66,6 +87,7 @@ pub struct Storage {
 #[derive(Debug, Clone)]
 enum Engine {
     Embedded(Arc<Embedded>),
+    Nats(Arc<Nats>),
 }
 
 /// The engine could not be closed cleanly. Nothing that was answered is lost.
@@ -74,13 +96,18 @@ enum Engine {
 pub struct CloseError(String);
 
 impl Storage {
-    /// Opens the configured backend. Blocks on the disk: call it before serving.
+    /// Opens the configured backend. Blocks on the disk or the network: call it before serving.
     pub fn open(config: &Config, clock: SharedClock, on_fatal: OnFatal) -> Result<Self, OpenError> {
         match config {
             Config::Embedded(config) => {
                 let engine = Arc::new(Embedded::open(config, clock, on_fatal)?);
                 let (log, state) = (Arc::clone(&engine) as Arc<dyn EventLog>, Arc::clone(&engine) as _);
                 Ok(Self { log, state, engine: Engine::Embedded(engine) })
+            }
+            Config::Nats(config) => {
+                let engine = Arc::new(Nats::open(config, clock, on_fatal)?);
+                let (log, state) = (Arc::clone(&engine) as Arc<dyn EventLog>, Arc::clone(&engine) as _);
+                Ok(Self { log, state, engine: Engine::Nats(engine) })
             }
         }
     }
@@ -89,6 +116,7 @@ impl Storage {
     pub async fn close(&self) -> Result<(), CloseError> {
         match &self.engine {
             Engine::Embedded(engine) => engine.close().await.map_err(CloseError),
+            Engine::Nats(engine) => engine.close().await.map_err(CloseError),
         }
     }
 }

@@ -61,14 +61,9 @@ impl Section {
 pub(super) fn print(config: &Config) -> String {
     let mut sections =
         vec![grpc(config), grpc_tls(config), webhook(config), admin(config), cloud_api(config)];
-    sections.extend([
-        sending(config),
-        media(config),
-        storage(config),
-        events(config),
-        shutdown(config),
-        telemetry(config),
-    ]);
+    sections.extend([sending(config), media(config), storage(config)]);
+    sections.extend(nats(config));
+    sections.extend([events(config), shutdown(config), telemetry(config)]);
     let snapshot = config.tenants().load();
     let accounts = &config.accounts;
     sections.extend(accounts.apps.iter().zip(snapshot.apps()).map(|(entry, app)| {
@@ -244,15 +239,45 @@ fn media(Config { media, .. }: &Config) -> Section {
 
 fn storage(config: &Config) -> Section {
     let mut section = Section::new("[storage]");
-    let storage::Config::Embedded(storage::EmbeddedConfig { data_dir, retention, size_max, free_min }) =
-        &config.storage;
+    match &config.storage {
+        storage::Config::Embedded(storage::EmbeddedConfig { data_dir, retention, size_max, free_min }) => {
+            section
+                .text("backend", "embedded")
+                .raw("data_dir", path_text(data_dir))
+                .duration("retention", *retention)
+                .size("size_max", *size_max)
+                .size("free_min", *free_min);
+        }
+        storage::Config::Nats(nats) => {
+            section
+                .text("backend", "nats")
+                .duration("retention", nats.retention)
+                .size("size_max", nats.size_max);
+        }
+    }
     section
-        .text("backend", "embedded")
-        .raw("data_dir", path_text(data_dir))
-        .duration("retention", *retention)
-        .size("size_max", *size_max)
-        .size("free_min", *free_min);
-    section
+}
+
+/// `[storage.nats]`, if that is used.
+fn nats(config: &Config) -> Option<Section> {
+    let storage::Config::Nats(nats) = &config.storage else { return None };
+    let mut section = Section::new("[storage.nats]");
+    section.texts("urls", nats.urls.iter().map(String::as_str));
+    match &nats.credentials {
+        storage::NatsCredentialsConfig::None => {}
+        storage::NatsCredentialsConfig::File(path) => drop(section.raw("credentials_file", path_text(path))),
+        storage::NatsCredentialsConfig::User { user, password_file, .. } => {
+            section.text("user", user).raw("password_file", path_text(password_file));
+        }
+    }
+    if let Some(path) = &nats.tls.ca_file {
+        section.raw("ca_file", path_text(path));
+    }
+    if let Some((cert, key)) = &nats.tls.client {
+        section.raw("cert_file", path_text(cert)).raw("key_file", path_text(key));
+    }
+    section.raw("replicas", nats.replicas).text("prefix", &nats.prefix);
+    Some(section)
 }
 
 fn events(Config { events, .. }: &Config) -> Section {

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::nats;
 use super::reader::Table;
 use super::tls::TlsFiles;
 use crate::cloud_api;
@@ -145,15 +146,17 @@ pub(super) fn read_cloud_api(mut table: Table<'_>, transfer_timeout: Duration) -
 }
 
 pub(super) fn read_storage(mut table: Table<'_>) -> storage::Config {
-    table.word("backend", &[("embedded", ())], ());
-    let read = storage::EmbeddedConfig {
-        data_dir: table.file("data_dir"),
-        retention: table.duration("retention", seconds(3600)..=seconds(3650 * 86_400)),
-        size_max: table.size("size_max", 64 * MIB..=1 << 50),
-        free_min: table.size("free_min", 64 * MIB..=1 << 50),
-    };
+    let is_nats = table.word("backend", &[("embedded", false), ("nats", true)], false);
+    let retention = table.duration("retention", seconds(3600)..=seconds(3650 * 86_400));
+    let size_max = table.size("size_max", 64 * MIB..=1 << 50);
+    let data_dir = table.file("data_dir");
+    let free_min = table.size("free_min", 64 * MIB..=1 << 50);
+    let nats = nats::read(table.table("nats"), is_nats, (retention, size_max));
     table.finish();
-    storage::Config::Embedded(read)
+    if is_nats {
+        return storage::Config::Nats(nats);
+    }
+    storage::Config::Embedded(storage::EmbeddedConfig { data_dir, retention, size_max, free_min })
 }
 
 /// The streams of events.

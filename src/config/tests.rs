@@ -107,8 +107,10 @@ fn a_complete_file_loads_over_the_defaults() {
     assert_eq!(config.webhook.body_bytes_max, 3_670_016);
     assert_eq!(config.webhook.connections_per_peer_max, None);
     assert_eq!(config.shutdown.delay, Duration::from_secs(5));
-    let storage::Config::Embedded(storage::EmbeddedConfig { retention, size_max, .. }) = config.storage;
-    assert_eq!(retention, Duration::from_hours(8 * 24));
+    assert_eq!(config.storage.retention(), Duration::from_hours(8 * 24));
+    let storage::Config::Embedded(storage::EmbeddedConfig { size_max, .. }) = config.storage else {
+        panic!("{:?}", config.storage)
+    };
     assert_eq!(size_max, 8 << 30);
 }
 
@@ -256,7 +258,7 @@ name = "shop"
 token_sha256 = ["9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a10"]
 methods = ["ManageTemplate/*"]
 [storage]
-backend = "nats"
+backend = "redis"
 "#;
     let problems = files.load(config).unwrap_err();
     let dir = files.0.path().to_str().unwrap();
@@ -291,7 +293,7 @@ backend = "nats"
         "callers[0].streams_max = \"0\": must be a whole number from 1 to 100000",
         "callers[1].methods: must list what the caller may do, since nothing is allowed by default: methods = [\"*\"]",
         "callers[2].wabas: must not be empty, since methods allow ManageTemplate/get",
-        "storage.backend = \"nats\": must be \"embedded\"",
+        "storage.backend = \"redis\": must be \"embedded\" or \"nats\"",
         "webhook.listen = \"0.0.0.0:8080\": takes the port of grpc.listen",
     ] {
         assert!(lines.contains(expected), "{expected}\nis not in\n{lines}");
@@ -398,7 +400,10 @@ fn the_defaults_are_printed_as_they_are_documented() {
     let printed =
         config.print().replace("insecure = true", "insecure = false").replace("3584 KiB", "3.5 MiB");
     let is_default = |line: &&str| line.contains(" = ") && !line.starts_with('#');
-    for line in DEFAULTS.lines().filter(is_default) {
+    // What is not in use is not printed.
+    let (before, nats) = DEFAULTS.split_once("\n[storage.nats]\n").unwrap();
+    let (_, after) = nats.split_once("\n[").unwrap();
+    for line in before.lines().chain(after.lines()).filter(is_default) {
         assert!(printed.lines().any(|printed| printed == line), "{line}\nis not in\n{printed}");
     }
 }
@@ -706,4 +711,48 @@ fn certificates_and_secrets_are_swapped_apart() {
         panic!("rejected")
     };
     assert!(problems.to_string().contains("grpc.tls.key_file"), "{problems}");
+}
+
+#[test]
+fn nats_is_printed_without_its_password_and_loads_again() {
+    let files = Files::with_secrets();
+    let password = files.write("nats-password", "canary");
+    let more = format!(
+        "[storage]\nbackend = \"nats\"\n[storage.nats]\nurls = [\"nats://a:4222\", \"tls://b\"]\nuser = \"gateway\"\n\
+         password_file = {password:?}\n"
+    );
+    let config = files.load(&format!("{COMPLETE}{more}")).unwrap();
+    let storage::Config::Nats(nats) = &config.storage else { panic!("{:?}", config.storage) };
+    assert_eq!((nats.replicas, nats.prefix.as_str()), (3, "whatsapp_gateway"));
+    let printed = config.print();
+    assert!(!printed.contains("canary"), "{printed}");
+    assert_eq!(files.load(&printed).unwrap().print(), printed);
+}
+
+#[test]
+fn what_nats_needs_is_reported_with_the_remedy() {
+    for (lines, expected) in [
+        ("", "storage.nats.urls: is empty; name the servers"),
+        ("urls = [\"http://a\"]", "storage.nats.urls[0] = \"http://a\": must be nats:// or tls://"),
+        ("urls = [\"nats://u:canary@a\"]", "storage.nats.urls[0]: holds a user or a password"),
+        ("urls = [\"nats://a\"]\nreplicas = 2", "storage.nats.replicas = \"2\": must be 1 or 3"),
+        ("urls = [\"nats://a\"]\nprefix = \"a.b\"", "storage.nats.prefix = \"a.b\": must be 1 to 32 letters"),
+        ("urls = [\"nats://a\"]\nuser = \"u\"", "storage.nats.password_file: is empty; name the file"),
+        ("urls = [\"nats://a\"]\npassword_file = \"/p\"", "storage.nats.user: is empty; name the user"),
+        (
+            "urls = [\"nats://a\"]\nuser = \"u\"\ncredentials_file = \"/c\"",
+            "storage.nats.credentials_file: is set beside",
+        ),
+        (
+            "urls = [\"nats://a\"]\ncert_file = \"/c\"",
+            "storage.nats.key_file: is empty although cert_file is set",
+        ),
+        ("urls = [\"nats://a\"]\nca_file = \"/none\"", "storage.nats.ca_file = \"/none\": cannot be read"),
+    ] {
+        let config = format!("{COMPLETE}[storage]\nbackend = \"nats\"\n[storage.nats]\n{lines}\n");
+        let problems = Files::with_secrets().load(&config).unwrap_err();
+        let found = self::lines(&problems);
+        assert!(found.len() == 1 && found[0].starts_with(expected), "{expected}\n{found:#?}");
+        assert!(!found[0].contains("canary"), "{found:#?}");
+    }
 }

@@ -15,6 +15,14 @@ const PAYLOAD_BYTES: usize = 21;
 /// The embedded engine, in a cursor.
 pub const ENGINE_EMBEDDED: u8 = 1;
 
+/// Engine of a log in NATS JetStream.
+pub const ENGINE_NATS: u8 = 2;
+
+/// The name of an engine, as streams tell it.
+pub fn engine_name(engine: u8) -> &'static str {
+    if engine == ENGINE_NATS { "nats" } else { "embedded" }
+}
+
 /// A position in a log: everything up to and including `seq` was seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cursor {

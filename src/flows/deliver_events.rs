@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use crate::clock::SharedClock;
 use crate::domain::caller::Caller;
-use crate::domain::cursor::{Cursor, ENGINE_EMBEDDED};
+use crate::domain::cursor::Cursor;
 use crate::domain::filter::EventFilter;
 use crate::lifecycle::Shutdown;
 use crate::storage::event_log::{EventLog, ReadError};
@@ -104,6 +104,8 @@ pub struct Limits {
 pub enum Frame {
     /// The first frame.
     Opened {
+        /// The engine of the log.
+        engine: &'static str,
         /// Names the stream.
         stream_id: String,
         /// Where it starts.
@@ -341,7 +343,7 @@ impl Drop for Place {
 /// The cursor that resumes after `seq`. It names the event there if that is kept.
 pub(in crate::flows) async fn cursor_at(log: &dyn EventLog, seq: u64) -> Result<Cursor, ReadError> {
     let id_prefix = id_prefix_at(log, seq).await?;
-    Ok(Cursor { engine: ENGINE_EMBEDDED, epoch: log.epoch(), seq, id_prefix })
+    Ok(Cursor { engine: log.engine(), epoch: log.epoch(), seq, id_prefix })
 }
 
 /// The id prefix of the event at `seq`, which a cursor on it carries; zeros when it is not kept.

@@ -98,6 +98,7 @@ fn closing(end: &End) -> Option<v1::StreamClosing> {
 fn to_pb(frame: Frame) -> SubscribeEventsResponse {
     let frame = match frame {
         Frame::Opened {
+            engine,
             stream_id,
             start_cursor,
             earliest_cursor,
@@ -110,7 +111,7 @@ fn to_pb(frame: Frame) -> SubscribeEventsResponse {
                 stream_id,
                 start_cursor,
                 earliest_cursor,
-                engine: "embedded".to_owned(),
+                engine: engine.to_owned(),
                 heartbeat_interval: duration(heartbeat_interval),
                 max_batch_events: u32::try_from(batch_events_max).unwrap_or(u32::MAX),
                 max_outstanding_events: group.map_or(0, |group| bounded(group.outstanding_events_max)),

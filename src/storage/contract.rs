@@ -68,10 +68,20 @@ pub fn sized_item(number: u64, bytes: usize) -> Item {
     }
 }
 
-/// One test per case, each on its own subject.
+/// One test per case, each on its own subject; or, `in_turn`, one test of all cases.
 #[cfg(test)]
 macro_rules! contract_cases {
-    ($open:expr, $port:ident: $($case:ident)+) => {
+    ([in_turn $open:expr], $port:ident: $($case:ident)+) => {
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $port() {
+            $(
+                let subject = $open;
+                eprintln!("{}", stringify!($case));
+                $crate::storage::contract::$port::$case(&subject).await;
+            )+
+        }
+    };
+    ([$open:expr], $port:ident: $($case:ident)+) => {
         $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $case() {
@@ -82,11 +92,12 @@ macro_rules! contract_cases {
     };
 }
 
-/// Every case of the event log, as tests of the backend that `$open` opens (it may await).
+/// Every case of the event log, as tests of the backend that `$open` opens (it may await, and return where
+/// there is nothing to test).
 #[cfg(test)]
 macro_rules! event_log_contract {
-    ($open:expr) => {
-        $crate::storage::contract::contract_cases! { $open, event_log:
+    ($($open:tt)+) => {
+        $crate::storage::contract::contract_cases! { [$($open)+], event_log:
             appends_in_order
             appends_nothing
             starts_empty_and_accepting
@@ -109,11 +120,12 @@ macro_rules! event_log_contract {
     };
 }
 
-/// Every case of the keyed state, as tests of the backend that `$open` opens (it may await).
+/// Every case of the keyed state, as tests of the backend that `$open` opens (it may await, and return where
+/// there is nothing to test).
 #[cfg(test)]
 macro_rules! keyed_state_contract {
-    ($open:expr) => {
-        $crate::storage::contract::contract_cases! { $open, keyed_state:
+    ($($open:tt)+) => {
+        $crate::storage::contract::contract_cases! { [$($open)+], keyed_state:
             gives_back_what_was_put
             separates_buckets
             writes_only_under_its_precondition
@@ -131,11 +143,12 @@ macro_rules! keyed_state_contract {
     };
 }
 
-/// Every case of the store of sends, as tests of the backend that `$open` opens (it may await).
+/// Every case of the store of sends, as tests of the backend that `$open` opens (it may await, and return where
+/// there is nothing to test).
 #[cfg(test)]
 macro_rules! sends_contract {
-    ($open:expr) => {
-        $crate::storage::contract::contract_cases! { $open, sends:
+    ($($open:tt)+) => {
+        $crate::storage::contract::contract_cases! { [$($open)+], sends:
             gives_back_every_outcome
             separates_callers_and_rpcs
             lets_one_claimant_send
@@ -149,11 +162,12 @@ macro_rules! sends_contract {
     };
 }
 
-/// Every case of the store of subscriptions, as tests of the backend that `$open` opens (it may await).
+/// Every case of the store of subscriptions, as tests of the backend that `$open` opens (it may await, and return where
+/// there is nothing to test).
 #[cfg(test)]
 macro_rules! subscriptions_contract {
-    ($open:expr) => {
-        $crate::storage::contract::contract_cases! { $open, subscriptions:
+    ($($open:tt)+) => {
+        $crate::storage::contract::contract_cases! { [$($open)+], subscriptions:
             keeps_settings
             lets_one_go_on
             parks_events

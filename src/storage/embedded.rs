@@ -9,7 +9,6 @@ mod log;
 mod state;
 
 mod queue;
-mod shared;
 mod writer;
 
 mod checkpoint;
@@ -35,13 +34,14 @@ pub use config::Config;
 
 use crate::clock::SharedClock;
 use crate::storage::ring::Ring;
+use crate::storage::shared::Shared;
 use crate::storage::{OnFatal, metrics};
 
 use checkpoint::Checkpointer;
 use lock::Lock;
 use queue::Queue;
 use readers::Readers;
-use shared::Shared;
+
 use space::Demand;
 use transaction::Position;
 use watchman::Watchman;

@@ -1,6 +1,6 @@
 //! The event log port: an append-only, ordered, durable log of opaque events.
 //!
-//! Two engines stand behind it (embedded SQLite, later NATS JetStream) and one contract suite holds both to the
+//! Two engines stand behind it (embedded SQLite and NATS JetStream) and one contract suite holds both to the
 //! words below. It knows bytes and attributes only: what an event means is decided above.
 
 use std::fmt::{self, Debug, Formatter};
@@ -9,6 +9,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::watch;
+
+use crate::domain::cursor::ENGINE_EMBEDDED;
 
 /// Identity of an event: a hash of its dedupe key. Equal ids are the same event, whenever they arrive.
 pub type EventId = [u8; 16];
@@ -172,6 +174,9 @@ pub enum Refusal {
     /// The disk is nearly or completely full.
     #[error("the disk of the store is nearly full")]
     DiskLow,
+    /// The servers of the store cannot be reached, or have no majority.
+    #[error("the store cannot be reached")]
+    Away,
     /// A write could not be made durable. Permanent: the process must end and start again.
     #[error("the store failed and the process must restart")]
     Failed,
@@ -256,6 +261,11 @@ pub trait EventLog: Send + Sync + Debug + 'static {
     /// Deletes the events appended before `appended_before_ms`, oldest first, and returns how many. Works while
     /// appends are refused. On an error, part of them may be gone; calling again goes on.
     async fn trim(&self, appended_before_ms: u64) -> Result<u64, AppendError>;
+
+    /// Which engine it is, as cursors say it: one of those in `domain::cursor`.
+    fn engine(&self) -> u8 {
+        ENGINE_EMBEDDED
+    }
 
     /// Identity of this log: random at creation, then constant. A position means nothing under another epoch.
     fn epoch(&self) -> [u8; 8];

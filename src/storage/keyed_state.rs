@@ -72,6 +72,18 @@ pub struct Put {
     pub expire_at_ms: Option<u64>,
 }
 
+impl Put {
+    /// Refuses a key or a value that no engine takes.
+    pub(super) fn check_size(&self) -> Result<(), StateError> {
+        for (bytes, bytes_max) in [(self.key.len(), KEY_BYTES_MAX), (self.value.len(), VALUE_BYTES_MAX)] {
+            if bytes > bytes_max {
+                return Err(StateError::TooLarge { bytes, bytes_max });
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Debug for Put {
     /// Shows sizes instead of key and value, which may be personal data.
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {

@@ -11,9 +11,7 @@ use super::event_log::{
     Acceptance, AppendError, Appended, Bounds, EventId, EventLog, Item, ReadError, ReadLimit, Refusal,
     StoredEvent,
 };
-use super::keyed_state::{
-    Bucket, Entry, KEY_BYTES_MAX, KeyedState, Precondition, Put, StateError, VALUE_BYTES_MAX,
-};
+use super::keyed_state::{Bucket, Entry, KeyedState, Precondition, Put, StateError};
 use crate::clock::SharedClock;
 
 /// How long an id is remembered at least, in milliseconds.
@@ -166,7 +164,7 @@ impl KeyedState for Memory {
     }
 
     async fn put(&self, put: Put, precondition: Precondition) -> Result<u64, StateError> {
-        check_size(&put)?;
+        put.check_size()?;
         self.check_acceptance(true)?;
         let mut kept = self.kept();
         kept.check(put.bucket, &put.key, precondition, self.clock.now_ms())?;
@@ -177,7 +175,7 @@ impl KeyedState for Memory {
         if puts.is_empty() {
             return Ok(());
         }
-        puts.iter().try_for_each(check_size)?;
+        puts.iter().try_for_each(Put::check_size)?;
         self.check_acceptance(true)?;
         let mut kept = self.kept();
         for put in puts {
@@ -273,15 +271,6 @@ impl Held {
     fn is_live(&self, now_ms: u64) -> bool {
         self.expire_at_ms.is_none_or(|at| at > now_ms)
     }
-}
-
-fn check_size(put: &Put) -> Result<(), StateError> {
-    for (bytes, bytes_max) in [(put.key.len(), KEY_BYTES_MAX), (put.value.len(), VALUE_BYTES_MAX)] {
-        if bytes > bytes_max {
-            return Err(StateError::TooLarge { bytes, bytes_max });
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

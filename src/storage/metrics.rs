@@ -41,6 +41,11 @@ pub(super) fn committed(commit: Commit) {
     counter!(names::LOG_TRIMMED).increment(trimmed);
 }
 
+/// Records events that are not served any more.
+pub(super) fn trimmed(events: u64) {
+    counter!(names::LOG_TRIMMED).increment(events);
+}
+
 /// Records what can be read, and the first event and the bytes that are in memory.
 #[expect(clippy::cast_precision_loss, reason = "metrics are floating point; no position comes near 2^53")]
 pub(super) fn positions(bounds: Bounds, ring_earliest: Option<u64>, ring_bytes: usize) {

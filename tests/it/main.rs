@@ -37,6 +37,7 @@ mod media;
 mod message_life;
 mod message_life_by_request;
 mod metrics;
+mod nats;
 mod number_health;
 mod objectives;
 mod planted;

@@ -10,6 +10,7 @@ pub mod collector;
 pub mod disk;
 pub mod gateway;
 pub mod jwt;
+pub mod nats_server;
 pub mod rng;
 pub mod rpc;
 pub mod scrape;

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::clock::SharedClock;
-use crate::domain::cursor::Cursor;
+use crate::domain::cursor::{Cursor, engine_name};
 use crate::lifecycle::Shutdown;
 use crate::storage::event_log::{EventLog, ReadError, ReadLimit};
 use crate::telemetry::names;
@@ -81,6 +81,7 @@ impl Feed {
 
     async fn open(&self, stream_id: String, started: &Started, state: &mut State) -> Result<(), Stop> {
         let opened = Frame::Opened {
+            engine: engine_name(self.log.engine()),
             stream_id,
             start_cursor: started.position.encode(),
             earliest_cursor: started.earliest.encode(),

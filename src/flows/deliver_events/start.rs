@@ -3,7 +3,7 @@
 //! Never moves a position silently: what cannot be served exactly is an error, or a gap that the subscriber asked for.
 
 use crate::clock::unix_ms;
-use crate::domain::cursor::{Cursor, ENGINE_EMBEDDED};
+use crate::domain::cursor::Cursor;
 use crate::storage::event_log::{Bounds, EventLog, ReadError};
 
 use super::{OnExpired, Start, cursor_at};
@@ -81,7 +81,7 @@ pub(in crate::flows) async fn resolve(
         Start::After(cursor) => {
             let latest = at(tail).await?;
             let (earliest_cursor, latest_cursor) = (first.encode(), latest.encode());
-            if cursor.engine != ENGINE_EMBEDDED || cursor.epoch != log.epoch() {
+            if cursor.engine != log.engine() || cursor.epoch != log.epoch() {
                 return Err(StartError::EpochMismatch { earliest_cursor, latest_cursor });
             }
             if cursor.seq > tail {

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::SharedClock;
-use crate::domain::cursor::{Cursor, ENGINE_EMBEDDED};
+use crate::domain::cursor::Cursor;
 use crate::domain::filter::EventFilter;
 use crate::domain::rights::Rights;
 use crate::domain::subscription::{Candidate, Machine, Outcome, Place, Progress, Refused, WorkerId};
@@ -241,7 +241,7 @@ impl Active {
     /// The cursor on an event.
     pub(super) fn cursor_of(&self, event: &StoredEvent) -> Cursor {
         let id_prefix = Cursor::id_prefix(events::id(event));
-        Cursor { engine: ENGINE_EMBEDDED, epoch: self.log.epoch(), seq: event.seq, id_prefix }
+        Cursor { engine: self.log.engine(), epoch: self.log.epoch(), seq: event.seq, id_prefix }
     }
 
     /// Hears outcomes; returns those that count for nothing.

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::clock::SharedClock;
-use crate::domain::cursor::Cursor;
+use crate::domain::cursor::{Cursor, engine_name};
 use crate::domain::subscription::{AckId, Lease, Most, WorkerId};
 use crate::lifecycle::Shutdown;
 use crate::storage::event_log::ReadError;
@@ -123,6 +123,7 @@ impl Feed {
         let earliest = self.active.log.bounds().await.map(|bounds| bounds.earliest.saturating_sub(1));
         let earliest = earliest.map_err(|error| unreadable(&error))?;
         let opened = Frame::Opened {
+            engine: engine_name(self.active.log.engine()),
             stream_id,
             start_cursor: self.floor().await?,
             earliest_cursor: self.cursor(earliest).await?,

@@ -18,10 +18,10 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::timeout;
 
-use super::shared::Shared;
 use super::transaction::Batch;
 use crate::storage::event_log::{Acceptance, AppendError, Refusal};
 use crate::storage::keyed_state::StateError;
+use crate::storage::shared::Shared;
 
 /// Events (or rows of state) that may wait.
 const EVENTS_MAX: usize = 8_192;

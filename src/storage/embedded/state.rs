@@ -8,9 +8,7 @@ use super::events::CHUNK_ROWS;
 use super::queue::{Patience, Weight};
 use super::{Embedded, entries};
 use crate::storage::event_log::ReadError;
-use crate::storage::keyed_state::{
-    Beside, Bucket, Entry, KEY_BYTES_MAX, KeyedState, Precondition, Put, StateError, VALUE_BYTES_MAX,
-};
+use crate::storage::keyed_state::{Beside, Bucket, Entry, KeyedState, Precondition, Put, StateError};
 
 impl Embedded {
     async fn read_state<T, F>(&self, read: F) -> Result<T, StateError>
@@ -38,7 +36,7 @@ impl KeyedState for Embedded {
     }
 
     async fn put(&self, put: Put, precondition: Precondition) -> Result<u64, StateError> {
-        check_size(&put)?;
+        put.check_size()?;
         let weight = weight(std::slice::from_ref(&put));
         let written =
             self.queue.submit(weight, Patience::Settle, move |batch| entries::put(batch, &put, precondition));
@@ -51,10 +49,10 @@ impl KeyedState for Embedded {
         precondition: Precondition,
         beside: Beside,
     ) -> Result<u64, StateError> {
-        check_size(&put)?;
+        put.check_size()?;
         let mut weight = weight(std::slice::from_ref(&put));
         if let Beside::Put(other) = &beside {
-            check_size(other)?;
+            other.check_size()?;
             weight.events += 1;
             weight.bytes += other.key.len() + other.value.len();
         }
@@ -78,7 +76,7 @@ impl KeyedState for Embedded {
         if puts.is_empty() {
             return Ok(());
         }
-        puts.iter().try_for_each(check_size)?;
+        puts.iter().try_for_each(Put::check_size)?;
         let written = self.queue.submit(weight(&puts), Patience::Settle, move |batch| {
             for put in &puts {
                 // Without a precondition there is no conflict.
@@ -125,15 +123,6 @@ impl KeyedState for Embedded {
             }
         }
     }
-}
-
-fn check_size(put: &Put) -> Result<(), StateError> {
-    for (bytes, bytes_max) in [(put.key.len(), KEY_BYTES_MAX), (put.value.len(), VALUE_BYTES_MAX)] {
-        if bytes > bytes_max {
-            return Err(StateError::TooLarge { bytes, bytes_max });
-        }
-    }
-    Ok(())
 }
 
 fn weight(puts: &[Put]) -> Weight {

@@ -22,11 +22,11 @@ use super::Dependencies;
 use super::checkpoint::Checkpointer;
 use super::lock::Lock;
 use super::queue::{Backlog, Failure, Job, Message};
-use super::shared::Shared;
 use super::transaction::{Batch, Committed, Position};
 use super::watchman::Watchman;
 use crate::storage::event_log::{Acceptance, Refusal};
 use crate::storage::metrics;
+use crate::storage::shared::Shared;
 
 /// Events in one transaction; one more job than fits may be added.
 const BATCH_EVENTS: usize = 512;

@@ -1,0 +1,332 @@
+//! The NATS engine: event log and keyed state in JetStream, for one gateway at a time on one prefix.
+//!
+//! Three streams: the events, the newest value of each key, and the lease. Two writers, each of which commits what waits as
+//! one atomic batch behind the end it knows; an in-memory index says which keys there are; the newest events are served
+//! from memory. All of it runs on one thread. Nothing outside this folder knows JetStream.
+
+mod config;
+
+mod log;
+mod state;
+
+mod log_writer;
+mod queue;
+mod state_writer;
+
+mod opening;
+
+mod index;
+mod journal;
+mod lease;
+mod watchdog;
+
+mod records;
+mod streams;
+mod wire;
+
+use std::fmt::{self, Debug, Formatter};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use tokio::runtime::Builder;
+use tokio::sync::{Mutex, Semaphore};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+pub use config::{Config, Credentials, Tls};
+
+use crate::clock::SharedClock;
+use crate::storage::event_log::{Acceptance, Appended, Item, Refusal};
+use crate::storage::keyed_state::Bucket;
+use crate::storage::ring::Ring;
+use crate::storage::shared::Shared;
+use crate::storage::{OnFatal, metrics};
+
+use index::Index;
+use journal::Journal;
+use lease::Lease;
+use log_writer::LogWriter;
+use opening::Opened;
+use queue::{Intake, Queue, queue};
+use state_writer::{Done, Op, StateWriter};
+use streams::Names;
+use watchdog::Watchdog;
+use wire::{Fault, Wire};
+
+/// What the engine keeps for itself.
+const META: Bucket = Bucket::named("engine");
+/// Up to where events were trimmed.
+const TRIMMED_THROUGH: &[u8] = b"trimmed_through";
+
+/// Reads from the server at the same time.
+const READS_MAX: usize = 32;
+/// How long the end waits for what is queued while NATS is away.
+const CLOSE_MAX: Duration = Duration::from_secs(5);
+
+/// Why the store could not be opened. Each text says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// No connection.
+    #[error(
+        "NATS cannot be reached at {urls}: {cause}; check storage.nats.urls, the credentials and the TLS files"
+    )]
+    Unreachable {
+        /// Where.
+        urls: String,
+        /// Why.
+        cause: String,
+    },
+    /// A server, or a stream, with which acknowledged data could be lost.
+    #[error("{0}")]
+    Unfit(String),
+    /// Another gateway uses the prefix.
+    #[error(
+        "storage.nats.prefix {prefix:?} is held by another gateway ({holder}); stop that one, or set another prefix (several gateways on one prefix are not supported yet)"
+    )]
+    Held {
+        /// Which.
+        prefix: String,
+        /// Process, host and start time in Unix seconds, as the holder wrote them.
+        holder: String,
+    },
+    /// A request failed on the way.
+    #[error("the streams of NATS cannot be opened: {0}; check the servers, and the permissions of the user")]
+    Fault(String),
+    /// The thread of the engine could not be started.
+    #[error("the thread of the NATS engine cannot be started: {0}; raise the limit on threads")]
+    NoThread(std::io::Error),
+}
+
+impl From<Fault> for OpenError {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault.to_string())
+    }
+}
+
+/// What all parts of the engine share.
+struct Context {
+    wire: Wire,
+    names: Names,
+    shared: Arc<Shared>,
+    clock: SharedClock,
+    on_fatal: OnFatal,
+    failed: AtomicBool,
+    /// The first event that the server still holds, trimmed or not: older ids are forgotten.
+    held_from: AtomicU64,
+    /// Ends everything.
+    stop: CancellationToken,
+}
+
+impl Debug for Context {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context").field("names", &self.names).finish_non_exhaustive()
+    }
+}
+
+impl Context {
+    /// Says whether appends are taken. What failed or was closed stays so.
+    fn announce(&self, acceptance: Acceptance) {
+        if let Acceptance::Refusing(Refusal::Failed | Refusal::Closed) = self.shared.acceptance() {
+            return;
+        }
+        if !self.shared.accept(acceptance) {
+            return;
+        }
+        match acceptance {
+            Acceptance::Accepting => tracing::info!("the event store accepts writes again"),
+            Acceptance::Refusing(Refusal::Closed) => {}
+            Acceptance::Refusing(refusal) => tracing::error!(%refusal, "the event store refuses writes"),
+        }
+        metrics::refusing(!matches!(
+            acceptance,
+            Acceptance::Accepting | Acceptance::Refusing(Refusal::Closed)
+        ));
+    }
+
+    /// NATS does not answer.
+    fn away(&self, reason: &str) {
+        if self.shared.acceptance() == Acceptance::Accepting {
+            tracing::warn!(reason, "NATS does not answer");
+        }
+        self.announce(Acceptance::Refusing(Refusal::Away));
+    }
+
+    /// NATS answers.
+    fn back(&self) {
+        if self.shared.acceptance() == Acceptance::Refusing(Refusal::Away) {
+            self.announce(Acceptance::Accepting);
+        }
+    }
+
+    /// The end of the process.
+    fn fail(&self, reason: String) {
+        self.announce(Acceptance::Refusing(Refusal::Failed));
+        if !self.failed.swap(true, Ordering::AcqRel) {
+            tracing::error!(reason, "the NATS engine cannot go on; the process must end");
+            (self.on_fatal)(reason);
+        }
+    }
+}
+
+/// What the engine takes from outside.
+#[derive(Clone)]
+struct Dependencies {
+    clock: SharedClock,
+    on_fatal: OnFatal,
+    /// Takes the newest events.
+    ring: Arc<Ring>,
+}
+
+/// The open engine. Dropping it ends it in the background; [`Nats::close`] waits for that.
+#[derive(Debug)]
+pub(super) struct Nats {
+    log: Arc<Queue<Vec<Item>, Vec<Appended>>>,
+    state: Arc<Queue<Op, Done>>,
+    index: Arc<Index>,
+    reads: Semaphore,
+    trimming: Mutex<()>,
+    context: Arc<Context>,
+    ended: CancellationToken,
+    _stop: DropGuard,
+}
+
+/// What runs on the thread of the engine.
+struct Running {
+    log: (LogWriter, Intake<Vec<Item>, Vec<Appended>>),
+    state: (StateWriter, Intake<Op, Done>),
+    watchdog: Watchdog,
+    lease: Lease,
+    ended: DropGuard,
+}
+
+impl Nats {
+    /// Connects, creates or checks the streams, and takes the lease. Blocks.
+    ///
+    /// `on_fatal` is called once, from the thread of the engine, when it cannot go on: it must end the process.
+    pub(super) fn open(config: &Config, clock: SharedClock, on_fatal: OnFatal) -> Result<Self, OpenError> {
+        Self::open_with(config, Dependencies { clock, on_fatal, ring: Arc::default() })
+    }
+
+    fn open_with(config: &Config, dependencies: Dependencies) -> Result<Self, OpenError> {
+        let runtime = Builder::new_current_thread().enable_all().build().map_err(OpenError::NoThread)?;
+        let (reply, opened) = mpsc::channel();
+        let config = config.clone();
+        let engine = move || {
+            runtime.block_on(async {
+                match connect(config, dependencies).await {
+                    Ok((engine, running)) => {
+                        let context = Arc::clone(&engine.context);
+                        drop(reply.send(Ok(engine)));
+                        running.run(context).await;
+                    }
+                    Err(error) => drop(reply.send(Err(error))),
+                }
+            });
+        };
+        thread::Builder::new().name("storage-nats".to_owned()).spawn(engine).map_err(OpenError::NoThread)?;
+        opened.recv().unwrap_or_else(|_| Err(OpenError::Fault("the engine panicked".to_owned())))
+    }
+
+    /// Finishes what is queued and gives the lease free. Everything fails with `Closed` afterwards.
+    pub(super) async fn close(&self) -> Result<(), String> {
+        let finished = timeout(CLOSE_MAX, async {
+            self.log.close().await;
+            self.state.close().await;
+        });
+        let finished = finished.await;
+        self.context.announce(Acceptance::Refusing(Refusal::Closed));
+        self.context.stop.cancel();
+        self.ended.cancelled().await;
+        finished.map_err(|_| "NATS was away; what was not acknowledged may be missing".to_owned())
+    }
+
+    /// Bytes that one event may have.
+    fn payload_max(&self) -> usize {
+        self.context.wire.payload_max()
+    }
+}
+
+impl Running {
+    async fn run(self, context: Arc<Context>) {
+        let Self { log, state, watchdog, lease, ended } = self;
+        let mut parts: JoinSet<Result<(), String>> = JoinSet::new();
+        parts.spawn(async move {
+            log.0.run(log.1).await;
+            Ok(())
+        });
+        parts.spawn(async move {
+            state.0.run(state.1).await;
+            Ok(())
+        });
+        parts.spawn(watchdog.run());
+        let keeper = Arc::clone(&context);
+        parts.spawn(async move { lease.keep(&keeper).await });
+        while let Some(part) = parts.join_next().await {
+            match part {
+                Ok(Ok(())) => {}
+                Ok(Err(reason)) => context.fail(reason),
+                Err(panicked) => context.fail(panicked.to_string()),
+            }
+        }
+        drop(ended);
+    }
+}
+
+async fn connect(config: Config, dependencies: Dependencies) -> Result<(Nats, Running), OpenError> {
+    let opened = opening::open_streams(&config, &dependencies.clock).await?;
+    let Opened { wire, names, lease, epoch, bounds, events, state_last, index, append_ms } = opened;
+    metrics::opened(bounds);
+    let shared = Arc::new(Shared::new(epoch, bounds, dependencies.ring));
+    let (log, log_intake) = queue(Arc::clone(&shared), true);
+    let (state, state_intake) = queue(Arc::clone(&shared), false);
+    let (log, state, index) = (Arc::new(log), Arc::new(state), Arc::new(index));
+    let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
+    let context = Arc::new(Context {
+        wire: wire.clone(),
+        names: names.clone(),
+        shared,
+        clock: dependencies.clock,
+        on_fatal: dependencies.on_fatal,
+        failed: AtomicBool::new(false),
+        held_from: AtomicU64::new(events.first_seq),
+        stop: stop.clone(),
+    });
+    let log_writer = LogWriter {
+        context: Arc::clone(&context),
+        journal: Journal::new(wire.clone(), names.events, events.last_seq),
+        append_ms,
+        known: log_writer::Known::default(),
+    };
+    let state_writer = StateWriter {
+        context: Arc::clone(&context),
+        journal: Journal::new(wire, names.state, state_last),
+        index: Arc::clone(&index),
+    };
+    let watched = (Arc::clone(&log), Arc::clone(&state));
+    let watchdog = Watchdog { context: Arc::clone(&context), config, log: watched.0, state: watched.1 };
+    let running = Running {
+        log: (log_writer, log_intake),
+        state: (state_writer, state_intake),
+        watchdog,
+        lease,
+        ended: ended.clone().drop_guard(),
+    };
+    let engine = Nats {
+        log,
+        state,
+        index,
+        reads: Semaphore::new(READS_MAX),
+        trimming: Mutex::new(()),
+        context,
+        ended,
+        _stop: stop.drop_guard(),
+    };
+    Ok((engine, running))
+}
+
+#[cfg(test)]
+mod tests;

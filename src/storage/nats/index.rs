@@ -1,0 +1,103 @@
+//! Which keys there are, in memory: key, revision, expiry and size, but no values.
+//!
+//! The stream has the newest message of each key; its number is the revision. The index is what one gets by reading
+//! the stream from its beginning, and follows each write once that is durable.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
+use std::sync::{PoisonError, RwLock};
+
+use bytes::Bytes;
+
+use super::records::EntryWrite;
+use crate::storage::keyed_state::Bucket;
+
+/// Where the value of a key is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Slot {
+    pub(super) revision: u64,
+    pub(super) expire_at_ms: Option<u64>,
+    pub(super) value_bytes: usize,
+}
+
+impl Slot {
+    pub(super) fn is_live(&self, now_ms: u64) -> bool {
+        self.expire_at_ms.is_none_or(|at| at > now_ms)
+    }
+}
+
+type Keys = BTreeMap<Box<[u8]>, Slot>;
+
+/// The keys of all buckets.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    buckets: RwLock<HashMap<String, Keys>>,
+}
+
+impl Index {
+    /// Takes in writes that are durable as messages from number `first` on, all at one moment.
+    pub(super) fn apply(&self, writes: &[EntryWrite], first: u64) {
+        let mut buckets = self.buckets.write().unwrap_or_else(PoisonError::into_inner);
+        for (revision, write) in (first..).zip(writes) {
+            let EntryWrite { bucket, key, value, expire_at_ms } = write;
+            if !buckets.contains_key(bucket) {
+                buckets.insert(bucket.clone(), Keys::new());
+            }
+            let Some(keys) = buckets.get_mut(bucket) else { continue };
+            match value {
+                None => drop(keys.remove(&key[..])),
+                Some(value) => {
+                    let slot = Slot { revision, expire_at_ms: *expire_at_ms, value_bytes: value.len() };
+                    keys.insert(key.as_ref().into(), slot);
+                }
+            }
+        }
+    }
+
+    /// The slots of the keys, in their order and all of one moment, expired ones too.
+    pub(super) fn slots<'a>(
+        &self,
+        bucket: Bucket,
+        keys: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Vec<Option<Slot>> {
+        let buckets = self.buckets.read().unwrap_or_else(PoisonError::into_inner);
+        let held = buckets.get(bucket.name());
+        keys.into_iter().map(|key| held.and_then(|held| held.get(key).copied())).collect()
+    }
+
+    /// The revision of a key, expired or not.
+    pub(super) fn revision_of(&self, bucket: &str, key: &[u8]) -> Option<u64> {
+        let buckets = self.buckets.read().unwrap_or_else(PoisonError::into_inner);
+        Some(buckets.get(bucket)?.get(key)?.revision)
+    }
+
+    /// Live keys behind `after`, in their order, up to these limits, but at least one if there is one.
+    pub(super) fn page(
+        &self,
+        bucket: Bucket,
+        after: Option<&[u8]>,
+        (keys_max, bytes_max): (usize, usize),
+        now_ms: u64,
+    ) -> Vec<Bytes> {
+        let buckets = self.buckets.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(keys) = buckets.get(bucket.name()) else { return Vec::new() };
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let live = keys.range::<[u8], _>((start, Bound::Unbounded)).filter(|(_, slot)| slot.is_live(now_ms));
+        let mut bytes = 0;
+        let page = live.take(keys_max.max(1)).enumerate().take_while(|(index, (_, slot))| {
+            bytes += slot.value_bytes;
+            *index == 0 || bytes <= bytes_max
+        });
+        page.map(|(_, (key, _))| Bytes::copy_from_slice(key)).collect()
+    }
+
+    /// Up to `max` entries that have expired.
+    pub(super) fn expired(&self, now_ms: u64, max: usize) -> Vec<(String, Bytes, u64)> {
+        let buckets = self.buckets.read().unwrap_or_else(PoisonError::into_inner);
+        let all = buckets.iter().flat_map(|(bucket, keys)| keys.iter().map(move |entry| (bucket, entry)));
+        let expired = all.filter(|(_, (_, slot))| !slot.is_live(now_ms)).take(max);
+        expired
+            .map(|(bucket, (key, slot))| (bucket.clone(), Bytes::copy_from_slice(key), slot.revision))
+            .collect()
+    }
+}

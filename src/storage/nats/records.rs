@@ -1,0 +1,139 @@
+//! What the messages of the streams hold: protobuf messages that never leave this module.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use prost::Message;
+use sha2::{Digest as _, Sha256};
+
+use crate::storage::event_log::{Attributes, EventId, Item, StoredEvent};
+use crate::storage::keyed_state::Bucket;
+
+/// Which write a message came with, so that its writer knows it again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Mark {
+    /// The write.
+    pub(super) write: [u8; 16],
+    /// Which of its messages, from 0.
+    pub(super) part: u32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct EventRecord {
+    #[prost(bytes = "vec", tag = "1")]
+    write: Vec<u8>,
+    #[prost(uint32, tag = "2")]
+    part: u32,
+    #[prost(bytes = "vec", tag = "3")]
+    id: Vec<u8>,
+    #[prost(uint64, tag = "4")]
+    append_ms: u64,
+    #[prost(string, tag = "5")]
+    event_type: String,
+    #[prost(string, tag = "6")]
+    phone_number_id: String,
+    #[prost(string, tag = "7")]
+    waba_id: String,
+    #[prost(string, tag = "8")]
+    conversation_key: String,
+    #[prost(bytes = "bytes", tag = "9")]
+    envelope: Bytes,
+    #[prost(bytes = "bytes", tag = "10")]
+    typed: Bytes,
+    #[prost(bytes = "bytes", tag = "11")]
+    raw: Bytes,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct EntryRecord {
+    #[prost(bytes = "vec", tag = "1")]
+    write: Vec<u8>,
+    #[prost(uint32, tag = "2")]
+    part: u32,
+    #[prost(string, tag = "3")]
+    bucket: String,
+    #[prost(bytes = "bytes", tag = "4")]
+    key: Bytes,
+    /// Absent in what stands for a deleted entry.
+    #[prost(bytes = "bytes", optional, tag = "5")]
+    value: Option<Bytes>,
+    #[prost(uint64, optional, tag = "6")]
+    expire_at_ms: Option<u64>,
+}
+
+/// An entry of the state, or the news that it is gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct EntryWrite {
+    pub(super) bucket: String,
+    pub(super) key: Bytes,
+    /// `None` deletes.
+    pub(super) value: Option<Bytes>,
+    pub(super) expire_at_ms: Option<u64>,
+}
+
+/// The last part of an event's subject.
+pub(super) fn event_token(id: &EventId) -> String {
+    URL_SAFE_NO_PAD.encode(id)
+}
+
+/// The last parts of an entry's subject. Keys are personal data and of any bytes: the subject has their hash.
+pub(super) fn entry_token(bucket: &str, key: &[u8]) -> String {
+    let hash = Sha256::digest(key);
+    format!("{bucket}.{}", URL_SAFE_NO_PAD.encode(hash.get(..20).unwrap_or_default()))
+}
+
+/// An event as a message.
+pub(super) fn encode_event(mark: Mark, append_ms: u64, item: &Item) -> Bytes {
+    let Attributes { event_type, phone_number_id, waba_id, conversation_key } = item.attributes.clone();
+    let record = EventRecord {
+        write: mark.write.to_vec(),
+        part: mark.part,
+        id: item.id.to_vec(),
+        append_ms,
+        event_type,
+        phone_number_id,
+        waba_id,
+        conversation_key,
+        envelope: item.envelope.clone(),
+        typed: item.typed.clone(),
+        raw: item.raw.clone(),
+    };
+    record.encode_to_vec().into()
+}
+
+/// The event of a message; `None` if it is none.
+pub(super) fn decode_event(seq: u64, payload: Bytes) -> Option<(Mark, StoredEvent)> {
+    let record = EventRecord::decode(payload).ok()?;
+    let mark = Mark { write: record.write.try_into().ok()?, part: record.part };
+    let EventRecord { event_type, phone_number_id, waba_id, conversation_key, .. } = record;
+    let event = StoredEvent {
+        seq,
+        id: record.id.try_into().ok()?,
+        append_ms: record.append_ms,
+        attributes: Attributes { event_type, phone_number_id, waba_id, conversation_key },
+        envelope: record.envelope,
+        typed: record.typed,
+        raw: record.raw,
+    };
+    Some((mark, event))
+}
+
+/// A write of the state as a message.
+pub(super) fn encode_entry(mark: Mark, entry: &EntryWrite) -> Bytes {
+    let EntryWrite { bucket, key, value, expire_at_ms } = entry.clone();
+    let record =
+        EntryRecord { write: mark.write.to_vec(), part: mark.part, bucket, key, value, expire_at_ms };
+    record.encode_to_vec().into()
+}
+
+/// The write of a message; `None` if it is none.
+pub(super) fn decode_entry(payload: Bytes) -> Option<(Mark, EntryWrite)> {
+    let EntryRecord { write, part, bucket, key, value, expire_at_ms } = EntryRecord::decode(payload).ok()?;
+    let mark = Mark { write: write.try_into().ok()?, part };
+    Some((mark, EntryWrite { bucket, key, value, expire_at_ms }))
+}
+
+/// A bucket's name as the records have it.
+pub(super) fn bucket_name(bucket: Bucket) -> String {
+    bucket.name().to_owned()
+}

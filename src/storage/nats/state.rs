@@ -1,0 +1,208 @@
+//! The keyed state port on JetStream.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use tokio::time::{Instant, sleep};
+
+use super::Nats;
+use super::index::Slot;
+use super::queue::{BATCH_BYTES, BATCH_RECORDS, Patience, Weight};
+use super::records::decode_entry;
+use super::state_writer::{Done, Op};
+use super::wire::Fault;
+use crate::storage::event_log::{Acceptance, Refusal};
+use crate::storage::keyed_state::{Beside, Bucket, Entry, KeyedState, Precondition, Put, StateError};
+
+/// Keys and bytes of one page of a scan.
+const PAGE: (usize, usize) = (512, 8 * 1024 * 1024);
+/// Values asked for at a time.
+const READS: usize = 64;
+/// How long a value is looked for that the index names: a moment after a write the nearest server may not have it.
+const READ_MAX: Duration = Duration::from_secs(3);
+
+#[async_trait]
+impl KeyedState for Nats {
+    async fn get(&self, bucket: Bucket, key: &[u8]) -> Result<Option<Entry>, StateError> {
+        let entries = self.entries(bucket, &[Bytes::copy_from_slice(key)]).await?;
+        Ok(entries.into_iter().next().flatten())
+    }
+
+    async fn get_many(&self, bucket: Bucket, keys: &[Bytes]) -> Result<Vec<Option<Entry>>, StateError> {
+        self.entries(bucket, keys).await
+    }
+
+    async fn put(&self, put: Put, precondition: Precondition) -> Result<u64, StateError> {
+        self.write_one(put, precondition, None).await
+    }
+
+    async fn put_beside(
+        &self,
+        put: Put,
+        precondition: Precondition,
+        beside: Beside,
+    ) -> Result<u64, StateError> {
+        self.write_one(put, precondition, Some(beside)).await
+    }
+
+    async fn put_all(&self, puts: Vec<Put>) -> Result<(), StateError> {
+        puts.iter().try_for_each(Put::check_size)?;
+        let mut rest = puts.into_iter().peekable();
+        while rest.peek().is_some() {
+            let mut bytes = 0;
+            let mut chunk = Vec::new();
+            while chunk.len() < BATCH_RECORDS
+                && let Some(put) = rest.next_if(|put| chunk.is_empty() || bytes + size(put) <= BATCH_BYTES)
+            {
+                bytes += size(&put);
+                chunk.push(put);
+            }
+            let weight = Weight { records: chunk.len(), bytes };
+            self.state.submit(Op::PutAll(chunk), weight, Patience::Settle).await?;
+        }
+        Ok(())
+    }
+
+    async fn delete(
+        &self,
+        bucket: Bucket,
+        key: &[u8],
+        precondition: Precondition,
+    ) -> Result<bool, StateError> {
+        let bytes = Bytes::copy_from_slice(key);
+        let weight = Weight { records: 1, bytes: 0 };
+        let op = Op::Delete(bucket, bytes, precondition);
+        match self.state.submit(op, weight, Patience::Settle).await? {
+            Done::Deleted(was_there) => Ok(was_there),
+            Done::Written(_) | Done::Swept(_) => Ok(true),
+            Done::Conflict => Err(StateError::Conflict { current: self.get(bucket, key).await? }),
+        }
+    }
+
+    async fn scan(
+        &self,
+        bucket: Bucket,
+        after_key: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<(Bytes, Entry)>, StateError> {
+        let limits = (limit.clamp(1, PAGE.0), PAGE.1);
+        let mut after = after_key.map(Bytes::copy_from_slice);
+        loop {
+            let now_ms = self.context.clock.now_ms();
+            let keys = self.index.page(bucket, after.as_deref(), limits, now_ms);
+            let Some(last) = keys.last() else { return Ok(Vec::new()) };
+            after = Some(last.clone());
+            let entries = self.entries(bucket, &keys).await?;
+            let page: Vec<_> =
+                keys.into_iter().zip(entries).filter_map(|(key, entry)| Some((key, entry?))).collect();
+            // All of a page may be deleted meanwhile; only an empty page is the end.
+            if !page.is_empty() {
+                return Ok(page);
+            }
+        }
+    }
+
+    async fn sweep(&self) -> Result<u64, StateError> {
+        let mut swept = 0;
+        loop {
+            let expired = self.index.expired(self.context.clock.now_ms(), BATCH_RECORDS);
+            let found = expired.len();
+            if found == 0 {
+                return Ok(swept);
+            }
+            let weight = Weight { records: found, bytes: 0 };
+            if let Done::Swept(count) =
+                self.state.submit(Op::Sweep(expired), weight, Patience::Settle).await?
+            {
+                swept += count;
+            }
+            if found < BATCH_RECORDS {
+                return Ok(swept);
+            }
+        }
+    }
+}
+
+impl Nats {
+    async fn write_one(
+        &self,
+        put: Put,
+        precondition: Precondition,
+        beside: Option<Beside>,
+    ) -> Result<u64, StateError> {
+        put.check_size()?;
+        let mut weight = Weight { records: 1, bytes: size(&put) };
+        if let Some(beside) = &beside {
+            weight.records += 1;
+            if let Beside::Put(other) = beside {
+                other.check_size()?;
+                weight.bytes += size(other);
+            }
+        }
+        let (bucket, key) = (put.bucket, put.key.clone());
+        match self.state.submit(Op::Put(put, precondition, beside), weight, Patience::Settle).await? {
+            Done::Written(revision) => Ok(revision),
+            Done::Conflict | Done::Deleted(_) | Done::Swept(_) => {
+                Err(StateError::Conflict { current: self.get(bucket, &key).await? })
+            }
+        }
+    }
+
+    /// The live entries of the keys, as of one moment: if one is replaced while they are fetched, all are fetched again.
+    async fn entries(&self, bucket: Bucket, keys: &[Bytes]) -> Result<Vec<Option<Entry>>, StateError> {
+        if self.context.shared.acceptance() == Acceptance::Refusing(Refusal::Closed) {
+            return Err(StateError::Refused(Refusal::Closed));
+        }
+        let started = Instant::now();
+        for attempt in 0.. {
+            let now_ms = self.context.clock.now_ms();
+            let slots = self.index.slots(bucket, keys.iter().map(|key| &key[..]));
+            let slots = slots.into_iter().map(|slot| slot.filter(|slot| slot.is_live(now_ms)));
+            // The nearest server first, then the leader.
+            let asked: Vec<_> =
+                slots.zip(keys).map(|(slot, key)| self.fetch(slot, key, attempt > 0)).collect();
+            let fetched: Result<Vec<Result<Option<Entry>, Replaced>>, Fault> =
+                stream::iter(asked).buffered(READS).try_collect().await;
+            let fetched = fetched.map_err(|fault| StateError::Unreadable(fault.to_string()))?;
+            if let Ok(entries) = fetched.into_iter().collect() {
+                return Ok(entries);
+            }
+            if started.elapsed() > READ_MAX {
+                break;
+            }
+            if attempt > 0 {
+                sleep(Duration::from_millis(2)).await;
+            }
+        }
+        Err(StateError::Unreadable("an entry is not on the NATS server where it was written".to_owned()))
+    }
+
+    async fn fetch(
+        &self,
+        slot: Option<Slot>,
+        key: &Bytes,
+        from_leader: bool,
+    ) -> Result<Result<Option<Entry>, Replaced>, Fault> {
+        let Some(Slot { revision, .. }) = slot else { return Ok(Ok(None)) };
+        let (wire, stream) = (&self.context.wire, &self.context.names.state);
+        let stored = if from_leader {
+            wire.exact(stream, revision).await?
+        } else {
+            wire.nearest(stream, revision).await?
+        };
+        let Some(stored) = stored else { return Ok(Err(Replaced)) };
+        let (_, entry) = decode_entry(stored.payload)
+            .filter(|(_, entry)| entry.key == key)
+            .ok_or_else(|| Fault::Garbled(format!("the entry at {revision} is damaged")))?;
+        Ok(Ok(entry.value.map(|value| Entry { value, revision })))
+    }
+}
+
+/// The message is not there: not yet, or not any more.
+struct Replaced;
+
+fn size(put: &Put) -> usize {
+    put.key.len() + put.value.len()
+}

@@ -1,0 +1,143 @@
+//! The contract suite on real NATS servers, and what only this engine can be asked.
+
+/// One server and what opens an engine there; leaves the test where there is no server.
+macro_rules! open_world {
+    () => {{
+        let Some(server) = NatsServer::start() else { return };
+        let world = World::at(server.url());
+        (server, world)
+    }};
+}
+
+mod faults;
+mod settings;
+
+#[path = "../../../tests/support/nats_server.rs"]
+#[expect(unreachable_pub, reason = "the tests of the whole program use it too")]
+mod server;
+
+use std::sync::Mutex as StdMutex;
+use std::sync::atomic::AtomicU32;
+use std::time::UNIX_EPOCH;
+
+use super::*;
+use crate::clock::ManualClock;
+use crate::storage::contract::{self, Subject, item};
+use crate::storage::event_log::EventLog as _;
+use server::NatsServer;
+
+/// Everything around an engine, so that it can be opened again.
+struct World {
+    config: Config,
+    clock: Arc<ManualClock>,
+    fatal: Arc<StdMutex<Vec<String>>>,
+    ring: Arc<Ring>,
+}
+
+impl World {
+    fn at(url: String) -> Self {
+        static PREFIXES: AtomicU32 = AtomicU32::new(0);
+        let prefix = format!("test{}", PREFIXES.fetch_add(1, Ordering::Relaxed));
+        let mut config = Config::at(url, &prefix);
+        config.size_max = 64 << 20;
+        let clock = ManualClock::new(UNIX_EPOCH + contract::START);
+        Self { config, clock, fatal: Arc::default(), ring: Arc::default() }
+    }
+
+    fn of_cluster(servers: &[NatsServer]) -> Self {
+        let mut world = Self::at(servers[0].url());
+        world.config.urls = servers.iter().map(NatsServer::url).collect();
+        world.config.replicas = 3;
+        world
+    }
+
+    /// With nothing in memory, so that every read goes to the server.
+    fn without_ring(mut self) -> Self {
+        self.ring = Arc::new(Ring::new(0, 0));
+        self
+    }
+
+    fn try_open(&self) -> Result<Arc<Nats>, OpenError> {
+        let fatal = Arc::clone(&self.fatal);
+        let on_fatal: OnFatal = Arc::new(move |reason| fatal.lock().unwrap().push(reason));
+        let (clock, ring) = (self.clock.clone(), Arc::clone(&self.ring));
+        Nats::open_with(&self.config, Dependencies { clock, on_fatal, ring }).map(Arc::new)
+    }
+
+    fn open(&self) -> Arc<Nats> {
+        self.try_open().unwrap()
+    }
+
+    fn subject(self, server: Option<NatsServer>) -> Subject {
+        let engine = self.open();
+        Subject { log: engine.clone(), state: engine, clock: self.clock, keep: Box::new(server) }
+    }
+}
+
+async fn append(engine: &Nats, numbers: impl IntoIterator<Item = u64>) -> Vec<Appended> {
+    engine.append(numbers.into_iter().map(item).collect()).await.unwrap()
+}
+
+mod one_server_from_memory {
+    use super::{NatsServer, World, contract};
+
+    contract::event_log_contract!({
+        let (server, world) = open_world!();
+        world.subject(Some(server))
+    });
+}
+
+mod one_server {
+    use super::{NatsServer, World, contract};
+
+    contract::event_log_contract!({
+        let (server, world) = open_world!();
+        world.without_ring().subject(Some(server))
+    });
+    contract::keyed_state_contract!({
+        let (server, world) = open_world!();
+        world.subject(Some(server))
+    });
+    contract::sends_contract!({
+        let (server, world) = open_world!();
+        world.subject(Some(server))
+    });
+    contract::subscriptions_contract!({
+        let (server, world) = open_world!();
+        world.subject(Some(server))
+    });
+}
+
+mod three_servers {
+    use std::sync::Arc;
+    use std::sync::{Mutex, PoisonError, Weak};
+
+    use super::{NatsServer, World, contract};
+
+    /// The cluster that all of these tests share while one of them runs.
+    fn cluster() -> Option<Arc<Vec<NatsServer>>> {
+        static CLUSTER: Mutex<Weak<Vec<NatsServer>>> = Mutex::new(Weak::new());
+        let mut held = CLUSTER.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(running) = held.upgrade() {
+            return Some(running);
+        }
+        let started = Arc::new(NatsServer::cluster()?);
+        *held = Arc::downgrade(&started);
+        Some(started)
+    }
+
+    fn subject(cluster: &Arc<Vec<NatsServer>>) -> contract::Subject {
+        let mut subject = World::of_cluster(cluster).without_ring().subject(None);
+        subject.keep = Box::new(Arc::clone(cluster));
+        subject
+    }
+
+    contract::event_log_contract!(in_turn {
+        let Some(cluster) = cluster() else { return };
+        subject(&cluster)
+    });
+    contract::keyed_state_contract!(in_turn {
+        let Some(cluster) = cluster() else { return };
+        subject(&cluster)
+    });
+}

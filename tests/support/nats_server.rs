@@ -1,0 +1,136 @@
+//! Real NATS servers on loopback: one, or three as a cluster. They end with the value that holds them.
+
+use std::env;
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+/// Half a minute in all.
+const TRIES: usize = 3_000;
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// One server.
+#[derive(Debug)]
+pub struct NatsServer {
+    folder: TempDir,
+    port: u16,
+    child: Option<Child>,
+}
+
+/// What `make tools` has fetched. Where it is missing the tests of NATS are left out, but never in CI.
+pub fn binary() -> Option<PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools/bin/nats-server");
+    if path.exists() {
+        return Some(path);
+    }
+    assert!(env::var_os("CI").is_none(), "{} is missing: run scripts/tools.sh nats-server", path.display());
+    eprintln!("LEFT OUT: {} is missing; run scripts/tools.sh nats-server", path.display());
+    None
+}
+
+impl NatsServer {
+    /// A server; `None` where there is none. It does not sync, because no test takes its power away, and the disks of
+    /// test machines are slow.
+    pub fn start() -> Option<Self> {
+        Self::with("max_payload: 8MB", "")
+    }
+
+    /// A server with these lines in its configuration, and these in the part about JetStream.
+    pub fn with(lines: &str, jetstream: &str) -> Option<Self> {
+        binary()?;
+        let mut server = Self::prepared(free_port(), lines, jetstream);
+        server.restart();
+        Some(server)
+    }
+
+    /// Three servers that hold each stream three times.
+    pub fn cluster() -> Option<Vec<Self>> {
+        binary()?;
+        let routes: Vec<u16> = (0..3).map(|_| free_port()).collect();
+        let urls: Vec<String> = routes.iter().map(|port| format!("nats-route://127.0.0.1:{port}")).collect();
+        let mut servers: Vec<Self> = routes
+            .iter()
+            .map(|route| {
+                let lines = format!(
+                    "max_payload: 8MB\ncluster {{ name: test, listen: \"127.0.0.1:{route}\", routes: [{}] }}",
+                    urls.join(", ")
+                );
+                Self::prepared(free_port(), &lines, "")
+            })
+            .collect();
+        servers.iter_mut().for_each(Self::begin);
+        servers.iter().for_each(Self::wait);
+        Some(servers)
+    }
+
+    pub fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// kill -9.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // It may have ended by itself.
+            drop(child.kill());
+            child.wait().unwrap();
+        }
+    }
+
+    /// Starts it over what it has on disk, on the same port.
+    pub fn restart(&mut self) {
+        self.begin();
+        self.wait();
+    }
+
+    fn prepared(port: u16, lines: &str, jetstream: &str) -> Self {
+        let folder = TempDir::new().unwrap();
+        let store = folder.path().join("store");
+        let config = format!(
+            "listen: \"127.0.0.1:{port}\"\nserver_name: n{port}\n{lines}\njetstream {{ store_dir: \"{}\"; {jetstream} }}\n",
+            store.display()
+        );
+        fs::write(folder.path().join("nats.conf"), config).unwrap();
+        Self { folder, port, child: None }
+    }
+
+    fn begin(&mut self) {
+        let log = fs::File::options().create(true).append(true).open(self.log_file()).unwrap();
+        let config = self.folder.path().join("nats.conf");
+        let child = Command::new(binary().unwrap())
+            .args(["-c", config.to_str().unwrap()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn();
+        self.child = Some(child.unwrap());
+    }
+
+    fn wait(&self) {
+        for _ in 0..TRIES {
+            if TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
+                return;
+            }
+            thread::sleep(PAUSE);
+        }
+        panic!("it does not listen:\n{}", fs::read_to_string(self.log_file()).unwrap());
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.folder.path().join("nats.log")
+    }
+}
+
+impl Drop for NatsServer {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
