@@ -317,8 +317,16 @@ impl Machine {
 
     /// A parked event is dropped, also while it is delivered again.
     pub fn drop_parked(&mut self, seq: u64) {
-        self.parked = self.parked.saturating_sub(1);
+        // One that was done just now does not count any more.
+        if !self.unparked.iter().any(|(_, done)| *done == seq) {
+            self.parked = self.parked.saturating_sub(1);
+        }
         self.remove(Place { seq, is_parked: true });
+    }
+
+    /// An event that was parked now had been parked before: it counts once.
+    pub fn was_parked(&mut self) {
+        self.parked = self.parked.saturating_sub(1);
     }
 
     /// An event that was to be parked is not there any more.
@@ -332,6 +340,13 @@ impl Machine {
     pub fn pass(&mut self, number: u64) {
         if let Some(place) = self.leases.get(&number).copied() {
             self.finish(place);
+        }
+    }
+
+    /// A parked event that was to be delivered again is not, and stays parked.
+    pub fn park_again(&mut self, number: u64, cause: Cause, reason: String) {
+        if let Some(place) = self.leases.get(&number).copied() {
+            self.park(place, cause, reason);
         }
     }
 

@@ -6,6 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod parked;
+
 const ALL: Most = Most { events: usize::MAX, bytes: u64::MAX };
 
 fn terms(mode: Mode) -> Terms {

@@ -11,7 +11,7 @@ use crate::clock::SharedClock;
 use crate::domain::cursor::Cursor;
 use crate::domain::filter::EventFilter;
 use crate::domain::rights::Rights;
-use crate::domain::subscription::{Candidate, Machine, Outcome, Place, Progress, Refused, WorkerId};
+use crate::domain::subscription::{Candidate, Lease, Machine, Outcome, Place, Progress, Refused, WorkerId};
 use crate::storage::event_log::{EventLog, ReadError, ReadLimit, StoredEvent};
 use crate::storage::events;
 use crate::storage::keyed_state::StateError;
@@ -98,9 +98,13 @@ impl Active {
         let holes = progress.holes.clone();
         let active = Self::new(inner, (settings, revision), (progress, written));
         for hole in holes {
-            let found = active.log.read(hole.seq.saturating_sub(1), ONE).await;
-            let event = found.ok().and_then(|page| page.into_iter().next());
-            let event = event.filter(|event| event.seq == hole.seq);
+            let event = match active.log.read(hole.seq.saturating_sub(1), ONE).await {
+                Ok(page) => page.into_iter().next().filter(|event| event.seq == hole.seq),
+                Err(ReadError::Trimmed { .. }) => None,
+                Err(error @ (ReadError::Closed | ReadError::Failed(_))) => {
+                    return Err(StateError::Unreadable(error.to_string()));
+                }
+            };
             // What retention has removed stays a hole, so that it is told as missing.
             let unknown = Candidate { seq: hole.seq, key: hole.seq, bytes: 0, append_ms: 0 };
             active.machine().restore(event.as_deref().map_or(unknown, candidate), hole);
@@ -143,7 +147,13 @@ impl Active {
 
     /// What its caller may see of what it wants, from now on. What cannot be told lets nothing pass.
     pub(super) fn set_filter(&self, filter: Option<EventFilter>) {
-        *self.filter.lock().unwrap_or_else(PoisonError::into_inner) = filter.map(Arc::new);
+        let mut known = self.filter.lock().unwrap_or_else(PoisonError::into_inner);
+        let comes_back = known.is_none() && filter.is_some();
+        *known = filter.map(Arc::new);
+        drop(known);
+        if comes_back {
+            self.tell();
+        }
     }
 
     /// As [`Active::set_filter`], by what the caller may do at this time.
@@ -223,6 +233,16 @@ impl Active {
             self.tell();
         }
         Ok(true)
+    }
+
+    /// The caller may not see what was leased any more: it counts as done, and what is parked stays so.
+    pub(super) fn decline(&self, lease: Lease) {
+        let head = self.heads().get(&lease.place.seq).filter(|_| lease.place.is_parked).cloned();
+        let mut machine = self.machine();
+        match head {
+            Some(head) => machine.park_again(lease.number, head.cause, head.reason),
+            None => machine.pass(lease.number),
+        }
     }
 
     /// An event that was leased; `None` if its copy among the parked ones is gone.

@@ -12,6 +12,7 @@ use tracing::{info, warn};
 
 use crate::clock::SharedClock;
 use crate::domain::cursor::{Cursor, engine_name};
+use crate::domain::filter::EventFilter;
 use crate::domain::subscription::{AckId, Lease, Most, WorkerId};
 use crate::lifecycle::Shutdown;
 use crate::storage::event_log::ReadError;
@@ -204,6 +205,8 @@ impl Feed {
 
     /// Leases what there is for this worker, as one frame.
     async fn next_batch(&self, state: &State) -> Result<Option<Batch>, Broken> {
+        // Nothing is passed over for a caller of whom it cannot be told what it may see.
+        let Some(filter) = self.active.filter() else { return Ok(None) };
         let most = Most { events: self.work.batch_events_max, bytes: FRAME_BYTES_MAX as u64 };
         let (leases, is_any_left) = {
             let mut machine = self.active.machine();
@@ -217,32 +220,45 @@ impl Feed {
             self.active.tell();
         }
         let mut batch = BatchEncoder::default();
-        let mut cursors = Vec::with_capacity(leases.len());
+        let mut added = Vec::with_capacity(leases.len());
+        let mut failed = None;
         for lease in &leases {
-            match self.add(&mut batch, *lease).await {
-                Ok(cursor) => cursors.extend(cursor),
+            match self.add(&mut batch, *lease, &filter).await {
+                Ok(cursor) => added.extend(cursor.map(|cursor| (lease.number, cursor))),
                 Err(error) => {
-                    let mut machine = self.active.machine();
-                    // None of them was handed over.
-                    leases.iter().rev().for_each(|lease| machine.unlease(lease.number));
-                    return Err(error.into());
+                    failed = Some(error);
+                    break;
                 }
             }
         }
-        let batch = |through| Batch { encoded: batch.take(), events: cursors.len() as u64, through };
-        Ok(cursors.last().copied().map(batch))
+        {
+            let mut machine = self.active.machine();
+            // A seek or a takeover may have ended them meanwhile.
+            if failed.is_some() || added.iter().any(|(number, _)| !machine.is_leased(*number)) {
+                // None of them was handed over.
+                leases.iter().rev().for_each(|lease| machine.unlease(lease.number));
+                return failed.map_or(Ok(None), |error| Err(error.into()));
+            }
+        }
+        let Some((_, through)) = added.last().copied() else { return Ok(None) };
+        Ok(Some(Batch { encoded: batch.take(), events: added.len() as u64, through }))
     }
 
     /// Adds an event to a frame; not if the caller may not see it any more.
-    async fn add(&self, batch: &mut BatchEncoder, lease: Lease) -> Result<Option<Cursor>, ReadError> {
-        let filter = self.active.filter();
-        let event = self.active.event(lease.place).await?;
-        let wanted =
-            |event: &Arc<_>| filter.as_ref().is_some_and(|filter| filter.matches(&events::attributes(event)));
-        let Some(event) = event.filter(wanted) else {
+    async fn add(
+        &self,
+        batch: &mut BatchEncoder,
+        lease: Lease,
+        filter: &EventFilter,
+    ) -> Result<Option<Cursor>, ReadError> {
+        let Some(event) = self.active.event(lease.place).await? else {
             self.active.machine().pass(lease.number);
             return Ok(None);
         };
+        if !filter.matches(&events::attributes(&event)) {
+            self.active.decline(lease);
+            return Ok(None);
+        }
         if lease.attempt > 1 {
             counter!(names::SUBSCRIPTION_REDELIVERIES).increment(1);
         }

@@ -1,5 +1,6 @@
 //! Parked events: looking at them, delivering them again, dropping them.
 
+use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -57,7 +58,11 @@ impl Subscriptions {
         active.machine().advance(self.inner.clock.now_ms());
         let pending = Arc::clone(&active);
         self.kept(async move { Ok(pending.persist().await?) }).await?;
-        let heads: Vec<_> = active.heads().range(after + 1..).map(|(_, head)| head.clone()).collect();
+        let heads: Vec<_> = active
+            .heads()
+            .range((Bound::Excluded(after), Bound::Unbounded))
+            .map(|(_, head)| head.clone())
+            .collect();
         let (mut page, mut bytes) = (ParkedPage { events: Vec::new(), next: None }, 0);
         let mut last = after;
         for head in heads {
@@ -97,7 +102,11 @@ impl Active {
     }
 
     async fn replay(&self, chosen: &Chosen) -> Result<u32, Error> {
-        self.persist().await?;
+        let mut written = self.writing.lock().await;
+        self.persist_by(&mut written).await?;
+        if self.deleted.is_cancelled() {
+            return Err(Error::NotFound(self.name.clone()));
+        }
         let mut again = self.chosen(chosen);
         again.retain(|head| !head.is_replaying);
         for head in &mut again {
@@ -119,7 +128,11 @@ impl Active {
     }
 
     async fn drop_parked(&self, chosen: &Chosen) -> Result<u32, Error> {
-        self.persist().await?;
+        let mut written = self.writing.lock().await;
+        self.persist_by(&mut written).await?;
+        if self.deleted.is_cancelled() {
+            return Err(Error::NotFound(self.name.clone()));
+        }
         let seqs: Vec<u64> = self.chosen(chosen).iter().map(|head| head.candidate.seq).collect();
         self.store.unpark(self.id, &seqs).await?;
         let mut dropped = 0;

@@ -14,23 +14,32 @@ use super::active::{Active, Kept, Written, candidate};
 impl Active {
     /// Stores all changes so far. Others that wait for the same find it done.
     pub(super) async fn persist(&self) -> Result<(), StateError> {
-        let mut written = self.writing.lock().await;
+        self.persist_by(&mut *self.writing.lock().await).await
+    }
+
+    /// As [`Active::persist`], for who writes more.
+    pub(super) async fn persist_by(&self, written: &mut Written) -> Result<(), StateError> {
         let unsaved = self.machine().unsaved(written.change);
         match unsaved {
-            Some(unsaved) if !self.deleted.is_cancelled() => self.write(&mut written, unsaved).await,
+            Some(unsaved) if !self.deleted.is_cancelled() => self.write(written, unsaved).await,
             _ => Ok(()),
         }
     }
 
     /// As [`Active::persist`], and how far it has come past what nobody wants.
     pub(super) async fn persist_position(&self) -> Result<(), StateError> {
-        self.persist().await?;
         let mut written = self.writing.lock().await;
-        let progress = self.machine().progress();
-        if progress == written.progress || self.deleted.is_cancelled() {
-            return Ok(());
+        // Of one moment: progress past what is to be parked may only be stored after that.
+        let (unsaved, progress) = {
+            let machine = self.machine();
+            (machine.unsaved(written.change), machine.progress())
+        };
+        match unsaved {
+            _ if self.deleted.is_cancelled() => Ok(()),
+            Some(unsaved) => self.write(&mut written, unsaved).await,
+            None if progress == written.progress => Ok(()),
+            None => self.write_progress(&mut written, progress).await,
         }
-        self.write_progress(&mut written, progress).await
     }
 
     async fn write(&self, written: &mut Written, unsaved: Unsaved) -> Result<(), StateError> {
@@ -52,7 +61,15 @@ impl Active {
     }
 
     async fn write_progress(&self, written: &mut Written, progress: Progress) -> Result<(), StateError> {
-        written.revision = self.store.put_progress(self.id, &progress, Some(written.revision)).await?;
+        let stored = self.store.put_progress(self.id, &progress, Some(written.revision)).await;
+        if matches!(stored, Err(StateError::Conflict { .. }))
+            && let Some((known, revision)) = self.store.progress(self.id).await?
+        {
+            // The answer to an earlier write was lost: the next one follows it.
+            written.revision = revision;
+            written.progress = known;
+        }
+        written.revision = stored?;
         written.progress = progress;
         Ok(())
     }
@@ -82,10 +99,15 @@ impl Active {
                 return Ok(());
             };
             let (candidate, event_id) = (candidate(&event), event.id);
-            let head =
-                ParkedHead { candidate, event_id, attempts, cause, reason, park_ms, is_replaying: false };
+            // It may be parked already, after a seek or a crash.
+            let before = self.heads().get(&place.seq).cloned();
+            let is_replaying = before.as_ref().is_some_and(|before| before.is_replaying);
+            let head = ParkedHead { candidate, event_id, attempts, cause, reason, park_ms, is_replaying };
             self.store.park(id, &[(head.clone(), event)]).await?;
             self.heads().insert(place.seq, head);
+            if before.is_some() {
+                self.machine().was_parked();
+            }
         }
         counter!(names::SUBSCRIPTION_PARKINGS, names::REASON => word).increment(1);
         Ok(())

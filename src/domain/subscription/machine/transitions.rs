@@ -123,6 +123,10 @@ impl Machine {
                 self.give_back(place, 0);
             }
         }
+        // Also if the first is parked now.
+        if let Some(first) = first.filter(|_| self.terms.mode == Mode::Exclusive) {
+            self.revoke_after(first);
+        }
     }
 
     pub(super) fn park(&mut self, place: Place, cause: Cause, reason: String) {
