@@ -84,7 +84,7 @@ END
 }
 
 # Storage, caches and the state of podman of our own. runc, since crun refuses hybrid cgroups; limits that need no
-# CAP_SYS_RESOURCE.
+# CAP_SYS_RESOURCE. static_dir is where podman would have it by itself: what ends a container is told of the storage alone.
 isolate() {
   local files
   files=$(ulimit -Hn)
@@ -105,7 +105,7 @@ runtime = "runc"
 cgroup_manager = "cgroupfs"
 events_logger = "file"
 lock_type = "file"
-static_dir = "$work/libpod"
+static_dir = "$work/storage/libpod"
 tmp_dir = "$work/run/libpod"
 volume_path = "$work/volumes"
 END
@@ -234,6 +234,7 @@ timed() {
 clean() {
   local code=$?
   podman rm --all --force --time 0 >/dev/null 2>&1 || true
+  podman volume rm --all --force >/dev/null 2>&1 || true
   buildah rm --all >/dev/null 2>&1 || true
   if [ -n "${KEEP:-}" ]; then
     say "bases, images and caches stay in $work"

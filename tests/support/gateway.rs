@@ -107,7 +107,8 @@ impl Builder {
         let folder = TempDir::new().unwrap();
         let data_dir = self.data_dir.unwrap_or_else(|| folder.path().join("data"));
         let log_file = folder.path().join("stderr.log");
-        // Another build for measurements, such as the release.
+        // Another build for measurements, such as the release, or what runs an image with these arguments and environment
+        // (scripts/image_check.py). It passes SIGTERM on.
         let built = std::env::var("GATEWAY_BINARY");
         let binary = built.unwrap_or_else(|_| env!("CARGO_BIN_EXE_whatsapp-gateway").to_owned());
         let mut words = self.wrapper.into_iter().chain([binary]);
