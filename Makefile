@@ -158,7 +158,7 @@ image: ## Build the container image IMAGE with docker or buildah; IMAGE_TARGET=s
 
 # Not part of CI's `test` and `ops-test`: it compiles the release three times, takes root, and most changes do not touch it.
 .PHONY: image-test
-image-test: ## Build the images without Docker and run them as restricted pods; root on Debian, some 20 minutes
+image-test: ## Build the images without Docker and run them as restricted pods; root on Debian, some 30 minutes
 	$(step) 'image-test'
 	scripts/image_test.sh
 

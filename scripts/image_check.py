@@ -34,7 +34,8 @@ BASE_RESERVE = 1_000_000
 # The test of the update is compiled first.
 READY_SECONDS_MAX, TEST_SECONDS_MAX, STARTS = 60, 1800, 5
 MACHINES = {"amd64": 62, "arm64": 183}
-RESTRICTED = ["--read-only", "--read-only-tmpfs=false", "--cap-drop=all", "--security-opt=no-new-privileges", "--memory=256m", "--cpus=1"]
+RESTRICTED = ["--read-only", "--read-only-tmpfs=false", "--cap-drop=all", "--security-opt=no-new-privileges", "--memory=256m",
+              "--cpus=1"]
 # The account of the simulator, as `dev` configures it.
 ACCOUNT = {
     "WHATSAPP_ACCESS_TOKEN": "dev-access-token",

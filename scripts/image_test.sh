@@ -2,7 +2,7 @@
 # Builds the images of the unchanged Dockerfile on a machine without Docker and without access to a registry of images, and
 # tries them: what is in them (scripts/image_check.py), and how they run as `restricted` pods would.
 #
-#   scripts/image_test.sh            as `make image-test`; needs root on Debian and some 20 minutes
+#   scripts/image_test.sh            as `make image-test`; needs root on Debian and some 30 minutes
 #
 # The environment may say:
 #   OTHERS=arm64                     an architecture to build and try beside the machine's own; qemu runs it
@@ -233,6 +233,8 @@ timed() {
 
 clean() {
   local code=$?
+  # Those in its network first.
+  podman rm --depend --force --time 0 meta >/dev/null 2>&1 || true
   podman rm --all --force --time 0 >/dev/null 2>&1 || true
   podman volume rm --all --force >/dev/null 2>&1 || true
   buildah rm --all >/dev/null 2>&1 || true
