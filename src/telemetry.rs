@@ -6,6 +6,7 @@
 
 mod buckets;
 mod exemplars;
+mod handles;
 mod json_lines;
 mod log_level;
 mod metrics;
@@ -37,7 +38,7 @@ pub use self::metrics::Metrics;
 #[cfg(test)]
 pub(crate) use self::metrics::without_gone;
 pub use exemplars::exemplified;
-pub use log_level::{LogLevel, check_log_level};
+pub use log_level::{LogLevel, check_log_level, is_unseen};
 pub use propagation::{SpanIds, TraceContext, begin_trace, current_traceparent, link};
 pub use seldom::Seldom;
 pub use traces::{Guard, Protocol, Traces, as_decided, in_trace};

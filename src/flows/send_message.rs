@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 use secrecy::SecretString;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
-use tracing::{Instrument, debug_span, warn};
+use tracing::{Instrument, Span, debug_span, warn};
 
 use crate::cloud_api::Client;
 use crate::cloud_api::messages::{prepare, request_json};
@@ -28,7 +28,7 @@ use crate::domain::window::IfClosed;
 use crate::lifecycle::Shutdown;
 use crate::storage::keyed_state::StateError;
 use crate::storage::sends::{Outcome, RequestKey, Resend};
-use crate::telemetry::as_decided;
+use crate::telemetry::{as_decided, is_unseen};
 
 pub(super) use attempt::{attempt, feedback, pause};
 pub(super) use report::{kind_label, report};
@@ -190,13 +190,16 @@ impl SendMessage {
         let Admitted { message, used_fallback, fallback, template } = admitted;
         let tag = new_tag();
         // For traces, and for logs that ask for details: elsewhere the span would cost more than the lines that show it.
-        let span = debug_span!(
-            "send_message",
-            caller = caller.name(),
-            phone_number.id = %phone_number_id,
-            message.kind = kind_label(&message.content.kind),
-            send.tag = tag.as_str(),
-        );
+        let span = || {
+            debug_span!(
+                "send_message",
+                caller = caller.name(),
+                phone_number.id = %phone_number_id,
+                message.kind = kind_label(&message.content.kind),
+                send.tag = tag.as_str(),
+            )
+        };
+        let span = if is_unseen() { Span::none() } else { span() };
         let (kind, message) = (kind_label(&message.content.kind), prepare(&message, &tag));
         let wish = Wish::of(&message, caller.clone(), priority, deadline.checked_sub(LAST_TURN));
         let departure =

@@ -6,6 +6,7 @@
 
 use std::cell::Cell;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use metrics::{Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit};
@@ -15,11 +16,15 @@ use tracing::Span;
 
 use super::SpanIds;
 use super::buckets::buckets;
+use super::handles::Handles;
 use crate::clock::SharedClock;
 
 thread_local! {
     /// The sampled trace of the histogram that is being recorded.
     static TRACE: Cell<Option<TraceId>> = const { Cell::new(None) };
+    static COUNTERS: Handles<Counter> = const { Handles::new() };
+    static GAUGES: Handles<Gauge> = const { Handles::new() };
+    static HISTOGRAMS: Handles<Histogram> = const { Handles::new() };
 }
 
 /// Records a histogram with the trace of this span, if it is exported; returns its ids in that case.
@@ -85,9 +90,22 @@ impl Exemplars {
 
 /// The exporter's recorder, with exemplars.
 pub(super) struct Exemplifying {
-    pub(super) recorder: PrometheusRecorder,
-    pub(super) exemplars: Arc<Exemplars>,
-    pub(super) clock: SharedClock,
+    recorder: PrometheusRecorder,
+    exemplars: Arc<Exemplars>,
+    clock: SharedClock,
+    /// Tells recorders apart, of which a process has several in tests.
+    number: u64,
+}
+
+impl Exemplifying {
+    pub(super) fn new(recorder: PrometheusRecorder, clock: SharedClock) -> Self {
+        static MADE: AtomicU64 = AtomicU64::new(0);
+        Self { recorder, exemplars: Arc::default(), clock, number: MADE.fetch_add(1, Ordering::Relaxed) }
+    }
+
+    pub(super) fn exemplars(&self) -> Arc<Exemplars> {
+        Arc::clone(&self.exemplars)
+    }
 }
 
 impl Recorder for Exemplifying {
@@ -104,15 +122,16 @@ impl Recorder for Exemplifying {
     }
 
     fn register_counter(&self, key: &Key, metadata: &Metadata<'_>) -> Counter {
-        self.recorder.register_counter(key, metadata)
+        COUNTERS.with(|known| known.of(self.number, key, || self.recorder.register_counter(key, metadata)))
     }
 
     fn register_gauge(&self, key: &Key, metadata: &Metadata<'_>) -> Gauge {
-        self.recorder.register_gauge(key, metadata)
+        GAUGES.with(|known| known.of(self.number, key, || self.recorder.register_gauge(key, metadata)))
     }
 
     fn register_histogram(&self, key: &Key, metadata: &Metadata<'_>) -> Histogram {
-        let plain = self.recorder.register_histogram(key, metadata);
+        let find = || self.recorder.register_histogram(key, metadata);
+        let plain = HISTOGRAMS.with(|known| known.of(self.number, key, find));
         let Some(trace) = TRACE.get() else { return plain };
         let (key, exemplars, time) = (key.clone(), Arc::clone(&self.exemplars), self.clock.now_ms());
         Histogram::from_arc(Arc::new(Exemplified { plain, key, exemplars, trace, time_ms: time }))

@@ -1,6 +1,7 @@
 //! Which log lines are written, also changed while the process runs.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tracing::info;
@@ -8,10 +9,20 @@ use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 use tracing_subscriber::reload;
 
 use super::Error;
+use super::traces::is_passed_over;
 
 /// Libraries that say much at `debug`, some of it about headers: they stay at `info` unless named in the log level.
 const QUIET: &str =
     "h2=info,hyper=info,hyper_util=info,reqwest=info,rustls=info,tonic=info,tower=info,opentelemetry=info";
+
+/// Whether any target is logged at `debug`, and so shows the spans of that level.
+static SHOWS_DEBUG: AtomicBool = AtomicBool::new(true);
+
+/// Whether nobody sees spans of level `debug` here: the logs do not, and the trace is not exported. Whoever makes one for every
+/// call asks first: a span that both of its layers refuse is made all the same.
+pub fn is_unseen() -> bool {
+    !SHOWS_DEBUG.load(Ordering::Relaxed) && is_passed_over()
+}
 
 /// The log level of the process. Clones are the same one.
 #[derive(Clone)]
@@ -29,7 +40,9 @@ impl fmt::Debug for LogLevel {
 impl LogLevel {
     /// Starts with this level; the filter is for the layer that writes lines.
     pub(super) fn new<S: 'static>(text: &str) -> Result<(Self, reload::Layer<EnvFilter, S>), Error> {
-        let (filter, handle) = reload::Layer::new(log_filter(text)?);
+        let filter = log_filter(text)?;
+        note_debug(&filter);
+        let (filter, handle) = reload::Layer::new(filter);
         let apply = Arc::new(move |filter| handle.reload(filter));
         Ok((Self { text: Arc::new(Mutex::new(text.to_owned())), apply }, filter))
     }
@@ -45,10 +58,16 @@ impl LogLevel {
         let filter = log_filter(text)?;
         let mut current = self.text.lock().unwrap_or_else(PoisonError::into_inner);
         info!(from = *current, to = text, "the log level is changed");
+        note_debug(&filter);
         (self.apply)(filter).map_err(|error| Error::LogLevel(error.to_string()))?;
         text.clone_into(&mut current);
         Ok(())
     }
+}
+
+fn note_debug(filter: &EnvFilter) {
+    let shows_debug = filter.max_level_hint().is_none_or(|most| most >= LevelFilter::DEBUG);
+    SHOWS_DEBUG.store(shows_debug, Ordering::Relaxed);
 }
 
 /// Says what is wrong with a log level, if anything.

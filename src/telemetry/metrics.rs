@@ -60,9 +60,9 @@ impl Metrics {
         #[expect(clippy::cast_precision_loss, reason = "milliseconds since 1970 are far below 2^52")]
         let started = clock.now_ms() as f64 / 1000.0;
         let recorder = builder()?.build_recorder();
-        let metrics = Self { handle: recorder.handle(), exemplars: Arc::default(), started };
-        let exemplars = Arc::clone(&metrics.exemplars);
-        let recorder = Exemplifying { recorder, exemplars, clock };
+        let handle = recorder.handle();
+        let recorder = Exemplifying::new(recorder, clock);
+        let metrics = Self { handle, exemplars: recorder.exemplars(), started };
         metrics::set_global_recorder(recorder).map_err(|_| Error::Recording)?;
         describe();
         begin();

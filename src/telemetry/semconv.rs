@@ -10,6 +10,7 @@ use tracing::field::Empty;
 use tracing::{Span, debug_span, info_span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
+use super::log_level::is_unseen;
 use super::propagation::{TraceContext, begin_trace, link};
 
 /// Names the version of the conventions.
@@ -148,6 +149,9 @@ pub fn http_server_ended(span: &Span, status: u16) {
 
 /// A request to Meta. For traces; log lines within it say what they are about by themselves.
 pub fn http_client(method: &str, template: &'static str) -> Span {
+    if is_unseen() {
+        return Span::none();
+    }
     debug_span!(
         "cloud_api.request",
         otel.kind = "client",

@@ -14,7 +14,7 @@ use crate::telemetry::names::LABELS;
 fn recorder() -> (Exemplifying, PrometheusHandle) {
     let recorder = builder().unwrap().build_recorder();
     let handle = recorder.handle();
-    (Exemplifying { recorder, exemplars: Arc::default(), clock: Arc::new(SystemClock) }, handle)
+    (Exemplifying::new(recorder, Arc::new(SystemClock)), handle)
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn counters_are_there_before_anything_happens() {
 /// Records inside a span that is sampled, or not, and returns both formats.
 fn scraped(sampler: Sampler) -> (String, String) {
     let (recorder, handle) = recorder();
-    let exemplars = Arc::clone(&recorder.exemplars);
+    let exemplars = recorder.exemplars();
     let provider = SdkTracerProvider::builder().with_sampler(sampler).build();
     let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
     metrics::with_local_recorder(&recorder, || {
