@@ -4,6 +4,7 @@ mod append;
 mod claims;
 mod grpc;
 mod media;
+mod publish;
 mod upstream;
 
 use std::net::SocketAddr;
@@ -13,6 +14,9 @@ use clap::Subcommand;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::Result;
+
+/// Servers that hold what is published, as the gateway's default is.
+const REPLICAS: u8 = 3;
 
 /// Which one to be. Each prints a line with its addresses when it is ready, and never ends by itself.
 #[derive(Debug, Subcommand)]
@@ -27,12 +31,22 @@ pub(crate) enum Kind {
         like: PathBuf,
         /// A new database goes there, for what sends with a `request_id` make durable.
         folder: PathBuf,
+        /// NATS servers that hold it instead.
+        #[arg(long)]
+        nats: Option<String>,
     },
     /// Webhooks into SQLite, in groups
     Rows {
         /// A new database goes there.
         folder: PathBuf,
         /// A database of the gateway with an event, for its tables and the size of its rows.
+        like: PathBuf,
+    },
+    /// Webhooks into NATS, in batches
+    Published {
+        /// One of three servers.
+        url: String,
+        /// As for `rows`: what an event holds.
         like: PathBuf,
     },
     /// Webhooks into a plain file, in groups
@@ -48,7 +62,10 @@ pub(crate) fn run(kind: Kind) -> Result<()> {
     match kind {
         // One thread is enough to answer with constants, and leaves more to those that are measured.
         Kind::Upstream => Builder::new_current_thread().enable_all().build()?.block_on(upstream::serve()),
-        Kind::Grpc { graph, like, folder } => Runtime::new()?.block_on(grpc::serve(graph, &like, &folder)),
+        Kind::Grpc { graph, like, folder, nats } => {
+            Runtime::new()?.block_on(grpc::serve(graph, &like, &folder, nats.as_deref()))
+        }
+        Kind::Published { url, like } => Runtime::new()?.block_on(publish::serve(&url, &like, REPLICAS)),
         Kind::Rows { folder, like } => Runtime::new()?.block_on(append::rows(&folder, &like)),
         Kind::Segment { folder, like } => Runtime::new()?.block_on(append::segment(&folder, &like)),
     }

@@ -6,6 +6,7 @@ mod events;
 mod gateway;
 mod idle;
 mod media;
+mod nats;
 mod protect;
 mod replay;
 mod sends;
@@ -36,7 +37,7 @@ pub(crate) struct Arguments {
     /// Where to write the page; without it, only the table is printed
     #[arg(long)]
     page: Option<PathBuf>,
-    /// Measure these rows only: send, protect, turn, webhook, pace, fan-out, replay, media, idle
+    /// Measure these rows only: send, protect, turn, webhook, nats, pace, fan-out, replay, media, idle
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Rounds of each row
@@ -61,11 +62,12 @@ pub(crate) struct Bench {
 type Measure = fn(&Bench, &mut Vec<Row>) -> Result<()>;
 
 /// The sections in the order of the table.
-const SECTIONS: [(&str, Measure); 9] = [
+const SECTIONS: [(&str, Measure); 10] = [
     ("send", sends::measure),
     ("protect", protect::measure),
     ("turn", turns::measure),
     ("webhook", webhooks::measure),
+    ("nats", nats::measure),
     ("pace", events::pace),
     ("fan-out", events::fan_out),
     ("replay", replay::measure),

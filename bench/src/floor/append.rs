@@ -128,18 +128,21 @@ async fn serve(jobs: Sender<Job>) -> Result<()> {
 }
 
 async fn receive(State(port): State<Port>, headers: HeaderMap, body: Bytes) -> StatusCode {
-    let signature = headers.get("x-hub-signature-256").map(axum::http::HeaderValue::as_bytes);
-    let Some(signature) = signature.and_then(|signature| port.signer.verify(signature, &body)) else {
-        return StatusCode::UNAUTHORIZED;
-    };
-    // As good an id as the hash of a key.
-    let mut id = [0; 16];
-    id.iter_mut().zip(signature).for_each(|(to, from)| *to = from);
+    let Some(id) = verified(&port.signer, &headers, &body) else { return StatusCode::UNAUTHORIZED };
     let (done, is_done) = oneshot::channel();
     if port.jobs.send(Job { id, done }).is_err() || is_done.await.is_err() {
         return StatusCode::SERVICE_UNAVAILABLE;
     }
     StatusCode::OK
+}
+
+/// An id of what was posted, if its signature fits: as good a one as the hash of a key.
+pub(super) fn verified(signer: &Signer, headers: &HeaderMap, body: &[u8]) -> Option<[u8; 16]> {
+    let signature = headers.get("x-hub-signature-256").map(axum::http::HeaderValue::as_bytes);
+    let signature = signer.verify(signature?, body)?;
+    let mut id = [0; 16];
+    id.iter_mut().zip(signature).for_each(|(to, from)| *to = from);
+    Some(id)
 }
 
 /// What waits, up to the limit of a group; empty at the end.

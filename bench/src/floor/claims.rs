@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use tonic::Status;
 
 use super::append::{gather, open, table};
+use super::publish::{Message, Publisher};
 use crate::Result;
 
 /// Bytes of a claim, of what is pending of it, and of an outcome, about as in the gateway.
@@ -33,9 +34,14 @@ pub(super) struct Job {
     done: oneshot::Sender<()>,
 }
 
-/// Cheap to clone.
+/// Where claims become durable. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Claims(Sender<Job>);
+pub(super) enum Claims {
+    /// A database.
+    Rows(Sender<Job>),
+    /// NATS.
+    Published(Publisher),
+}
 
 impl Claims {
     /// A new database in this folder, with the table of this one.
@@ -44,15 +50,38 @@ impl Claims {
         let connection = open(folder, "claims.db", &tables)?;
         let (jobs, queue) = channel();
         thread::spawn(move || run(connection, &queue));
-        Ok(Self(jobs))
+        Ok(Self::Rows(jobs))
     }
 
     /// Durable when it returns.
     pub(super) async fn write(&self, write: Write) -> std::result::Result<(), Status> {
-        let (done, is_done) = oneshot::channel();
         let failed = || Status::unavailable("the claims cannot be written");
-        self.0.send(Job { write, done }).map_err(|_| failed())?;
-        is_done.await.map_err(|_| failed())
+        match self {
+            Self::Rows(jobs) => {
+                let (done, is_done) = oneshot::channel();
+                jobs.send(Job { write, done }).map_err(|_| failed())?;
+                is_done.await.map_err(|_| failed())
+            }
+            Self::Published(publisher) => {
+                publisher.publish(write.messages()).await.then_some(()).ok_or_else(failed)
+            }
+        }
+    }
+}
+
+impl Write {
+    /// The same in NATS, where what is no longer pending has a message that says so.
+    fn messages(&self) -> Vec<Message> {
+        let (id, request, pending): (_, &'static [u8], &'static [u8]) = match self {
+            Self::Claim(id) => (id, &CLAIM, &PENDING),
+            Self::Settle(id) => (id, &OUTCOME, &[]),
+        };
+        let message = |bucket: &str, payload| Message {
+            token: format!("{bucket}.{}", hex::encode(id)),
+            payload: Bytes::from_static(payload),
+            is_first: false,
+        };
+        vec![message("requests", request), message("pending", pending)]
     }
 }
 

@@ -25,7 +25,8 @@ use tower::{Service, service_fn};
 use whatsapp_gateway::contract::v1;
 
 use super::claims::{Claims, Write};
-use super::{append, media};
+use super::publish::Publisher;
+use super::{REPLICAS, append, media};
 use crate::Result;
 use crate::webhook::PHONE_NUMBER_ID;
 
@@ -48,12 +49,16 @@ struct Events {
     tail: watch::Sender<usize>,
 }
 
-pub(super) async fn serve(graph: SocketAddr, like: &Path, folder: &Path) -> Result<()> {
+/// Claims become durable in `folder`, or in NATS if its address is given.
+pub(super) async fn serve(graph: SocketAddr, like: &Path, folder: &Path, nats: Option<&str>) -> Result<()> {
     let http = reqwest::Client::builder().http1_only().tcp_nodelay(true).build()?;
     // `EventBatch.events` around `ReceivedEvent.event`.
     let model = field(1, &field(1, &append::model(like)?.1.encoded()));
     let events = Arc::new(Events { model, encoded: RwLock::default(), tail: watch::Sender::new(0) });
-    let claims = Claims::open(folder, like)?;
+    let claims = match nats {
+        Some(url) => Claims::Published(Publisher::open(url, "bare_state", REPLICAS, 1).await?),
+        None => Claims::open(folder, like)?,
+    };
     let floor = Floor { http, graph: format!("http://{graph}/v25.0"), events: Arc::clone(&events), claims };
     let (grpc, source) = (TcpListener::bind("127.0.0.1:0").await?, TcpListener::bind("127.0.0.1:0").await?);
     super::say_ready(

@@ -31,16 +31,21 @@ impl Gateway {
 
     /// As [`Gateway::start`], with further sections of the configuration.
     pub(super) fn configured(bench: &Bench, name: &str, sections: &str) -> Result<Self> {
-        Self::serve(bench, name, UNPACED, sections)
+        Self::serve(bench, name, UNPACED, ("", sections))
+    }
+
+    /// As [`Gateway::configured`], with further keys of `[storage]`.
+    pub(super) fn stored(bench: &Bench, name: &str, storage: &str, sections: &str) -> Result<Self> {
+        Self::serve(bench, name, UNPACED, (storage, sections))
     }
 
     /// As [`Gateway::start`], with a number of so many messages per second.
     pub(super) fn paced(bench: &Bench, name: &str, rate: u32) -> Result<Self> {
-        Self::serve(bench, name, rate, "")
+        Self::serve(bench, name, rate, ("", ""))
     }
 
-    fn serve(bench: &Bench, name: &str, rate: u32, sections: &str) -> Result<Self> {
-        let (config, data) = configure(bench, name, "127.0.0.1:0", rate, sections)?;
+    fn serve(bench: &Bench, name: &str, rate: u32, more: (&str, &str)) -> Result<Self> {
+        let (config, data) = configure(bench, name, "127.0.0.1:0", rate, more)?;
         let log = bench.folder.join(format!("{name}.log"));
         let process = Process::other(&bench.binary, &["serve", "--config", &config], &log)?.wait_ready()?;
         Ok(Self { process, data })
@@ -59,8 +64,14 @@ impl Gateway {
     }
 }
 
-/// Writes a configuration; returns its path and the data folder.
-fn configure(bench: &Bench, name: &str, admin: &str, rate: u32, sections: &str) -> Result<(String, PathBuf)> {
+/// Writes a configuration with further keys of `[storage]` and further sections; returns its path and the data folder.
+fn configure(
+    bench: &Bench,
+    name: &str,
+    admin: &str,
+    rate: u32,
+    (storage, sections): (&str, &str),
+) -> Result<(String, PathBuf)> {
     let folder = &bench.folder;
     let secret = |file: &str, text: &str| -> Result<String> {
         let path = folder.join(file);
@@ -86,6 +97,7 @@ media_hosts = ["{graph}"]
 messages_per_second = {rate}
 [storage]
 data_dir = "{data}"
+{storage}
 [shutdown]
 delay = "0 s"
 [[apps]]
@@ -119,7 +131,7 @@ pub(super) fn model(bench: &Bench) -> Result<PathBuf> {
 pub(super) fn time_start(bench: &Bench, name: &str) -> Result<Duration> {
     // Free a moment ago, and nothing else here asks for ports.
     let admin = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-    let (config, _) = configure(bench, name, &admin.to_string(), UNPACED, "")?;
+    let (config, _) = configure(bench, name, &admin.to_string(), UNPACED, ("", ""))?;
     let log = bench.folder.join(format!("{name}.log"));
     let began = Instant::now();
     let process = Process::other(&bench.binary, &["serve", "--config", &config], &log)?;

@@ -1,0 +1,126 @@
+//! The rows about what is durable, with NATS below: three servers that hold each message and sync it before they say so,
+//! against bare publishing to the same servers.
+
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::webhooks::NUMBERS_PER_RUN;
+use super::{Bench, Gateway, Run, interleaved, load, median_of, processor_note, rate, ratio, whole};
+use crate::Result;
+use crate::process::Process;
+use crate::report::{Row, Target};
+
+/// Where `scripts/tools.sh nats-server` puts it.
+const SERVER: &str = ".tools/bin/nats-server";
+/// How long three servers may take to find each other.
+const START_MAX: Duration = Duration::from_secs(30);
+
+pub(super) fn measure(bench: &Bench, rows: &mut Vec<Row>) -> Result<()> {
+    let servers = Servers::start(bench)?;
+    let sections = format!(
+        "[storage.nats]\nurls = [{}]\nreplicas = 3\n",
+        servers.urls.iter().map(|url| format!("\"{url}\"")).collect::<Vec<_>>().join(", ")
+    );
+    let gateway = Gateway::stored(bench, "nats", "backend = \"nats\"", &sections)?;
+    let (url, model) = (servers.urls.join(","), bench.model.display().to_string());
+    webhooks(bench, &gateway, &Bench::floor(&["published", &url, &model])?, rows)?;
+    let claims = bench.folder.join("claims").display().to_string();
+    let floor = Bench::floor(&["grpc", bench.upstream.address("http")?, &model, &claims, "--nats", &url])?;
+    sends(bench, &gateway, &floor, rows)
+}
+
+fn webhooks(bench: &Bench, gateway: &Gateway, floor: &Process, rows: &mut Vec<Row>) -> Result<()> {
+    let (addresses, servers) = ([gateway.webhook()?, floor.address("webhook")?], [&gateway.process, floor]);
+    for (posters, base) in [("64", 1), ("256", 1 + bench.rounds as u64)] {
+        let [ours, floor] = interleaved::<2>(bench.rounds, |which, round| {
+            let first = ((base + round as u64) * NUMBERS_PER_RUN).to_string();
+            let post =
+                ["post", addresses[which], "--at-once", posters, "--seconds", "1.5", "--first", &first];
+            load(servers[which], &post)
+        })?;
+        let shown = |runs: &[Run]| {
+            let p99 = median_of(runs, |run| run.report.p99) / 1e3;
+            format!("{}/s, p99 {p99:.1} ms", whole(median_of(runs, Run::per_second)))
+        };
+        rows.push(Row {
+            name: format!("webhook → 200 on NATS, {posters} posters, against bare publishing"),
+            ours: shown(&ours),
+            floor: shown(&floor),
+            figure: ratio(&ours, &floor, Run::per_second),
+            unit: "",
+            target: Target::AtLeast(0.8),
+            note: processor_note(&ours, &floor),
+        });
+    }
+    Ok(())
+}
+
+fn sends(bench: &Bench, gateway: &Gateway, floor: &Process, rows: &mut Vec<Row>) -> Result<()> {
+    let (addresses, servers) = ([gateway.grpc()?, floor.address("grpc")?], [&gateway.process, floor]);
+    let [ours, floor] = interleaved::<2>(bench.rounds, |which, _| {
+        let send = ["send", addresses[which], "--at-once", "64", "--seconds", "1.5", "--request-ids"];
+        load(servers[which], &send)
+    })?;
+    rows.push(Row {
+        name: "SendMessage with a request_id on NATS, 64 in flight".to_owned(),
+        ours: rate(&ours),
+        floor: rate(&floor),
+        figure: ratio(&ours, &floor, Run::per_second),
+        unit: "",
+        target: Target::AtLeast(0.8),
+        note: processor_note(&ours, &floor),
+    });
+    Ok(())
+}
+
+/// Three servers that are one cluster.
+struct Servers {
+    urls: Vec<String>,
+    /// Ended when dropped.
+    _processes: Vec<Process>,
+}
+
+impl Servers {
+    fn start(bench: &Bench) -> Result<Self> {
+        if !Path::new(SERVER).exists() {
+            return Err(format!("{SERVER} is missing; run scripts/tools.sh nats-server").into());
+        }
+        let program = fs::canonicalize(SERVER)?;
+        // Free a moment ago, and nothing else here asks for ports.
+        let listeners: Vec<_> =
+            (0..6).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<std::io::Result<_>>()?;
+        let ports: Vec<u16> =
+            listeners.iter().map(|at| Ok(at.local_addr()?.port())).collect::<std::io::Result<_>>()?;
+        drop(listeners);
+        let (clients, routes) = ports.split_at(3);
+        let all: Vec<_> = routes.iter().map(|port| format!("nats-route://127.0.0.1:{port}")).collect();
+        let mut processes = Vec::new();
+        for (index, (client, route)) in clients.iter().zip(routes).enumerate() {
+            let store = bench.folder.join(format!("nats-{index}"));
+            let config = format!(
+                "listen: \"127.0.0.1:{client}\"\nserver_name: bench-{index}\nmax_payload: 8MB\n\
+                 cluster {{ name: bench, listen: \"127.0.0.1:{route}\", routes: [{}] }}\n\
+                 jetstream {{ store_dir: \"{}\", sync_interval: always }}\n",
+                all.join(", "),
+                store.display()
+            );
+            let path = bench.folder.join(format!("nats-{index}.conf"));
+            fs::write(&path, config)?;
+            let log = bench.folder.join(format!("nats-{index}.log"));
+            processes.push(Process::other(&program, &["-c", &path.display().to_string()], &log)?);
+        }
+        let began = Instant::now();
+        for port in clients {
+            while TcpStream::connect(("127.0.0.1", *port)).is_err() {
+                if began.elapsed() > START_MAX {
+                    return Err("the NATS servers did not start; see target/bench/nats-0.log".into());
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+        let urls = clients.iter().map(|port| format!("nats://127.0.0.1:{port}")).collect();
+        Ok(Self { urls, _processes: processes })
+    }
+}
