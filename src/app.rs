@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::join_all;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
@@ -29,6 +30,7 @@ use crate::lifecycle::{Budgets, EXIT_STORAGE, Shutdown, Signal};
 use crate::listener::{Listener, Tokens};
 use crate::storage::event_log::Acceptance;
 use crate::storage::keyed_state::StateError;
+use crate::storage::leadership::Replica;
 use crate::storage::projections::Projections;
 use crate::storage::{self, Storage};
 use crate::telemetry::{LogLevel, Metrics};
@@ -121,7 +123,8 @@ impl App {
         let client = cloud_api::Client::new(&config.cloud_api, Arc::clone(&clock))?;
         let fatal = shutdown.clone();
         let on_fatal = Arc::new(move |reason| fatal.fatal(reason));
-        let storage = Storage::open(&config.storage, Arc::clone(&clock), on_fatal)?;
+        let replica = Replica::of_this_process(String::new(), Bytes::new(), String::new());
+        let storage = Storage::open(&config.storage, replica, Arc::clone(&clock), on_fatal)?;
         Ok(Self { grpc, webhook, admin, storage, client, config, operations, clock, shutdown })
     }
 

@@ -8,6 +8,7 @@ pub mod keyed_state;
 
 pub mod events;
 pub mod fallbacks;
+pub mod leadership;
 pub mod projections;
 pub mod send_traces;
 pub mod sends;
@@ -38,6 +39,7 @@ pub use nats::{
 
 use crate::clock::SharedClock;
 use embedded::Embedded;
+use leadership::{Leadership, Replica};
 use nats::Nats;
 
 /// Called once, from a thread of the engine, when a write could not be made durable; the text says why. It must end
@@ -49,7 +51,7 @@ pub type OnFatal = Arc<dyn Fn(String) + Send + Sync>;
 pub enum Config {
     /// SQLite in a local folder, for exactly one process.
     Embedded(EmbeddedConfig),
-    /// JetStream, for one process at a time on one prefix.
+    /// JetStream, for several processes on one prefix, one of which leads.
     Nats(NatsConfig),
 }
 
@@ -81,6 +83,8 @@ pub struct Storage {
     pub log: Arc<dyn EventLog>,
     /// The keyed state.
     pub state: Arc<dyn KeyedState>,
+    /// Whether this process leads. The embedded engine has no other.
+    pub leadership: Leadership,
     engine: Engine,
 }
 
@@ -96,23 +100,31 @@ enum Engine {
 pub struct CloseError(String);
 
 impl Storage {
-    /// Opens the configured backend. Blocks on the disk or the network: call it before serving.
-    pub fn open(config: &Config, clock: SharedClock, on_fatal: OnFatal) -> Result<Self, OpenError> {
+    /// Opens the configured backend; other replicas will see this process as `replica`. Blocks on the disk or the network:
+    /// call it before serving. Does not wait for the lead: the role is [`Storage::leadership`]'s.
+    pub fn open(
+        config: &Config,
+        replica: Replica,
+        clock: SharedClock,
+        on_fatal: OnFatal,
+    ) -> Result<Self, OpenError> {
         match config {
             Config::Embedded(config) => {
                 let engine = Arc::new(Embedded::open(config, clock, on_fatal)?);
                 let (log, state) = (Arc::clone(&engine) as Arc<dyn EventLog>, Arc::clone(&engine) as _);
-                Ok(Self { log, state, engine: Engine::Embedded(engine) })
+                let leadership = Leadership::alone();
+                Ok(Self { log, state, leadership, engine: Engine::Embedded(engine) })
             }
             Config::Nats(config) => {
-                let engine = Arc::new(Nats::open(config, clock, on_fatal)?);
+                let engine = Arc::new(Nats::open(config, replica, clock, on_fatal)?);
                 let (log, state) = (Arc::clone(&engine) as Arc<dyn EventLog>, Arc::clone(&engine) as _);
-                Ok(Self { log, state, engine: Engine::Nats(engine) })
+                let leadership = engine.leadership();
+                Ok(Self { log, state, leadership, engine: Engine::Nats(engine) })
             }
         }
     }
 
-    /// Finishes what is queued and closes the backend; clones of the ports then fail with `Closed`.
+    /// Finishes what is queued, closes the backend, and gives the lead free last; clones of the ports then fail with `Closed`.
     pub async fn close(&self) -> Result<(), CloseError> {
         match &self.engine {
             Engine::Embedded(engine) => engine.close().await.map_err(CloseError),
@@ -123,6 +135,8 @@ impl Storage {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
     use crate::clock::SystemClock;
     use event_log::{AppendError, Appended, Refusal};
@@ -132,7 +146,9 @@ mod tests {
         let dir = tempfile::TempDir::new().unwrap();
         let config = Config::Embedded(EmbeddedConfig::in_dir(dir.path().to_owned()));
         let on_fatal: OnFatal = Arc::new(|reason| panic!("{reason}"));
-        let storage = Storage::open(&config, Arc::new(SystemClock), on_fatal).unwrap();
+        let replica = Replica::of_this_process(String::new(), Bytes::new(), String::new());
+        let storage = Storage::open(&config, replica, Arc::new(SystemClock), on_fatal).unwrap();
+        assert!(storage.leadership.holds());
         let log = Arc::clone(&storage.log);
         assert_eq!(log.append(vec![contract::item(1)]).await.unwrap(), [Appended::New(1)]);
         storage.close().await.unwrap();

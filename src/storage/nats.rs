@@ -42,6 +42,7 @@ pub use config::{Config, Credentials, Tls};
 use crate::clock::SharedClock;
 use crate::storage::event_log::{Acceptance, Appended, Item, Refusal};
 use crate::storage::keyed_state::Bucket;
+use crate::storage::leadership::{Leadership, Replica};
 use crate::storage::ring::Ring;
 use crate::storage::shared::Shared;
 use crate::storage::{OnFatal, metrics};
@@ -189,6 +190,7 @@ pub(super) struct Nats {
     index: Arc<Index>,
     reads: Semaphore,
     trimming: Mutex<()>,
+    leadership: Leadership,
     context: Arc<Context>,
     ended: CancellationToken,
     _stop: DropGuard,
@@ -207,7 +209,14 @@ impl Nats {
     /// Connects, creates or checks the streams, and takes the lease. Blocks.
     ///
     /// `on_fatal` is called once, from the thread of the engine, when it cannot go on: it must end the process.
-    pub(super) fn open(config: &Config, clock: SharedClock, on_fatal: OnFatal) -> Result<Self, OpenError> {
+    pub(super) fn open(
+        config: &Config,
+        replica: Replica,
+        clock: SharedClock,
+        on_fatal: OnFatal,
+    ) -> Result<Self, OpenError> {
+        // Two on one prefix are still refused, so the other replicas see nothing of this one.
+        drop(replica);
         Self::open_with(config, Dependencies { clock, on_fatal, ring: Arc::default() })
     }
 
@@ -242,6 +251,11 @@ impl Nats {
         self.context.stop.cancel();
         self.ended.cancelled().await;
         finished.map_err(|_| "NATS was away; what was not acknowledged may be missing".to_owned())
+    }
+
+    /// Who opened the prefix holds its lease.
+    pub(super) fn leadership(&self) -> Leadership {
+        self.leadership.clone()
     }
 
     /// Bytes that one event may have.
@@ -321,6 +335,7 @@ async fn connect(config: Config, dependencies: Dependencies) -> Result<(Nats, Ru
         index,
         reads: Semaphore::new(READS_MAX),
         trimming: Mutex::new(()),
+        leadership: Leadership::alone(),
         context,
         ended,
         _stop: stop.drop_guard(),
