@@ -26,6 +26,11 @@ pub mod contract;
 #[cfg(any(test, feature = "test-util"))]
 pub mod memory;
 
+#[cfg(test)]
+#[path = "../tests/support/nats_server.rs"]
+#[expect(unreachable_pub, reason = "the tests of the whole program use it too")]
+pub(crate) mod nats_server;
+
 use std::sync::Arc;
 use std::time::Duration;
 

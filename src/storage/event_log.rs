@@ -86,7 +86,8 @@ pub struct StoredEvent {
     pub seq: u64,
     /// Hash of the dedupe key.
     pub id: EventId,
-    /// When the engine made it durable: Unix milliseconds, never smaller than that of an earlier event.
+    /// When the engine made it durable: Unix milliseconds. Never smaller than that of an earlier event, unless another replica
+    /// appended that one at the same moment by another clock.
     pub append_ms: u64,
     /// What subscribers filter by.
     pub attributes: Attributes,
@@ -249,7 +250,8 @@ pub trait EventLog: Send + Sync + Debug + 'static {
     /// Empty only when `after` is at (or beyond) the tail. Fails with `Trimmed` when `after + 1` is no longer kept.
     async fn read(&self, after: u64, limit: ReadLimit) -> Result<Vec<Arc<StoredEvent>>, ReadError>;
 
-    /// The position after which every kept event was appended at or after `unix_ms`, and before which none was.
+    /// The position behind which the first kept event stands that was appended at or after `unix_ms`. Where the times of events
+    /// never go back, as with one process, everything behind it is as young.
     async fn seek_time(&self, unix_ms: u64) -> Result<u64, ReadError>;
 
     /// The newest position, updated after its event can be read. The value is never ahead of `read`.

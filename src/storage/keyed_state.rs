@@ -3,6 +3,7 @@
 //! Claims need its preconditions, projections of the log its ordered bulk writes. It knows bytes only.
 
 use std::fmt::{self, Debug, Formatter};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -218,6 +219,24 @@ pub trait KeyedState: Send + Sync + Debug + 'static {
         limit: usize,
     ) -> Result<Vec<(Bytes, Entry)>, StateError>;
 
+    /// What is needed where several processes write; `None` for a store of one process.
+    fn claims(&self) -> Option<&dyn Claims> {
+        None
+    }
+
     /// Deletes what has expired and returns how many entries that were. Only frees space: readers are not affected.
     async fn sweep(&self) -> Result<u64, StateError>;
+}
+
+/// Agreement between processes that choose something for the same keys at the same moment.
+#[async_trait]
+pub trait Claims: Send + Sync {
+    /// Writes all these keys and values at one moment, for `kept`, if none of the keys is there; else nothing. Tells which. After
+    /// a no the entry that stands there can be read.
+    async fn claim(
+        &self,
+        bucket: Bucket,
+        entries: Vec<(Bytes, Bytes)>,
+        kept: Duration,
+    ) -> Result<bool, StateError>;
 }

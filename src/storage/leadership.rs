@@ -6,13 +6,14 @@
 use std::fmt::{self, Debug, Formatter};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use rustix::process::getpid;
 use rustix::system::uname;
 use subtle::ConstantTimeEq as _;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 /// How long a renewal counts, from before it was asked for. Others wait longer until they take over.

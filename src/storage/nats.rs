@@ -1,8 +1,8 @@
-//! The NATS engine: event log and keyed state in JetStream, for one gateway at a time on one prefix.
+//! The NATS engine: event log and keyed state in JetStream, for several gateways on one prefix, one of which leads.
 //!
 //! Three streams: the events, the newest value of each key, and the lease. Two writers, each of which commits what waits as
-//! one atomic batch behind the end it knows; an in-memory index says which keys there are; the newest events are served
-//! from memory. All of it runs on one thread. Nothing outside this folder knows JetStream.
+//! one atomic batch; an in-memory index says which keys there are; the newest events are served from memory. What other
+//! replicas write is read on as they call it out. All of it runs on one thread. Nothing outside this folder knows JetStream.
 
 mod config;
 
@@ -12,12 +12,15 @@ mod state;
 mod log_writer;
 mod queue;
 mod state_writer;
+mod writer;
 
 mod opening;
 
 mod index;
 mod journal;
 mod lease;
+mod news;
+mod tail;
 mod watchdog;
 
 mod records;
@@ -41,27 +44,22 @@ pub use config::{Config, Credentials, Tls};
 
 use crate::clock::SharedClock;
 use crate::storage::event_log::{Acceptance, Appended, Item, Refusal};
-use crate::storage::keyed_state::Bucket;
-use crate::storage::leadership::{Leadership, Replica};
+use crate::storage::leadership::{Appointment, Leadership, Replica, Role};
 use crate::storage::ring::Ring;
 use crate::storage::shared::Shared;
 use crate::storage::{OnFatal, metrics};
 
 use index::Index;
-use journal::Journal;
-use lease::Lease;
+use lease::{Keeper, Pace};
 use log_writer::LogWriter;
+use news::News;
 use opening::Opened;
 use queue::{Intake, Queue, queue};
 use state_writer::{Done, Op, StateWriter};
 use streams::Names;
+use tail::{Follower, Tail};
 use watchdog::Watchdog;
 use wire::{Fault, Wire};
-
-/// What the engine keeps for itself.
-const META: Bucket = Bucket::named("engine");
-/// Up to where events were trimmed.
-const TRIMMED_THROUGH: &[u8] = b"trimmed_through";
 
 /// Reads from the server at the same time.
 const READS_MAX: usize = 32;
@@ -84,16 +82,6 @@ pub enum OpenError {
     /// A server, or a stream, with which acknowledged data could be lost.
     #[error("{0}")]
     Unfit(String),
-    /// Another gateway uses the prefix.
-    #[error(
-        "storage.nats.prefix {prefix:?} is held by another gateway ({holder}); stop that one, or set another prefix (several gateways on one prefix are not supported yet)"
-    )]
-    Held {
-        /// Which.
-        prefix: String,
-        /// Process, host and start time in Unix seconds, as the holder wrote them.
-        holder: String,
-    },
     /// A request failed on the way.
     #[error("the streams of NATS cannot be opened: {0}; check the servers, and the permissions of the user")]
     Fault(String),
@@ -116,8 +104,16 @@ struct Context {
     clock: SharedClock,
     on_fatal: OnFatal,
     failed: AtomicBool,
+    /// The engine ends in order, which gives the lease free.
+    closing: AtomicBool,
     /// The first event that the server still holds, trimmed or not: older ids are forgotten.
     held_from: AtomicU64,
+    /// The newest term that this replica has heard of.
+    term: AtomicU64,
+    tail: Tail,
+    news: News,
+    leadership: Leadership,
+    appointment: Appointment,
     /// Ends everything.
     stop: CancellationToken,
 }
@@ -163,8 +159,14 @@ impl Context {
         }
     }
 
+    /// Whether this replica has become the leader.
+    fn leads(&self) -> bool {
+        matches!(*self.leadership.watch().borrow(), Role::Leader { .. })
+    }
+
     /// The end of the process.
     fn fail(&self, reason: String) {
+        self.appointment.resign();
         self.announce(Acceptance::Refusing(Refusal::Failed));
         if !self.failed.swap(true, Ordering::AcqRel) {
             tracing::error!(reason, "the NATS engine cannot go on; the process must end");
@@ -180,6 +182,10 @@ struct Dependencies {
     on_fatal: OnFatal,
     /// Takes the newest events.
     ring: Arc<Ring>,
+    /// This process.
+    replica: Arc<Replica>,
+    /// Of the lease.
+    pace: Pace,
 }
 
 /// The open engine. Dropping it ends it in the background; [`Nats::close`] waits for that.
@@ -190,7 +196,6 @@ pub(super) struct Nats {
     index: Arc<Index>,
     reads: Semaphore,
     trimming: Mutex<()>,
-    leadership: Leadership,
     context: Arc<Context>,
     ended: CancellationToken,
     _stop: DropGuard,
@@ -201,12 +206,13 @@ struct Running {
     log: (LogWriter, Intake<Vec<Item>, Vec<Appended>>),
     state: (StateWriter, Intake<Op, Done>),
     watchdog: Watchdog,
-    lease: Lease,
+    follower: Follower,
+    keeper: Keeper,
     ended: DropGuard,
 }
 
 impl Nats {
-    /// Connects, creates or checks the streams, and takes the lease. Blocks.
+    /// Connects, creates or checks the streams, and reads what has to be in memory. Blocks. Does not wait for the lease.
     ///
     /// `on_fatal` is called once, from the thread of the engine, when it cannot go on: it must end the process.
     pub(super) fn open(
@@ -215,9 +221,8 @@ impl Nats {
         clock: SharedClock,
         on_fatal: OnFatal,
     ) -> Result<Self, OpenError> {
-        // Two on one prefix are still refused, so the other replicas see nothing of this one.
-        drop(replica);
-        Self::open_with(config, Dependencies { clock, on_fatal, ring: Arc::default() })
+        let (ring, replica) = (Arc::default(), Arc::new(replica));
+        Self::open_with(config, Dependencies { clock, on_fatal, ring, replica, pace: Pace::default() })
     }
 
     fn open_with(config: &Config, dependencies: Dependencies) -> Result<Self, OpenError> {
@@ -248,14 +253,15 @@ impl Nats {
         });
         let finished = finished.await;
         self.context.announce(Acceptance::Refusing(Refusal::Closed));
+        self.context.closing.store(true, Ordering::Release);
         self.context.stop.cancel();
         self.ended.cancelled().await;
         finished.map_err(|_| "NATS was away; what was not acknowledged may be missing".to_owned())
     }
 
-    /// Who opened the prefix holds its lease.
+    /// Which of the replicas leads.
     pub(super) fn leadership(&self) -> Leadership {
-        self.leadership.clone()
+        self.context.leadership.clone()
     }
 
     /// Bytes that one event may have.
@@ -266,19 +272,20 @@ impl Nats {
 
 impl Running {
     async fn run(self, context: Arc<Context>) {
-        let Self { log, state, watchdog, lease, ended } = self;
+        let Self { log, state, watchdog, follower, keeper, ended } = self;
         let mut parts: JoinSet<Result<(), String>> = JoinSet::new();
         parts.spawn(async move {
-            log.0.run(log.1).await;
+            writer::run(log.0, log.1).await;
             Ok(())
         });
         parts.spawn(async move {
-            state.0.run(state.1).await;
+            writer::run(state.0, state.1).await;
             Ok(())
         });
+        parts.spawn(news::listen(Arc::clone(&context), Arc::clone(&keeper.state)));
         parts.spawn(watchdog.run());
-        let keeper = Arc::clone(&context);
-        parts.spawn(async move { lease.keep(&keeper).await });
+        parts.spawn(follower.run());
+        parts.spawn(keeper.run());
         while let Some(part) = parts.join_next().await {
             match part {
                 Ok(Ok(())) => {}
@@ -291,55 +298,46 @@ impl Running {
 }
 
 async fn connect(config: Config, dependencies: Dependencies) -> Result<(Nats, Running), OpenError> {
-    let opened = opening::open_streams(&config, &dependencies.clock).await?;
-    let Opened { wire, names, lease, epoch, bounds, events, state_last, index, append_ms } = opened;
+    let opened = opening::open_streams(&config).await?;
+    let Opened { wire, names, epoch, bounds, events, index, state_last, meta, peer_key, append_ms } = opened;
+    let Dependencies { clock, on_fatal, ring, replica, pace } = dependencies;
     metrics::opened(bounds);
-    let shared = Arc::new(Shared::new(epoch, bounds, dependencies.ring));
+    let shared = Arc::new(Shared::new(epoch, bounds, ring));
     let (log, log_intake) = queue(Arc::clone(&shared), true);
     let (state, state_intake) = queue(Arc::clone(&shared), false);
     let (log, state, index) = (Arc::new(log), Arc::new(state), Arc::new(index));
     let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
+    let (leadership, appointment) = Leadership::pair(peer_key);
     let context = Arc::new(Context {
-        wire: wire.clone(),
-        names: names.clone(),
+        tail: Tail::new(Arc::clone(&shared), append_ms),
+        news: News::new(wire.clone(), names.clone()),
+        wire,
+        names,
         shared,
-        clock: dependencies.clock,
-        on_fatal: dependencies.on_fatal,
+        clock,
+        on_fatal,
         failed: AtomicBool::new(false),
+        closing: AtomicBool::new(false),
         held_from: AtomicU64::new(events.first_seq),
+        term: AtomicU64::new(meta.term.number),
+        leadership,
+        appointment,
         stop: stop.clone(),
     });
-    let log_writer = LogWriter {
-        context: Arc::clone(&context),
-        journal: Journal::new(wire.clone(), names.events, events.last_seq),
-        append_ms,
-        known: log_writer::Known::default(),
-    };
-    let state_writer = StateWriter {
-        context: Arc::clone(&context),
-        journal: Journal::new(wire, names.state, state_last),
-        index: Arc::clone(&index),
-    };
-    let watched = (Arc::clone(&log), Arc::clone(&state));
-    let watchdog = Watchdog { context: Arc::clone(&context), config, log: watched.0, state: watched.1 };
+    let of = || Arc::clone(&context);
+    let log_writer = LogWriter { context: of() };
+    let state_writer =
+        StateWriter { context: of(), index: Arc::clone(&index), last: state_last, meta, term: None };
     let running = Running {
         log: (log_writer, log_intake),
         state: (state_writer, state_intake),
-        watchdog,
-        lease,
+        watchdog: Watchdog { context: of(), config },
+        follower: Follower { context: of() },
+        keeper: Keeper { context: of(), state: Arc::clone(&state), replica, pace },
         ended: ended.clone().drop_guard(),
     };
-    let engine = Nats {
-        log,
-        state,
-        index,
-        reads: Semaphore::new(READS_MAX),
-        trimming: Mutex::new(()),
-        leadership: Leadership::alone(),
-        context,
-        ended,
-        _stop: stop.drop_guard(),
-    };
+    let (reads, trimming) = (Semaphore::new(READS_MAX), Mutex::new(()));
+    let engine = Nats { log, state, index, reads, trimming, context, ended, _stop: stop.drop_guard() };
     Ok((engine, running))
 }
 

@@ -70,6 +70,12 @@ impl Shared {
         self.ring.drop_through(seq);
     }
 
+    /// Announces that everything up to `seq` is gone although it was never read, and that the log goes on behind it.
+    pub(super) fn skip_through(&self, seq: u64) {
+        self.trimmed_through(seq);
+        self.tail.send_if_modified(|tail| std::mem::replace(tail, seq.max(*tail)) < seq);
+    }
+
     /// Records where log and ring begin and end.
     pub(super) fn measure(&self) {
         let (earliest, bytes) = self.ring.extent();

@@ -1,4 +1,4 @@
-//! The whole gateway over a real NATS server: killed, alone on its prefix, with NATS away, by TLS.
+//! The whole gateway over a real NATS server: killed, with NATS away, by TLS.
 
 use std::collections::BTreeMap;
 
@@ -88,24 +88,6 @@ async fn survive(builder: Builder) {
     // In order the lease is given back at once.
     assert_eq!(serve.restart_in_order().await, Some(0));
     assert_eq!(received(&serve.gateway).await, before);
-}
-
-#[tokio::test]
-async fn a_second_gateway_on_the_prefix_does_not_start() {
-    let Some(server) = NatsServer::start() else { return };
-    let first = on_nats(&server.url()).start().await;
-    let (code, log) = on_nats(&server.url()).run_to_end().await;
-    assert_eq!(code, Some(1), "{log}");
-    let process = format!("process {}", first.gateway.child.id().unwrap());
-    for said in [
-        "storage.nats.prefix \\\"whatsapp_gateway\\\" is held by another gateway",
-        &process,
-        "set another prefix",
-    ] {
-        let said = said.replace("\\\"", "\"");
-        assert!(log.replace("\\\"", "\"").contains(&said), "{said}: {log}");
-    }
-    assert_eq!(receive(&first.gateway, "wamid.1").await, 200);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

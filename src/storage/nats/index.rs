@@ -35,10 +35,10 @@ pub(super) struct Index {
 }
 
 impl Index {
-    /// Takes in writes that are durable as messages from number `first` on, all at one moment.
-    pub(super) fn apply(&self, writes: &[EntryWrite], first: u64) {
+    /// Takes in writes that are durable, with the numbers of their messages, in their order and all at one moment.
+    pub(super) fn apply<'a>(&self, writes: impl IntoIterator<Item = (u64, &'a EntryWrite)>) {
         let mut buckets = self.buckets.write().unwrap_or_else(PoisonError::into_inner);
-        for (revision, write) in (first..).zip(writes) {
+        for (revision, write) in writes {
             let EntryWrite { bucket, key, value, expire_at_ms } = write;
             if !buckets.contains_key(bucket) {
                 buckets.insert(bucket.clone(), Keys::new());

@@ -1,18 +1,26 @@
-//! One stream as its writer sees it: where it ends, and how something is put behind that.
+//! How something is put into a stream, and how a stream is read on.
 //!
-//! Every write names the end that the writer knows. So of two writers one is told that it is behind, and a write whose
-//! answer was lost can be repeated: at most one of the copies fits.
+//! Every write says what must be so for it to be right: where the stream ends, or that a message is the first of its subject. So
+//! a write whose answer was lost can be repeated: at most one of the copies fits.
 
 use std::time::Duration;
 
+use tokio::time::sleep;
 use uuid::Uuid;
 
-use super::streams;
+use super::queue::BATCH_BYTES;
 use super::wire::{Fault, Outgoing, Stored, Wire};
 use crate::storage::event_log::Refusal;
 
 /// Waits between two attempts at most.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// Messages of a page.
+const PAGE_MESSAGES: usize = 1_000;
+/// Messages of one that the leader is asked for, one by one.
+const LEADER_MESSAGES: usize = 64;
+/// How often the nearest server is asked again for what is somewhere, with twice the pause each time, until the leader is.
+const ASKED_AGAIN: u32 = 5;
 
 const WRONG_LAST: u64 = 10_071;
 const WRONG_LAST_UNSAID: u64 = 10_164;
@@ -25,7 +33,7 @@ const PASSING: [u64; 4] = [10_167, 10_176, 10_210, 10_211];
 /// What came of one attempt.
 #[derive(Debug)]
 pub(super) enum Attempt {
-    /// Durable; the first message has this number.
+    /// Durable; the first message has this number, and the others follow it.
     Stored(u64),
     /// The stream does not end where it should, or a message stands where none should. Nothing was written.
     Behind,
@@ -37,68 +45,74 @@ pub(super) enum Attempt {
     Rejected(String),
 }
 
-/// The end of a stream.
+/// Tries once to store the messages, at least one; behind the message `last`, if that is said.
+pub(super) async fn attempt(wire: &Wire, last: Option<u64>, messages: &[Outgoing]) -> Attempt {
+    // Another one each time, so that the server takes no part of an earlier attempt for one of this.
+    match wire.store(&Uuid::now_v7().to_string(), last, messages).await {
+        Ok(last) => Attempt::Stored(last.saturating_sub(messages.len() as u64 - 1)),
+        Err(fault) if is_behind(&fault) => Attempt::Behind,
+        Err(fault) => judged(fault),
+    }
+}
+
+/// Whether the server has something where a write expects nothing, or something else.
+pub(super) fn is_behind(fault: &Fault) -> bool {
+    matches!(fault, Fault::Api { err_code: WRONG_LAST | WRONG_LAST_UNSAID, .. })
+}
+
+/// What follows in a stream.
 #[derive(Debug)]
-pub(super) struct Journal {
-    wire: Wire,
-    stream: String,
-    last: u64,
+pub(super) struct Page {
+    pub(super) messages: Vec<Stored>,
+    /// Whether there may be more already.
+    pub(super) is_full: bool,
 }
 
-impl Journal {
-    /// A stream whose newest message has this number.
-    pub(super) fn new(wire: Wire, stream: String, last: u64) -> Self {
-        Self { wire, stream, last }
-    }
-
-    pub(super) fn wire(&self) -> &Wire {
-        &self.wire
-    }
-
-    /// Tries once to put the messages, at least one, behind the end.
-    pub(super) async fn attempt(&mut self, messages: &[Outgoing]) -> Attempt {
-        // Another one each time, so that the server takes no part of an earlier attempt for one of this.
-        match self.wire.store(&Uuid::now_v7().to_string(), self.last, messages).await {
-            Ok(last) => {
-                self.last = last;
-                Attempt::Stored(last.saturating_sub(messages.len() as u64 - 1))
-            }
-            Err(fault) => judged(fault),
+/// Reads on from message `from`, from whichever server is nearest. If that one is behind and does not have `wanted` soon, the
+/// leader is asked.
+pub(super) async fn page(wire: &Wire, stream: &str, from: u64, wanted: u64) -> Result<Page, Fault> {
+    for asked in 0..=ASKED_AGAIN {
+        let messages = wire.page(stream, from, PAGE_MESSAGES, BATCH_BYTES).await?;
+        if let Some(last) = messages.last() {
+            let bytes = messages.iter().map(|message| message.payload.len()).sum::<usize>();
+            let is_full = messages.len() == PAGE_MESSAGES || 2 * bytes > BATCH_BYTES || last.seq < wanted;
+            return Ok(Page { messages, is_full });
         }
-    }
-
-    /// What was put behind the end by others, or by attempts of ours whose answers were lost, and where the stream ends.
-    /// Whoever has taken that in says so by [`Journal::advance`].
-    pub(super) async fn missed(&self) -> Result<(Vec<Stored>, u64), Fault> {
-        // The newest messages may be gone already, and count all the same.
-        let gone = || Fault::Away(format!("the stream {} is not there", self.stream));
-        let end = streams::info(&self.wire, &self.stream).await?.ok_or_else(gone)?.state.last_seq;
-        let mut missed = Vec::new();
-        let mut last = self.last;
-        while last < end
-            && let Some(message) = self.wire.next(&self.stream, last + 1).await?
-        {
-            last = message.seq;
-            missed.push(message);
+        if wanted < from {
+            return Ok(Page { messages, is_full: false });
         }
-        Ok((missed, last.max(end)))
+        sleep(Duration::from_millis(1 << asked)).await;
     }
-
-    /// From now on writes go behind this end.
-    pub(super) fn advance(&mut self, last: u64) {
-        self.last = last;
+    let mut messages: Vec<Stored> = Vec::new();
+    while messages.len() < LEADER_MESSAGES {
+        let next = messages.last().map_or(from, |message| message.seq + 1);
+        let Some(message) = wire.next(stream, next).await? else { break };
+        messages.push(message);
     }
+    let is_full = !messages.is_empty();
+    Ok(Page { messages, is_full })
 }
 
-/// How long to wait before the attempt after so many.
+/// How long to wait before the attempt after so many, while the server does not take it.
 pub(super) fn pause(attempts: u32) -> Duration {
-    Duration::from_millis(10).saturating_mul(1 << attempts.min(10)).min(PAUSE_MAX)
+    jittered(Duration::from_millis(10).saturating_mul(1 << attempts.min(10)).min(PAUSE_MAX))
+}
+
+/// How long to wait before the next attempt after others were faster: they have to hear that this one wants its turn, and wait for
+/// it a while.
+pub(super) fn pause_overtaken() -> Duration {
+    jittered(Duration::from_millis(2))
+}
+
+/// Between half and one and a half of it, so that writers which meet do not meet again.
+fn jittered(duration: Duration) -> Duration {
+    let [.., random] = Uuid::new_v4().into_bytes();
+    duration.mul_f64(0.5 + f64::from(random) / 255.0)
 }
 
 fn judged(fault: Fault) -> Attempt {
     match fault {
         Fault::Away(reason) | Fault::Garbled(reason) => Attempt::Again(reason),
-        Fault::Api { err_code: WRONG_LAST | WRONG_LAST_UNSAID, .. } => Attempt::Behind,
         Fault::Api { err_code: STORE_FAILED, description, .. } if description.contains("maximum bytes") => {
             Attempt::Refused(Refusal::SizeLimit)
         }

@@ -1,166 +1,277 @@
-//! The lease of a prefix: one gateway at a time.
+//! Who leads on a prefix.
 //!
-//! Its message lives ten seconds on the server and is renewed every three. Who finds one waits whether it is renewed: then
-//! another gateway lives, and this one must not start. The lease only decides who runs. That two never write over each
-//! other is the journals' business, which name the end of the stream with every write.
+//! The lease is one message that its holder writes anew every second. Who has seen it unchanged for three seconds, by a clock of
+//! his own and without a break, replaces it; nobody can do either while NATS is away. Only who holds it leads, and only after
+//! the state says so in its own order: that fences off a leader that does not know yet that it is none any more.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use rustix::process::getpid;
-use rustix::system::uname;
 use serde::{Deserialize, Serialize};
-use tokio::time::{Instant, sleep};
-use uuid::Uuid;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::streams::{Kind, LEASE_SECONDS, Names};
-use super::wire::{Fault, Outgoing, Stored, Wire};
-use super::{Context, OpenError};
-use crate::clock::SharedClock;
+use super::Context;
+use super::journal;
+use super::news::Topic;
+use super::queue::{Patience, Queue, Weight};
+use super::state_writer::{Done, Op};
+use super::streams::{self, Kind};
+use super::wire::{Fault, Outgoing, Stored};
+use crate::storage::event_log::AppendError;
+use crate::storage::leadership::{HOLD, Replica};
 
-const RENEWAL: Duration = Duration::from_secs(3);
-const LOOK: Duration = Duration::from_millis(250);
-/// A server that just started counts the age of what it found anew, and looks every now and then.
-const PATIENCE: Duration = Duration::from_secs(LEASE_SECONDS + 5);
+/// How long one request about the lease may take.
+const REQUEST_MAX: Duration = Duration::from_millis(800);
+/// Until the next attempt after one that failed.
+const PAUSE: Duration = Duration::from_millis(250);
+/// Between two looks that count as one observation.
+const BREAK_MAX: Duration = Duration::from_secs(1);
 
-const WRONG_LAST: u64 = 10_071;
-const WRONG_LAST_UNSAID: u64 = 10_164;
+/// How often, and how long.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pace {
+    /// Between two looks of a follower.
+    pub(super) look: Duration,
+    /// Between two renewals of the leader.
+    pub(super) renewal: Duration,
+    /// After how long without a change the lease is free.
+    pub(super) patience: Duration,
+}
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+impl Default for Pace {
+    fn default() -> Self {
+        let (look, patience) = (Duration::from_millis(250), Duration::from_secs(3));
+        Self { look, renewal: Duration::from_secs(1), patience }
+    }
+}
+
+/// A replica, in the lease.
+#[derive(Serialize, Deserialize)]
 struct Holder {
     id: String,
-    process: String,
+    name: String,
+    address: String,
+    /// DER in base64.
+    certificate: String,
+    settings: String,
 }
 
-/// The lease, held.
-#[derive(Debug)]
-pub(super) struct Lease {
-    wire: Wire,
-    names: Names,
-    holder: Holder,
+impl Holder {
+    fn of(replica: &Replica) -> Self {
+        let Replica { id, name, address, certificate, settings } = replica.clone();
+        Self { id, name, address, certificate: STANDARD.encode(certificate), settings }
+    }
+
+    fn replica(self) -> Option<Replica> {
+        let Self { id, name, address, certificate, settings } = self;
+        let certificate = STANDARD.decode(certificate).ok()?.into();
+        Some(Replica { id, name, address, certificate, settings })
+    }
+}
+
+/// The lease as it was found.
+struct Held {
     seq: u64,
-    renewed: Instant,
+    /// `None` if this build cannot read who that is.
+    by: Option<Arc<Replica>>,
 }
 
-/// What became of a renewal.
-enum Renewed {
-    Yes,
-    TakenBy(String),
+/// The lease, held by this process.
+struct Lease {
+    seq: u64,
+    /// Before it was written last.
+    asked: Instant,
+    /// When it is to be written again.
+    due: Instant,
 }
 
-impl Lease {
-    /// Takes the lease, which takes its lifetime if its last holder was killed.
-    pub(super) async fn take(wire: &Wire, names: &Names, clock: &SharedClock) -> Result<Self, OpenError> {
-        let host = uname().nodename().to_string_lossy().into_owned();
-        let process = format!("process {} on {host} since {}", getpid(), clock.now_ms() / 1000);
-        let holder = Holder { id: Uuid::now_v7().to_string(), process };
-        let mut lease =
-            Self { wire: wire.clone(), names: names.clone(), holder, seq: 0, renewed: Instant::now() };
-        let started = Instant::now();
-        let mut seen: Option<u64> = None;
+/// Takes the lease and keeps it.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    pub(super) context: Arc<Context>,
+    pub(super) state: Arc<Queue<Op, Done>>,
+    pub(super) replica: Arc<Replica>,
+    pub(super) pace: Pace,
+}
+
+impl Keeper {
+    /// Follows until the lease is free, then leads until told to stop. An error is the end: somebody else has the lease.
+    pub(super) async fn run(self) -> Result<(), String> {
+        let stop = self.context.stop.clone();
+        let lease = tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            lease = self.follow() => lease,
+        };
+        self.lead(lease).await
+    }
+
+    async fn follow(&self) -> Lease {
+        // What was seen, and since when.
+        let mut seen: Option<(u64, Instant)> = None;
+        let mut looked: Option<Instant> = None;
         loop {
-            match lease.write().await {
-                Ok(true) => return Ok(lease),
-                Ok(false) => {}
-                // Perhaps it was stored all the same, which shows below.
-                Err(Fault::Away(_)) if started.elapsed() < PATIENCE => {}
-                Err(fault) => return Err(fault.into()),
+            let found = self.look().await;
+            let now = Instant::now();
+            if looked.is_none_or(|looked| now.duration_since(looked) > BREAK_MAX) {
+                seen = None;
             }
-            if let Some((other, seq)) = lease.current().await? {
-                if other.id == lease.holder.id {
-                    lease.seq = seq;
-                    return Ok(lease);
+            looked = found.is_ok().then_some(now);
+            let free = match found {
+                Err(_) => None,
+                Ok(None) => Some(0),
+                // The answer to an attempt was lost.
+                Ok(Some(Held { seq, by: Some(by) })) if by.id == self.replica.id => {
+                    return Lease { seq, asked: now.checked_sub(HOLD).unwrap_or(now), due: now };
                 }
-                let lives = seen.replace(seq).is_some_and(|before| before != seq);
-                if lives || started.elapsed() > PATIENCE {
-                    let prefix = names.prefix().to_owned();
-                    return Err(OpenError::Held { prefix, holder: other.process });
+                Ok(Some(Held { seq, by })) => {
+                    let since = seen.filter(|(before, _)| *before == seq).map_or(now, |(_, since)| since);
+                    seen = Some((seq, since));
+                    let is_free = now.duration_since(since) >= self.pace.patience;
+                    self.context.appointment.follow(by.filter(|_| !is_free));
+                    is_free.then_some(seq)
+                }
+            };
+            if let Some(seq) = free {
+                self.context.appointment.follow(None);
+                let asked = Instant::now();
+                if let Ok(Some(seq)) = self.write(seq).await {
+                    return Lease { seq, asked, due: asked + self.pace.renewal };
                 }
             }
-            sleep(LOOK).await;
+            tokio::select! {
+                () = sleep(self.pace.look) => {}
+                () = self.context.news.lease_freed() => {}
+            }
         }
     }
 
-    /// Renews while the store is being opened.
-    pub(super) async fn renew_if_due(&mut self) -> Result<(), OpenError> {
-        if self.renewed.elapsed() < RENEWAL {
-            return Ok(());
-        }
-        match self.renew().await? {
-            Renewed::Yes => Ok(()),
-            Renewed::TakenBy(holder) => {
-                Err(OpenError::Held { prefix: self.names.prefix().to_owned(), holder })
-            }
-        }
-    }
-
-    /// Renews until told to stop, and then gives the lease free. An error is the end: somebody else has it.
-    pub(super) async fn keep(mut self, context: &Arc<Context>) -> Result<(), String> {
+    async fn lead(&self, mut lease: Lease) -> Result<(), String> {
+        let Context { appointment, stop, news, wire, names, closing, failed, .. } = &*self.context;
+        let beginning = self.begin();
+        tokio::pin!(beginning);
+        let mut term = None;
         loop {
             tokio::select! {
-                () = context.stop.cancelled() => {
-                    // Else it runs out by itself.
-                    drop(self.release().await);
-                    return Ok(());
+                () = stop.cancelled() => break,
+                begun = &mut beginning, if term.is_none() => {
+                    let begun = begun?;
+                    tracing::info!(term = begun, "this replica leads");
+                    appointment.lead(begun, lease.asked);
+                    term = Some(begun);
                 }
-                () = sleep(RENEWAL) => {}
-            }
-            match self.renew().await {
-                Ok(Renewed::Yes) => {}
-                Ok(Renewed::TakenBy(other)) => {
-                    return Err(format!("the prefix {} was taken over by {other}", self.names.prefix()));
+                () = sleep_until(lease.due) => {
+                    self.renew(&mut lease).await?;
+                    if term.is_some() {
+                        appointment.renew(lease.asked);
+                    }
                 }
-                // Nobody else reaches NATS to take it, or the journals stop one of the two.
-                Err(fault) => tracing::warn!(%fault, "the lease of the NATS prefix was not renewed"),
             }
+        }
+        appointment.resign();
+        // Of who ends in another way nobody knows whether it does so: the others wait.
+        if closing.load(Ordering::Acquire)
+            && !failed.load(Ordering::Acquire)
+            && wire.purge(&names.lease, lease.seq + 1).await.is_ok()
+        {
+            news.tell(Topic::Lease, lease.seq).await;
+            wire.flush().await;
+        }
+        Ok(())
+    }
+
+    /// Has the state say who leads, and sees to it that everything which was written before is here.
+    async fn begin(&self) -> Result<u64, String> {
+        let Context { term, wire, names, shared, tail, .. } = &*self.context;
+        let term = loop {
+            let (replica, name) = (self.replica.id.clone(), self.replica.name.clone());
+            let op = Op::Lead { after: term.load(Ordering::Acquire), replica, name };
+            let weight = Weight { records: 1, bytes: 0 };
+            match self.state.submit(op, weight, Patience::Settle).await {
+                Ok(Done::Led(term)) => break term,
+                // There was a term of which this replica had not heard. It is over if the lease is still ours.
+                Ok(_) => self.check().await?,
+                Err(AppendError::Failed) => return Err("the state cannot be written".to_owned()),
+                Err(_) => sleep(PAUSE).await,
+            }
+        };
+        let end = loop {
+            match streams::info(wire, &names.events).await {
+                Ok(Some(info)) => break info.state.last_seq,
+                Ok(None) | Err(_) => sleep(PAUSE).await,
+            }
+        };
+        tail.want(end);
+        // The sender is held by `shared`.
+        drop(shared.watch_tail().wait_for(|tail| *tail >= end).await);
+        Ok(term)
+    }
+
+    /// Whether the lease is somebody else's.
+    async fn check(&self) -> Result<(), String> {
+        match self.look().await {
+            Ok(Some(Held { by: Some(by), .. })) if by.id == self.replica.id => Ok(()),
+            Ok(Some(Held { by, .. })) => Err(self.lost(by.as_deref())),
+            Ok(None) | Err(_) => Ok(()),
         }
     }
 
-    async fn renew(&mut self) -> Result<Renewed, Fault> {
-        if self.write().await? {
-            return Ok(Renewed::Yes);
+    async fn renew(&self, lease: &mut Lease) -> Result<(), String> {
+        let asked = Instant::now();
+        lease.due = asked + PAUSE;
+        match self.write(lease.seq).await {
+            Ok(Some(seq)) => *lease = Lease { seq, asked, due: asked + self.pace.renewal },
+            // The answer to an earlier attempt was lost, somebody has removed the lease, or has taken it.
+            Ok(None) => match self.look().await {
+                Ok(Some(Held { by: Some(by), seq })) if by.id == self.replica.id => lease.seq = seq,
+                Ok(Some(Held { by, .. })) => return Err(self.lost(by.as_deref())),
+                Ok(None) => lease.seq = 0,
+                Err(_) => {}
+            },
+            // Nobody else reaches NATS to take it, or somebody takes it, which shows.
+            Err(fault) => tracing::warn!(%fault, "the lease of the NATS prefix was not renewed"),
         }
-        match self.current().await? {
-            Some((other, _)) if other.id != self.holder.id => return Ok(Renewed::TakenBy(other.process)),
-            // The answer of an earlier renewal was lost.
-            Some((_, seq)) => self.seq = seq,
-            // It ran out while NATS was away, and nobody took it.
-            None => self.seq = 0,
-        }
-        Ok(if self.write().await? { Renewed::Yes } else { Renewed::TakenBy("another gateway".to_owned()) })
+        Ok(())
     }
 
-    /// Writes the lease if it is as this holder knows it.
-    async fn write(&mut self) -> Result<bool, Fault> {
+    fn lost(&self, to: Option<&Replica>) -> String {
+        let to = to.map_or("another replica", |replica| &replica.name);
+        format!("the prefix {} was taken over by {to}", self.context.names.prefix())
+    }
+
+    /// Writes the lease if it is message `expected`, or none for 0; returns its new number if it was.
+    async fn write(&self, expected: u64) -> Result<Option<u64>, Fault> {
+        let holder = serde_json::to_vec(&Holder::of(&self.replica));
         let message = Outgoing {
             subject: self.subject(),
-            payload: Bytes::from(serde_json::to_vec(&self.holder).unwrap_or_default()),
-            expected_of_subject: Some(self.seq),
+            payload: Bytes::from(holder.map_err(|error| Fault::Garbled(error.to_string()))?),
+            expected_of_subject: Some(expected),
             kept_seconds: None,
         };
-        match self.wire.store_one(&message).await {
-            Ok(seq) => {
-                (self.seq, self.renewed) = (seq, Instant::now());
-                Ok(true)
-            }
-            Err(Fault::Api { err_code: WRONG_LAST | WRONG_LAST_UNSAID, .. }) => Ok(false),
+        match in_time(self.context.wire.store_one(&message)).await {
+            Ok(seq) => Ok(Some(seq)),
+            Err(fault) if journal::is_behind(&fault) => Ok(None),
             Err(fault) => Err(fault),
         }
     }
 
-    async fn current(&self) -> Result<Option<(Holder, u64)>, Fault> {
-        let newest = self.wire.newest(&self.names.lease, &self.subject()).await?;
-        let Some(Stored { seq, payload }) = newest else { return Ok(None) };
-        let holder = serde_json::from_slice(&payload).map_err(|error| Fault::Garbled(error.to_string()))?;
-        Ok(Some((holder, seq)))
-    }
-
-    async fn release(&self) -> Result<(), Fault> {
-        self.wire.purge(&self.names.lease, self.seq + 1).await
+    async fn look(&self) -> Result<Option<Held>, Fault> {
+        let Context { wire, names, .. } = &*self.context;
+        let newest = in_time(wire.newest(&names.lease, &self.subject())).await?;
+        Ok(newest.map(|Stored { seq, payload }| {
+            let by = serde_json::from_slice::<Holder>(&payload).ok().and_then(Holder::replica);
+            Held { seq, by: by.map(Arc::new) }
+        }))
     }
 
     fn subject(&self) -> String {
-        self.names.subject(Kind::Lease, "holder")
+        self.context.names.subject(Kind::Lease, "holder")
     }
+}
+
+async fn in_time<T>(request: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+    timeout(REQUEST_MAX, request).await.unwrap_or_else(|_| Err(Fault::Away("no answer in time".to_owned())))
 }

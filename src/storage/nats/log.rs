@@ -4,24 +4,25 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::queue::{BATCH_RECORDS, Patience, Weight};
-use super::records::decode_event;
+use super::records::{Meta, decode_event};
 use super::wire::{Fault, OVERHEAD_BYTES, Stored};
-use super::{META, Nats, TRIMMED_THROUGH, streams};
+use super::{Nats, streams};
 use crate::domain::cursor::ENGINE_NATS;
 use crate::storage::event_log::{
     Acceptance, AppendError, Appended, Bounds, EventLog, Item, ReadError, ReadLimit, Refusal, StoredEvent,
 };
-use crate::storage::keyed_state::{KeyedState as _, Precondition, Put, StateError};
+use crate::storage::keyed_state::{KeyedState as _, Precondition, StateError};
 use crate::storage::metrics;
 
 /// Events that one read returns at most.
 const READ_EVENTS_MAX: usize = 4_096;
 /// Bytes that one read returns at most, but for a single larger event.
 const READ_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Events that a replica may not have seen yet when it appends.
+const DISORDER_MAX: u64 = 512;
 /// How long an id is remembered at least, whatever the retention: Meta repeats a webhook for 7 days.
 const DEDUPE_AGE_MIN_MS: u64 = 8 * 24 * 3600 * 1000;
 
@@ -73,7 +74,9 @@ impl EventLog for Nats {
         self.check_open()?;
         // Read before the search: an event appended in between is then behind the answer, not skipped by it.
         let Bounds { earliest, tail } = self.context.shared.bounds();
-        self.seek(unix_ms, (earliest.saturating_sub(1), tail)).await
+        let floor = earliest.saturating_sub(1);
+        let found = self.seek(unix_ms, (floor, tail)).await?;
+        self.before_disorder(unix_ms, (floor, found)).await
     }
 
     fn watch_tail(&self) -> watch::Receiver<u64> {
@@ -91,9 +94,9 @@ impl EventLog for Nats {
         let through = self.seek_time(appended_before_ms).await.map_err(|error| unsought(&error))?;
         let trimmed = (through + 1).saturating_sub(before);
         if trimmed > 0 {
-            let value = Bytes::copy_from_slice(&through.to_be_bytes());
-            let mark = Put { bucket: META, key: TRIMMED_THROUGH.into(), value, expire_at_ms: None };
-            self.put(mark, Precondition::None).await.map_err(|error| unmarked(&error))?;
+            self.put(Meta::put_trimmed_through(through), Precondition::None)
+                .await
+                .map_err(|error| unmarked(&error))?;
             shared.trimmed_through(through);
             shared.measure();
             metrics::trimmed(trimmed);
@@ -186,8 +189,8 @@ impl Nats {
         Ok(Some(event.append_ms))
     }
 
-    /// As [`EventLog::seek_time`], between two positions: what is up to the first is older, what is behind the second is
-    /// not.
+    /// As [`EventLog::seek_time`] but for disorder, between two positions: what is up to the first is older, what is behind the
+    /// second is not.
     async fn seek(&self, unix_ms: u64, (mut low, mut high): (u64, u64)) -> Result<u64, ReadError> {
         while low < high {
             let middle = low + (high - low).div_ceil(2);
@@ -198,6 +201,31 @@ impl Nats {
             }
         }
         Ok(low)
+    }
+
+    /// Replicas that append at the same moment do so by their own clocks, so times may go back a little where batches of two meet:
+    /// looks whether what stands close before `found` is older too, and returns a position, not before `floor`, of which that is so.
+    async fn before_disorder(&self, unix_ms: u64, (floor, mut found): (u64, u64)) -> Result<u64, ReadError> {
+        loop {
+            let mut at = found.saturating_sub(DISORDER_MAX).max(floor);
+            let mut younger = None;
+            while at < found && younger.is_none() {
+                let events = usize::try_from(found - at).unwrap_or(READ_EVENTS_MAX);
+                match self.read(at, ReadLimit { events, bytes: READ_BYTES_MAX }).await {
+                    Ok(page) => {
+                        younger = page.iter().find(|event| event.append_ms >= unix_ms).map(|event| event.seq);
+                        at = page.last().map_or(found, |event| event.seq);
+                    }
+                    // What was trimmed meanwhile is older.
+                    Err(ReadError::Trimmed { earliest }) if earliest > at + 1 => at = earliest - 1,
+                    Err(error) => return Err(error),
+                }
+            }
+            match younger {
+                Some(seq) => found = seq - 1,
+                None => return Ok(found),
+            }
+        }
     }
 }
 

@@ -1,24 +1,29 @@
-//! The start: a connection, streams that will do, the lease, and what the streams hold.
+//! The start: a connection, streams that will do, and what they hold.
 
 use std::time::Duration;
 
 use async_nats::ConnectOptions;
 use secrecy::ExposeSecret as _;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
 use super::index::Index;
-use super::lease::Lease;
-use super::queue::BATCH_BYTES;
-use super::records::{decode_entry, decode_event};
-use super::streams::{self, Names, StreamState};
-use super::wire::Wire;
-use super::{Config, Credentials, META, OpenError, TRIMMED_THROUGH, log_writer};
-use crate::clock::SharedClock;
+use super::journal;
+use super::records::{EntryWrite, Mark, Meta, decode_entry, decode_event, encode_entry, entry_token};
+use super::streams::{self, Kind, Names, StreamState};
+use super::wire::{Fault, Outgoing, Wire};
+use super::{Config, Credentials, OpenError};
 use crate::storage::event_log::Bounds;
+use crate::storage::leadership::PeerKey;
 
 /// How long connecting may take.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
+/// Until a lost connection is tried again, at most.
+const RECONNECT_MAX: Duration = Duration::from_millis(250);
+/// After three times this a connection on which nothing comes counts as lost.
+const PING: Duration = Duration::from_secs(3);
+/// Until a first write is tried again.
+const PAUSE: Duration = Duration::from_millis(100);
 /// How long servers that start at the same time are waited for.
 const START_MAX: Duration = Duration::from_secs(20);
 
@@ -26,42 +31,47 @@ const START_MAX: Duration = Duration::from_secs(20);
 pub(super) struct Opened {
     pub(super) wire: Wire,
     pub(super) names: Names,
-    pub(super) lease: Lease,
     pub(super) epoch: [u8; 8],
     pub(super) bounds: Bounds,
     /// Where the streams end and what they still hold.
     pub(super) events: StreamState,
-    pub(super) state_last: u64,
     pub(super) index: Index,
+    /// The newest message that is in the index.
+    pub(super) state_last: u64,
+    pub(super) meta: Meta,
+    pub(super) peer_key: PeerKey,
     pub(super) append_ms: u64,
 }
 
-/// Connects, creates or checks the streams, takes the lease, and reads what has to be in memory.
-pub(super) async fn open_streams(config: &Config, clock: &SharedClock) -> Result<Opened, OpenError> {
+/// Connects, creates or checks the streams, and reads what has to be in memory. Others may be writing meanwhile.
+pub(super) async fn open_streams(config: &Config) -> Result<Opened, OpenError> {
     let wire = Wire::new(connected(config).await?);
     // For what is asked only now.
     let opening = wire.patient(START_MAX);
     streams::check_server(&opening).await?;
     let names = Names::of(&config.prefix);
     let fresh = Uuid::now_v7().as_u64_pair().1.to_be_bytes();
-    let (events, _) = streams::ensure(&opening, &names, config, fresh).await?;
+    let (events, state) = streams::ensure(&opening, &names, config, fresh).await?;
     let epoch = events.epoch().unwrap_or(fresh);
-    let mut lease = Lease::take(&opening, &names, clock).await?;
-    // Only now nobody else writes.
-    let vanished = |name: &str| OpenError::Fault(format!("the stream {name} vanished"));
-    let info = async |name: &str| streams::info(&opening, name).await?.ok_or_else(|| vanished(name));
-    let (events, state) = (info(&names.events).await?.state, info(&names.state).await?.state);
-    let index = Index::default();
-    let trimmed_through = load_state(&opening, &names, (state, &index), &mut lease).await?;
+    let (events, index) = (events.state, Index::default());
+    let (state_last, meta) = load_state(&opening, &names, state.state, &index).await?;
+    let peer_key = match meta.peer_key {
+        Some(bytes) => bytes.into(),
+        None => first_peer_key(&opening, &names).await?,
+    };
     let append_ms = newest_append_ms(&opening, &names, events).await?;
-    let bounds = log_writer::bounds(events.first_seq, events.last_seq, trimmed_through);
-    Ok(Opened { wire, names, lease, epoch, bounds, events, state_last: state.last_seq, index, append_ms })
+    let StreamState { first_seq, last_seq: tail, .. } = events;
+    let bounds = Bounds { earliest: first_seq.max(meta.trimmed_through + 1).min(tail + 1), tail };
+    Ok(Opened { wire, names, epoch, bounds, events, index, state_last, meta, peer_key, append_ms })
 }
 
 pub(super) async fn connected(config: &Config) -> Result<async_nats::Client, OpenError> {
     let urls = config.urls.join(",");
     let unreachable = |cause: String| OpenError::Unreachable { urls: urls.clone(), cause };
     let mut options = ConnectOptions::new().name("whatsapp-gateway").max_reconnects(None);
+    options = options
+        .ping_interval(PING)
+        .reconnect_delay_callback(|attempts| RECONNECT_MAX.min(Duration::from_millis(1 << attempts.min(10))));
     options = match &config.credentials {
         Credentials::None => options,
         Credentials::File(path) => {
@@ -82,25 +92,20 @@ pub(super) async fn connected(config: &Config) -> Result<async_nats::Client, Ope
     connected.map_err(|error| unreachable(error.to_string()))
 }
 
-/// Reads the state stream into the index; returns up to where the log is trimmed.
+/// Reads the state stream into the index; returns the number of the newest message in it, and what the engine keeps there.
 async fn load_state(
     wire: &Wire,
     names: &Names,
-    (state, index): (StreamState, &Index),
-    lease: &mut Lease,
-) -> Result<u64, OpenError> {
-    let mut next = 1;
-    let mut trimmed_through = 0;
-    while next <= state.last_seq {
-        lease.renew_if_due().await?;
-        let mut page = wire.page(&names.state, next, 1_000, BATCH_BYTES).await?;
-        if page.is_empty() {
-            // The nearest server may be behind; the leader is not.
-            page = Vec::from_iter(wire.next(&names.state, next).await?);
-        }
-        let Some(last) = page.last() else { break };
-        next = last.seq + 1;
-        for message in page {
+    state: StreamState,
+    index: &Index,
+) -> Result<(u64, Meta), OpenError> {
+    let mut last = 0;
+    let mut meta = Meta::default();
+    while last < state.last_seq {
+        let page = journal::page(wire, &names.state, last + 1, state.last_seq).await?;
+        // The newest ones are gone.
+        let Some(newest) = page.messages.last().map(|message| message.seq) else { break };
+        for message in page.messages {
             let (_, write) = decode_entry(message.payload).ok_or_else(|| {
                 OpenError::Unfit(format!(
                     "the stream {} holds something at {} that no gateway of this version wrote; run a newer version, or remove it \
@@ -108,14 +113,48 @@ async fn load_state(
                     names.state, message.seq
                 ))
             })?;
-            if write.bucket == META.name() && write.key == TRIMMED_THROUGH {
-                let bytes = write.value.as_deref().and_then(|value| value.try_into().ok());
-                trimmed_through = bytes.map_or(0, u64::from_be_bytes);
-            }
-            index.apply(&[write], message.seq);
+            meta.note(&write);
+            index.apply([(message.seq, &write)]);
         }
+        last = newest;
     }
-    Ok(trimmed_through)
+    Ok((last.max(state.last_seq), meta))
+}
+
+/// Makes what replicas show each other, if nobody was faster.
+async fn first_peer_key(wire: &Wire, names: &Names) -> Result<PeerKey, OpenError> {
+    let fresh = PeerKey::fresh();
+    let put = Meta::put_peer_key(&fresh);
+    let subject = names.subject(Kind::State, &entry_token(put.bucket.name(), &put.key));
+    let entry = EntryWrite {
+        bucket: put.bucket.name().to_owned(),
+        key: put.key,
+        value: Some(put.value),
+        expire_at_ms: None,
+    };
+    let message = Outgoing {
+        subject,
+        payload: encode_entry(Mark { write: Uuid::now_v7().into_bytes(), part: 0 }, &entry),
+        expected_of_subject: Some(0),
+        kept_seconds: None,
+    };
+    let started = Instant::now();
+    loop {
+        match wire.store_one(&message).await {
+            Ok(_) => return Ok(fresh),
+            Err(fault) if journal::is_behind(&fault) => {}
+            // Perhaps it was stored all the same: then it is found below.
+            Err(Fault::Away(_)) if started.elapsed() < START_MAX => {}
+            Err(fault) => return Err(fault.into()),
+        }
+        if let Some(stored) = wire.newest(&names.state, &message.subject).await? {
+            let mut meta = Meta::default();
+            decode_entry(stored.payload).inspect(|(_, write)| meta.note(write));
+            let unread = || OpenError::Fault("the key that replicas show each other is damaged".to_owned());
+            return meta.peer_key.map(PeerKey::from).ok_or_else(unread);
+        }
+        sleep(PAUSE).await;
+    }
 }
 
 /// When the newest event was appended; 0 if there is none.

@@ -75,6 +75,8 @@ pub(super) enum Next<Q, A> {
 #[derive(Debug)]
 pub(super) struct Queue<Q, A> {
     sender: mpsc::UnboundedSender<Message<Q, A>>,
+    /// Whether a look is queued already.
+    look_queued: Arc<AtomicBool>,
     shared: Arc<Shared>,
     /// Refusals for want of room count.
     grows: bool,
@@ -88,6 +90,7 @@ pub(super) struct Intake<Q, A> {
     receiver: mpsc::UnboundedReceiver<Message<Q, A>>,
     /// Did not fit into the last commit.
     carried: Option<Message<Q, A>>,
+    look_queued: Arc<AtomicBool>,
     records: Arc<Semaphore>,
 }
 
@@ -96,8 +99,10 @@ pub(super) fn queue<Q, A>(shared: Arc<Shared>, grows: bool) -> (Queue<Q, A>, Int
     let (sender, receiver) = mpsc::unbounded_channel();
     let records = Arc::new(Semaphore::new(RECORDS_MAX));
     let blocks = Arc::new(Semaphore::new(BYTES_MAX / BLOCK_BYTES));
-    let intake = Intake { receiver, carried: None, records: Arc::clone(&records) };
-    (Queue { sender, shared, grows, records, blocks }, intake)
+    let look_queued = Arc::new(AtomicBool::new(false));
+    let looks = Arc::clone(&look_queued);
+    let intake = Intake { receiver, carried: None, look_queued: looks, records: Arc::clone(&records) };
+    (Queue { sender, look_queued, shared, grows, records, blocks }, intake)
 }
 
 impl<Q, A> Queue<Q, A> {
@@ -124,8 +129,10 @@ impl<Q, A> Queue<Q, A> {
 
     /// Has the writer look at the stream.
     pub(super) fn look(&self) {
-        // A writer that has ended looks at nothing any more.
-        drop(self.sender.send(Message::Look));
+        if !self.look_queued.swap(true, Ordering::AcqRel) {
+            // A writer that has ended looks at nothing any more.
+            drop(self.sender.send(Message::Look));
+        }
     }
 
     /// Ends the writer behind the jobs that are queued.
@@ -178,7 +185,11 @@ impl<Q, A> Intake<Q, A> {
             match first {
                 None => return Next::End(None),
                 Some(Message::Close(closing)) => return Next::End(Some(closing)),
-                Some(Message::Look) => return Next::Look,
+                Some(Message::Look) => {
+                    // What is called out from now on is a new look.
+                    self.look_queued.store(false, Ordering::Release);
+                    return Next::Look;
+                }
                 Some(Message::Job(first)) => {
                     let jobs = self.gather(first);
                     if !jobs.is_empty() {

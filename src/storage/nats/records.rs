@@ -7,7 +7,8 @@ use prost::Message;
 use sha2::{Digest as _, Sha256};
 
 use crate::storage::event_log::{Attributes, EventId, Item, StoredEvent};
-use crate::storage::keyed_state::Bucket;
+use crate::storage::keyed_state::{Bucket, Put};
+use crate::storage::leadership::PeerKey;
 
 /// Which write a message came with, so that its writer knows it again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +60,72 @@ struct EntryRecord {
     value: Option<Bytes>,
     #[prost(uint64, optional, tag = "6")]
     expire_at_ms: Option<u64>,
+}
+
+/// Who leads, as the state has it.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct TermRecord {
+    /// Counts the leaders, from 1.
+    #[prost(uint64, tag = "1")]
+    pub(super) number: u64,
+    /// The replica.
+    #[prost(string, tag = "2")]
+    pub(super) replica: String,
+    /// The replica, for people.
+    #[prost(string, tag = "3")]
+    pub(super) name: String,
+}
+
+/// What the engine keeps in the state for itself.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Meta {
+    /// Up to where events were trimmed.
+    pub(super) trimmed_through: u64,
+    /// Who leads, or led last.
+    pub(super) term: TermRecord,
+    /// What replicas show each other.
+    pub(super) peer_key: Option<[u8; PeerKey::BYTES]>,
+}
+
+impl Meta {
+    /// Its bucket.
+    pub(super) const BUCKET: Bucket = Bucket::named("engine");
+    const TRIMMED_THROUGH: &[u8] = b"trimmed_through";
+    const TERM: &[u8] = b"term";
+    const PEER_KEY: &[u8] = b"peer_key";
+
+    /// Takes in a write, if it is one of these.
+    pub(super) fn note(&mut self, write: &EntryWrite) {
+        let (true, Some(value)) = (write.bucket == Self::BUCKET.name(), &write.value) else { return };
+        match &write.key[..] {
+            Self::TRIMMED_THROUGH => {
+                let through = value[..].try_into().map_or(0, u64::from_be_bytes);
+                self.trimmed_through = self.trimmed_through.max(through);
+            }
+            Self::TERM => self.term = TermRecord::decode(value.clone()).unwrap_or_default(),
+            Self::PEER_KEY => self.peer_key = value[..].try_into().ok(),
+            _ => {}
+        }
+    }
+
+    /// Says up to where events were trimmed.
+    pub(super) fn put_trimmed_through(through: u64) -> Put {
+        Self::put(Self::TRIMMED_THROUGH, Bytes::copy_from_slice(&through.to_be_bytes()))
+    }
+
+    /// Says who leads.
+    pub(super) fn put_term(term: &TermRecord) -> Put {
+        Self::put(Self::TERM, term.encode_to_vec().into())
+    }
+
+    /// Says what replicas show each other.
+    pub(super) fn put_peer_key(key: &PeerKey) -> Put {
+        Self::put(Self::PEER_KEY, Bytes::copy_from_slice(key.expose()))
+    }
+
+    fn put(key: &'static [u8], value: Bytes) -> Put {
+        Put { bucket: Self::BUCKET, key: key.into(), value, expire_at_ms: None }
+    }
 }
 
 /// An entry of the state, or the news that it is gone.

@@ -1,6 +1,6 @@
 //! The keyed state port on JetStream.
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -13,8 +13,9 @@ use super::queue::{BATCH_BYTES, BATCH_RECORDS, Patience, Weight};
 use super::records::decode_entry;
 use super::state_writer::{Done, Op};
 use super::wire::Fault;
+use crate::clock::unix_ms;
 use crate::storage::event_log::{Acceptance, Refusal};
-use crate::storage::keyed_state::{Beside, Bucket, Entry, KeyedState, Precondition, Put, StateError};
+use crate::storage::keyed_state::{Beside, Bucket, Claims, Entry, KeyedState, Precondition, Put, StateError};
 
 /// Keys and bytes of one page of a scan.
 const PAGE: (usize, usize) = (512, 8 * 1024 * 1024);
@@ -76,7 +77,7 @@ impl KeyedState for Nats {
         let op = Op::Delete(bucket, bytes, precondition);
         match self.state.submit(op, weight, Patience::Settle).await? {
             Done::Deleted(was_there) => Ok(was_there),
-            Done::Written(_) | Done::Swept(_) => Ok(true),
+            Done::Written(_) | Done::Swept(_) | Done::Led(_) => Ok(true),
             Done::Conflict => Err(StateError::Conflict { current: self.get(bucket, key).await? }),
         }
     }
@@ -104,6 +105,10 @@ impl KeyedState for Nats {
         }
     }
 
+    fn claims(&self) -> Option<&dyn Claims> {
+        Some(self)
+    }
+
     async fn sweep(&self) -> Result<u64, StateError> {
         let mut swept = 0;
         loop {
@@ -122,6 +127,25 @@ impl KeyedState for Nats {
                 return Ok(swept);
             }
         }
+    }
+}
+
+#[async_trait]
+impl Claims for Nats {
+    async fn claim(
+        &self,
+        bucket: Bucket,
+        entries: Vec<(Bytes, Bytes)>,
+        kept: Duration,
+    ) -> Result<bool, StateError> {
+        let expires = self.context.clock.now_ms().saturating_add(unix_ms(UNIX_EPOCH + kept));
+        let puts = entries.into_iter();
+        let puts = puts.map(|(key, value)| Put { bucket, key, value, expire_at_ms: Some(expires) });
+        let puts: Vec<Put> = puts.collect();
+        puts.iter().try_for_each(Put::check_size)?;
+        let weight = Weight { records: puts.len(), bytes: puts.iter().map(size).sum() };
+        let claimed = self.state.submit(Op::Claim(puts), weight, Patience::Settle).await?;
+        Ok(matches!(claimed, Done::Written(_)))
     }
 }
 
@@ -144,7 +168,7 @@ impl Nats {
         let (bucket, key) = (put.bucket, put.key.clone());
         match self.state.submit(Op::Put(put, precondition, beside), weight, Patience::Settle).await? {
             Done::Written(revision) => Ok(revision),
-            Done::Conflict | Done::Deleted(_) | Done::Swept(_) => {
+            Done::Conflict | Done::Deleted(_) | Done::Swept(_) | Done::Led(_) => {
                 Err(StateError::Conflict { current: self.get(bucket, &key).await? })
             }
         }
@@ -173,6 +197,8 @@ impl Nats {
                 break;
             }
             if attempt > 0 {
+                // Another replica may have replaced it.
+                self.state.look();
                 sleep(Duration::from_millis(2)).await;
             }
         }

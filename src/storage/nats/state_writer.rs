@@ -1,27 +1,37 @@
 //! The writer of the keyed state: it checks preconditions against the index, and commits behind the end of the stream.
 //!
 //! If the stream went on without us, the index takes that in first, and everything is checked anew. So a precondition
-//! that was found to hold still holds when the write is stored.
+//! that was found to hold still holds when the write is stored, and a leader that was overtaken without knowing it meets the
+//! term of the next one before it can write anything.
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 use super::Context;
 use super::index::{Index, Slot};
-use super::journal::{Attempt, Journal, pause};
-use super::queue::{Intake, Job, Next};
-use super::records::{EntryWrite, Mark, bucket_name, decode_entry, encode_entry, entry_token};
-use super::streams::Kind;
+use super::journal::{self, Attempt, Page};
+use super::news::Topic;
+use super::queue::Job;
+use super::records::{
+    EntryWrite, Mark, Meta, TermRecord, bucket_name, decode_entry, encode_entry, entry_token,
+};
+use super::streams::{self, Kind};
 use super::wire::{Fault, Outgoing};
-use crate::storage::event_log::{Acceptance, AppendError, Refusal};
+use super::writer::{Committed, Writer};
+use crate::storage::event_log::{Acceptance, AppendError};
 use crate::storage::keyed_state::{Beside, Bucket, Precondition, Put};
 
 /// How long the server keeps what stands for a deleted entry: readers of the stream are past it long before.
 const GRAVE_SECONDS: u64 = 60;
+
+/// How long a writer waits for one that has asked for its turn.
+const TURN: Duration = Duration::from_millis(50);
 
 /// A revision that is not known before the commit. No caller can name it.
 const UNBORN: u64 = u64::MAX;
@@ -37,6 +47,17 @@ pub(super) enum Op {
     Delete(Bucket, Bytes, Precondition),
     /// Entries that have expired go, if they still have these revisions.
     Sweep(Vec<(String, Bytes, u64)>),
+    /// Entries in order, if none of them is there.
+    Claim(Vec<Put>),
+    /// This replica leads, if the term before is the newest.
+    Lead {
+        /// The term before.
+        after: u64,
+        /// The id of the replica.
+        replica: String,
+        /// Its name.
+        name: String,
+    },
 }
 
 /// What came of it.
@@ -48,16 +69,22 @@ pub(super) enum Done {
     Deleted(bool),
     /// So many entries went.
     Swept(u64),
+    /// This replica leads in that term.
+    Led(u64),
     /// The precondition does not hold.
     Conflict,
 }
 
-/// The state of the writer.
+/// The writer, and the only one that changes the index.
 #[derive(Debug)]
 pub(super) struct StateWriter {
     pub(super) context: Arc<Context>,
-    pub(super) journal: Journal,
     pub(super) index: Arc<Index>,
+    /// The newest message that is in the index.
+    pub(super) last: u64,
+    pub(super) meta: Meta,
+    /// The term in which this replica leads.
+    pub(super) term: Option<u64>,
 }
 
 /// What a commit writes, and what it answers if it is stored.
@@ -70,113 +97,130 @@ struct Plan {
     overlay: HashMap<(String, Bytes), Option<Slot>>,
 }
 
-impl StateWriter {
-    /// Runs until the queue is closed, or something cannot go on.
-    pub(super) async fn run(mut self, mut intake: Intake<Op, Done>) {
-        let end = loop {
-            match intake.next().await {
-                Next::Commit(jobs) => {
-                    if let Err(reason) = self.serve(jobs).await {
-                        break Err(reason);
-                    }
-                }
-                // When it cannot be done now, the next look comes soon.
-                Next::Look => drop(self.catch_up().await),
-                Next::End(closing) => break Ok(closing),
-            }
-        };
-        match end {
-            Ok(closing) => {
-                intake.refuse(AppendError::Refused(Refusal::Closed));
-                if let Some(closing) = closing {
-                    // Whoever asked may have left meanwhile.
-                    closing.send(()).ok();
-                }
-            }
-            Err(reason) => {
-                self.context.fail(reason);
-                intake.refuse(AppendError::Failed);
-            }
-        }
+/// Why what others wrote was not taken in.
+enum Setback {
+    Fault(Fault),
+    /// Somebody else leads.
+    Overtaken(String),
+}
+
+impl From<Fault> for Setback {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl Writer for StateWriter {
+    type Request = Op;
+    type Answer = Done;
+
+    fn context(&self) -> &Arc<Context> {
+        &self.context
     }
 
-    async fn serve(&mut self, jobs: Vec<Job<Op, Done>>) -> Result<(), String> {
-        let committed = self.commit(&jobs).await;
-        match committed {
-            Ok(Ok(answers)) => {
-                jobs.into_iter().zip(answers).for_each(|(job, answer)| job.settle(Ok(answer)));
-                Ok(())
-            }
-            Ok(Err(error)) => {
-                for job in jobs {
-                    job.settle(Err(error));
-                }
-                Ok(())
-            }
-            Err(reason) => {
-                self.context.announce(Acceptance::Refusing(Refusal::Failed));
-                for job in jobs {
-                    job.settle(Err(AppendError::Failed));
-                }
-                Err(reason)
-            }
-        }
-    }
-
-    async fn commit(&mut self, jobs: &[Job<Op, Done>]) -> Result<Result<Vec<Done>, AppendError>, String> {
-        let mut attempts = 0;
-        // Whether an attempt of the present plan may have been stored.
-        let mut in_doubt = false;
+    async fn commit(&mut self, jobs: &[Job<Op, Done>]) -> Committed<Done> {
+        self.give_way().await?;
+        let mut was_overtaken = false;
         loop {
-            let plan = self.plan(jobs);
+            let mut plan = self.plan(jobs);
             if plan.writes.is_empty() {
                 return Ok(Ok(plan.answers));
             }
-            let write = Uuid::now_v7().into_bytes();
-            let messages = self.encode(&plan, write);
-            let first = loop {
-                match self.journal.attempt(&messages).await {
-                    Attempt::Stored(first) => {
-                        self.index.apply(&plan.writes, first);
-                        break Some(first);
-                    }
-                    Attempt::Behind => match self.catch_up().await {
-                        Ok(marks) => {
-                            in_doubt = false;
-                            let ours = marks.iter().find(|(_, mark)| mark.write == write);
-                            break ours.map(|(seq, mark)| seq - u64::from(mark.part));
-                        }
-                        Err(fault) => self.context.away(&fault.to_string()),
-                    },
-                    Attempt::Refused(refusal) if !in_doubt => {
-                        self.context.announce(Acceptance::Refusing(refusal));
-                        return Ok(Err(AppendError::Refused(refusal)));
-                    }
-                    Attempt::Refused(_) => {}
-                    Attempt::Again(reason) => {
-                        in_doubt = true;
-                        self.context.away(&reason);
-                    }
-                    Attempt::Rejected(reason) => return Err(reason),
+            match self.store(&plan).await? {
+                Ok(Some(first)) => {
+                    self.settle(&mut plan.answers, first);
+                    return Ok(Ok(plan.answers));
                 }
-                tokio::select! {
-                    () = sleep(pause(attempts)) => attempts += 1,
-                    // Whether it was written is not known: the callers must not go on as if it were not.
-                    () = self.context.stop.cancelled() => return Ok(Err(AppendError::Failed)),
-                }
-            };
-            self.context.back();
-            if let Some(first) = first {
-                let answers = plan.answers.into_iter().map(|answer| match answer {
-                    Done::Written(place) => Done::Written(first + place),
-                    Done::Deleted(_) | Done::Swept(_) | Done::Conflict => answer,
-                });
-                return Ok(Ok(answers.collect()));
+                Ok(None) => {}
+                Err(error) => return Ok(Err(error)),
             }
-            // Somebody else writes: at once again, but not without end.
-            attempts += 1;
-            if attempts > 1 {
-                sleep(pause(attempts)).await;
+            // Once is chance.
+            if was_overtaken {
+                self.context.news.tell(Topic::Turn, self.last).await;
+                sleep(journal::pause_overtaken()).await;
+            }
+            was_overtaken = true;
+        }
+    }
+
+    async fn look(&mut self) -> Result<(), String> {
+        let wanted = *self.context.news.state().borrow();
+        match self.read_on(wanted).await {
+            Ok(_) => Ok(()),
+            Err(Setback::Fault(fault)) => {
+                tracing::debug!(%fault, "the state was not read on");
+                Ok(())
+            }
+            Err(Setback::Overtaken(reason)) => Err(reason),
+        }
+    }
+
+    fn measure(&self, _backlog: usize) {}
+}
+
+impl StateWriter {
+    /// Lets somebody else write who is overtaken again and again, if there is one.
+    async fn give_way(&mut self) -> Result<(), String> {
+        let Context { news, .. } = &*self.context;
+        if !news.take_turn_asked() {
+            return Ok(());
+        }
+        let (mut state, last) = (news.state(), self.last);
+        drop(timeout(TURN, state.wait_for(|seq| *seq > last)).await);
+        self.look().await
+    }
+
+    /// Stores the plan as it is, and returns the number of its first message; `None` if others were faster, whose writes are in
+    /// the index then.
+    async fn store(&mut self, plan: &Plan) -> Result<Result<Option<u64>, AppendError>, String> {
+        let write = Uuid::now_v7().into_bytes();
+        let messages = self.encode(plan, write);
+        let mut attempts = 0;
+        // Whether an attempt may have been stored without our knowing.
+        let mut in_doubt = false;
+        loop {
+            match journal::attempt(&self.context.wire, Some(self.last), &messages).await {
+                Attempt::Stored(first) => {
+                    self.context.back();
+                    self.take_in((first..).zip(&plan.writes));
+                    self.context.news.tell(Topic::State, self.last).await;
+                    return Ok(Ok(Some(first)));
+                }
+                Attempt::Behind => match self.catch_up().await {
+                    Ok(marks) => {
+                        self.context.back();
+                        let ours = marks.iter().find(|(_, mark)| mark.write == write);
+                        return Ok(Ok(ours.map(|(seq, mark)| seq - u64::from(mark.part))));
+                    }
+                    Err(Setback::Fault(fault)) => self.context.away(&fault.to_string()),
+                    Err(Setback::Overtaken(reason)) => return Err(reason),
+                },
+                Attempt::Refused(refusal) if !in_doubt => {
+                    self.context.announce(Acceptance::Refusing(refusal));
+                    return Ok(Err(AppendError::Refused(refusal)));
+                }
+                Attempt::Refused(_) => {}
+                Attempt::Again(reason) => {
+                    in_doubt = true;
+                    self.context.away(&reason);
+                }
+                Attempt::Rejected(reason) => return Err(reason),
+            }
+            tokio::select! {
+                () = sleep(journal::pause(attempts)) => attempts += 1,
+                // Whether it was written is not known: the callers must not go on as if it were not.
+                () = self.context.stop.cancelled() => return Ok(Err(AppendError::Failed)),
+            }
+        }
+    }
+
+    /// Gives the answers of a plan the revisions that it got, and takes the lead if that was in it.
+    fn settle(&mut self, answers: &mut [Done], first: u64) {
+        for answer in answers {
+            match answer {
+                Done::Written(place) => *place += first,
+                Done::Led(term) => self.term = Some(*term),
+                Done::Deleted(_) | Done::Swept(_) | Done::Conflict => {}
             }
         }
     }
@@ -214,6 +258,21 @@ impl StateWriter {
                     }
                 }
                 Op::Sweep(expired) => self.sweep(&mut plan, expired),
+                Op::Claim(puts) => {
+                    let is_free = |put: &Put| self.current(&plan, put.bucket, &put.key, now_ms).is_none();
+                    if puts.iter().all(is_free) {
+                        let places = puts.iter().map(|put| plan.put(put));
+                        Done::Written(places.last().unwrap_or_default())
+                    } else {
+                        Done::Conflict
+                    }
+                }
+                Op::Lead { after, .. } if *after != self.meta.term.number => Done::Conflict,
+                Op::Lead { after, replica, name } => {
+                    let (number, replica, name) = (after + 1, replica.clone(), name.clone());
+                    plan.put(&Meta::put_term(&TermRecord { number, replica, name }));
+                    Done::Led(number)
+                }
             };
             plan.answers.push(answer);
         }
@@ -264,19 +323,51 @@ impl StateWriter {
         messages.collect()
     }
 
-    /// Takes in what was written without our knowing.
-    async fn catch_up(&mut self) -> Result<Vec<(u64, Mark)>, Fault> {
-        let (missed, last) = self.journal.missed().await?;
-        let mut marks = Vec::with_capacity(missed.len());
-        for message in missed {
-            let decoded = decode_entry(message.payload);
-            let (mark, entry) = decoded
-                .ok_or_else(|| Fault::Garbled(format!("the message at {} is no entry", message.seq)))?;
-            self.index.apply(&[entry], message.seq);
-            marks.push((message.seq, mark));
-        }
-        self.journal.advance(last);
+    /// Takes in all that was written without our knowing.
+    async fn catch_up(&mut self) -> Result<Vec<(u64, Mark)>, Setback> {
+        let Context { wire, names, .. } = &*self.context;
+        // The newest messages may be gone already, and count all the same.
+        let gone = || Fault::Away(format!("the stream {} is not there", names.state));
+        let end = streams::info(wire, &names.state).await?.ok_or_else(gone)?.state.last_seq;
+        let marks = self.read_on(end).await?;
+        self.last = self.last.max(end);
         Ok(marks)
+    }
+
+    /// Takes in what is there, surely up to message `wanted`.
+    async fn read_on(&mut self, wanted: u64) -> Result<Vec<(u64, Mark)>, Setback> {
+        let mut marks = Vec::new();
+        loop {
+            let Context { wire, names, .. } = &*self.context;
+            let Page { messages, is_full } = journal::page(wire, &names.state, self.last + 1, wanted).await?;
+            let mut writes = Vec::with_capacity(messages.len());
+            for message in messages {
+                let garbled = || Fault::Garbled(format!("the message at {} is no entry", message.seq));
+                let (mark, entry) = decode_entry(message.payload).ok_or_else(garbled)?;
+                marks.push((message.seq, mark));
+                writes.push((message.seq, entry));
+            }
+            self.take_in(writes.iter().map(|(seq, entry)| (*seq, entry)));
+            let TermRecord { number, name, .. } = &self.meta.term;
+            if self.term.is_some_and(|term| term < *number) {
+                let prefix = self.context.names.prefix();
+                return Err(Setback::Overtaken(format!("the prefix {prefix} was taken over by {name}")));
+            }
+            if !is_full {
+                return Ok(marks);
+            }
+        }
+    }
+
+    /// What was stored is in the index from now on.
+    fn take_in<'a>(&mut self, writes: impl Iterator<Item = (u64, &'a EntryWrite)> + Clone) {
+        for (seq, write) in writes.clone() {
+            self.meta.note(write);
+            self.last = self.last.max(seq);
+        }
+        self.index.apply(writes);
+        self.context.shared.trimmed_through(self.meta.trimmed_through);
+        self.context.term.store(self.meta.term.number, Ordering::Release);
     }
 }
 

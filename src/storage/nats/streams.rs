@@ -16,9 +16,6 @@ const SERVER_MIN: (u64, u64) = (2, 12);
 /// What one message must be able to carry: the largest webhook, as text and typed.
 const PAYLOAD_MIN: usize = 8 * 1024 * 1024;
 
-/// After how long without a word from its holder the lease is free, in seconds.
-pub(super) const LEASE_SECONDS: u64 = 10;
-
 /// Which state of the two streams belongs together.
 const EPOCH: &str = "whatsapp-gateway-epoch";
 
@@ -45,6 +42,11 @@ impl Names {
         format!("{}.{}.{of}", self.prefix, kind.word())
     }
 
+    /// The subject of something that replicas call out and no stream keeps.
+    pub(super) fn news(&self, of: &str) -> String {
+        format!("{}.news.{of}", self.prefix)
+    }
+
     pub(super) fn prefix(&self) -> &str {
         &self.prefix
     }
@@ -65,7 +67,7 @@ pub(super) enum Kind {
     Events,
     /// The newest value of each key.
     State,
-    /// Who uses the prefix.
+    /// Who leads on the prefix.
     Lease,
 }
 
@@ -257,7 +259,6 @@ fn wanted(names: &Names, kind: Kind, config: &Config) -> BTreeMap<String, Value>
     };
     let is_lease = kind == Kind::Lease;
     let max_bytes = if kind == Kind::Events { json!(config.size_max) } else { json!(-1) };
-    let max_age = if is_lease { LEASE_SECONDS * 1_000_000_000 } else { 0 };
     let settings = json!({
         "subjects": [subject],
         "retention": "limits",
@@ -269,8 +270,8 @@ fn wanted(names: &Names, kind: Kind, config: &Config) -> BTreeMap<String, Value>
         "max_msgs": -1,
         "max_msg_size": -1,
         "max_consumers": -1,
-        // Age is the gateway's business, which knows what it still needs.
-        "max_age": max_age,
+        // Age is the gateway's business, which knows what it still needs. A lease gets old by everybody's own clock.
+        "max_age": 0,
         "max_msgs_per_subject": if kind == Kind::Events { -1 } else { 1 },
         "allow_atomic": !is_lease,
         "allow_direct": !is_lease,

@@ -10,21 +10,20 @@ macro_rules! open_world {
 }
 
 mod faults;
+mod replicas;
 mod settings;
-
-#[path = "../../../tests/support/nats_server.rs"]
-#[expect(unreachable_pub, reason = "the tests of the whole program use it too")]
-mod server;
 
 use std::sync::Mutex as StdMutex;
 use std::sync::atomic::AtomicU32;
 use std::time::UNIX_EPOCH;
 
+use bytes::Bytes;
+
 use super::*;
 use crate::clock::ManualClock;
 use crate::storage::contract::{self, Subject, item};
 use crate::storage::event_log::EventLog as _;
-use server::NatsServer;
+use crate::storage::nats_server::NatsServer;
 
 /// Everything around an engine, so that it can be opened again.
 struct World {
@@ -32,6 +31,7 @@ struct World {
     clock: Arc<ManualClock>,
     fatal: Arc<StdMutex<Vec<String>>>,
     ring: Arc<Ring>,
+    pace: Pace,
 }
 
 impl World {
@@ -41,7 +41,13 @@ impl World {
         let mut config = Config::at(url, &prefix);
         config.size_max = 64 << 20;
         let clock = ManualClock::new(UNIX_EPOCH + contract::START);
-        Self { config, clock, fatal: Arc::default(), ring: Arc::default() }
+        Self { config, clock, fatal: Arc::default(), ring: Arc::default(), pace: Pace::default() }
+    }
+
+    /// Another process on the same prefix.
+    fn beside(&self) -> Self {
+        let (config, clock) = (self.config.clone(), Arc::clone(&self.clock));
+        Self { config, clock, fatal: Arc::default(), ring: Arc::default(), pace: self.pace }
     }
 
     fn of_cluster(servers: &[NatsServer]) -> Self {
@@ -61,7 +67,9 @@ impl World {
         let fatal = Arc::clone(&self.fatal);
         let on_fatal: OnFatal = Arc::new(move |reason| fatal.lock().unwrap().push(reason));
         let (clock, ring) = (self.clock.clone(), Arc::clone(&self.ring));
-        Nats::open_with(&self.config, Dependencies { clock, on_fatal, ring }).map(Arc::new)
+        let replica = Replica::of_this_process(String::new(), Bytes::new(), String::new());
+        let (replica, pace) = (Arc::new(replica), self.pace);
+        Nats::open_with(&self.config, Dependencies { clock, on_fatal, ring, replica, pace }).map(Arc::new)
     }
 
     fn open(&self) -> Arc<Nats> {
@@ -72,6 +80,20 @@ impl World {
         let engine = self.open();
         Subject { log: engine.clone(), state: engine, clock: self.clock, keep: Box::new(server) }
     }
+}
+
+const PATIENCE: Duration = Duration::from_mins(1);
+
+async fn in_time<T>(what: impl Future<Output = T>) -> T {
+    timeout(PATIENCE, what).await.unwrap()
+}
+
+/// Waits until the engine leads; returns the term.
+async fn leading(engine: &Nats) -> u64 {
+    let mut roles = engine.leadership().watch();
+    let role = in_time(roles.wait_for(|role| matches!(role, Role::Leader { .. }))).await.unwrap().clone();
+    let Role::Leader { term } = role else { unreachable!("{role:?}") };
+    term
 }
 
 async fn append(engine: &Nats, numbers: impl IntoIterator<Item = u64>) -> Vec<Appended> {

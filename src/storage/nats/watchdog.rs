@@ -1,16 +1,15 @@
 //! Looks at the streams again and again: whether they are there, unaltered, with room, and where they end.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::queue::Queue;
-use super::state_writer::{Done, Op};
 use super::streams::{self, Info, Kind, StreamState};
 use super::wire::Fault;
 use super::{Config, Context};
-use crate::storage::event_log::{Acceptance, Appended, Item, Refusal};
+use crate::storage::event_log::{Acceptance, Bounds, Refusal};
 use crate::storage::metrics;
 
 /// Between two looks.
@@ -27,8 +26,6 @@ const ROOM_PART: u64 = 64;
 pub(super) struct Watchdog {
     pub(super) context: Arc<Context>,
     pub(super) config: Config,
-    pub(super) log: Arc<Queue<Vec<Item>, Vec<Appended>>>,
-    pub(super) state: Arc<Queue<Op, Done>>,
 }
 
 impl Watchdog {
@@ -44,8 +41,10 @@ impl Watchdog {
                 () = self.context.stop.cancelled() => return Ok(()),
                 () = sleep(interval) => {}
             }
+            // Before it is asked: what is appended meanwhile may be missing in the answer.
+            let before = self.context.shared.bounds();
             match self.look().await {
-                Ok((events, state)) => match self.judge(events.as_ref(), state.as_ref()) {
+                Ok((events, state)) => match self.judge(before, events.as_ref(), state.as_ref()) {
                     Ok(()) => wrong_since = None,
                     Err(reason) if wrong_since.is_some_and(|since| since.elapsed() > DOUBT) => {
                         return Err(reason);
@@ -65,7 +64,7 @@ impl Watchdog {
         Ok((streams::info(wire, &names.events).await?, streams::info(wire, &names.state).await?))
     }
 
-    fn judge(&self, events: Option<&Info>, state: Option<&Info>) -> Result<(), String> {
+    fn judge(&self, before: Bounds, events: Option<&Info>, state: Option<&Info>) -> Result<(), String> {
         let Context { names, shared, .. } = &*self.context;
         for (kind, info) in [(Kind::Events, events), (Kind::State, state)] {
             streams::check_running(names, kind, &self.config, info, shared.epoch())?;
@@ -73,21 +72,21 @@ impl Watchdog {
         let Some(StreamState { first_seq, last_seq, bytes, .. }) = events.map(|info| info.state) else {
             return Ok(());
         };
-        let bounds = shared.bounds();
-        if last_seq < bounds.tail {
+        if last_seq < before.tail {
             return Err(format!(
                 "the stream {} ends at {last_seq} and had ended at {}: acknowledged events are gone; restore it from a backup",
-                names.events, bounds.tail
+                names.events, before.tail
             ));
         }
-        if first_seq > bounds.earliest {
-            tracing::error!(first_seq, "somebody has removed events from the stream");
+        if first_seq > shared.bounds().earliest {
+            // Whoever leads has trimmed before it removed, and knows that first.
+            if self.context.leads() {
+                tracing::error!(first_seq, "somebody has removed events from the stream");
+            }
             shared.trimmed_through(first_seq - 1);
         }
-        if last_seq > bounds.tail {
-            self.log.look();
-        }
-        self.state.look();
+        self.context.held_from.fetch_max(first_seq, Ordering::AcqRel);
+        self.context.tail.want(last_seq);
         let limit = self.config.size_max;
         metrics::room(bytes, limit.saturating_sub(bytes), bytes.saturating_mul(100) / limit.max(1));
         shared.measure();

@@ -134,6 +134,23 @@ impl Wire {
         &self.client
     }
 
+    fn is_connected(&self) -> bool {
+        self.client.connection_state() == State::Connected
+    }
+
+    /// Sends a message that nobody keeps, if that can be done now.
+    pub(super) async fn tell(&self, subject: String, payload: Bytes) {
+        if self.is_connected() {
+            // It may be lost on the way as well.
+            drop(timeout(REQUEST_MAX, self.client.publish(subject, payload)).await);
+        }
+    }
+
+    /// Waits until what was told is on its way.
+    pub(super) async fn flush(&self) {
+        drop(timeout(REQUEST_MAX, self.client.flush()).await);
+    }
+
     /// Payload bytes that one message may have.
     pub(super) fn payload_max(&self) -> usize {
         self.client.max_payload().saturating_sub(OVERHEAD_BYTES)
@@ -155,15 +172,16 @@ impl Wire {
         }
     }
 
-    /// Stores messages, all or none, if the newest sequence number of the stream is `expected_last`. Returns the
+    /// Stores messages, at least one, all or none; if `expected_last` is said, only behind that number. Returns the
     /// number of the last.
     pub(super) async fn store(
         &self,
         batch: &str,
-        expected_last: u64,
+        expected_last: Option<u64>,
         messages: &[Outgoing],
     ) -> Result<u64, Fault> {
-        let Some((last, others)) = messages.split_last() else { return Ok(expected_last) };
+        let nothing = || Fault::Garbled("there is nothing to store".to_owned());
+        let (last, others) = messages.split_last().ok_or_else(nothing)?;
         let bytes_max = self.payload_max();
         if messages.iter().any(|message| message.payload.len() > bytes_max) {
             let description = format!(
@@ -172,13 +190,13 @@ impl Wire {
             return Err(Fault::Api { code: 400, err_code: 0, description });
         }
         // Without a connection messages would wait in the client, and fill it.
-        if self.client.connection_state() != State::Connected {
+        if !self.is_connected() {
             return Err(Fault::Away("there is no connection".to_owned()));
         }
         let headers = |index: usize, message: &Outgoing| {
             let mut headers = headers_of(message);
-            if index == 0 {
-                headers.insert(EXPECTED_LAST, expected_last.to_string());
+            if let (0, Some(expected)) = (index, expected_last) {
+                headers.insert(EXPECTED_LAST, expected.to_string());
             }
             if !others.is_empty() {
                 headers.insert("Nats-Batch-Id", batch);

@@ -1,7 +1,6 @@
 //! Servers that are killed, a gateway that is not alone, a stream that is full.
 
 use std::collections::BTreeSet;
-use std::future::Future;
 
 use tokio::task::JoinSet;
 
@@ -9,17 +8,12 @@ use super::*;
 use crate::clock::Clock as _;
 use crate::storage::contract::event_log::read_all;
 use crate::storage::event_log::{AppendError, Bounds, ReadError, ReadLimit};
-use crate::storage::keyed_state::{KeyedState as _, Precondition, Put, StateError};
+use crate::storage::keyed_state::{Bucket, KeyedState as _, Precondition, Put, StateError};
 use crate::storage::nats::records::{Mark, encode_event, event_token};
 use crate::storage::nats::streams::Kind;
 use crate::storage::nats::wire::Outgoing;
 
-const PATIENCE: Duration = Duration::from_mins(1);
 const BUCKET: Bucket = Bucket::named("faults");
-
-async fn in_time<T>(what: impl Future<Output = T>) -> T {
-    timeout(PATIENCE, what).await.unwrap()
-}
 
 async fn accepting(engine: &Nats) {
     let mut acceptance = engine.watch_acceptance();
@@ -160,25 +154,18 @@ async fn the_next_process_finds_everything() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_second_gateway_is_refused_until_the_first_has_ended() {
-    let (_server, world) = open_world!();
-    let first = world.open();
-    let refused = world.try_open().unwrap_err();
-    assert!(matches!(refused, OpenError::Held { .. }), "{refused}");
-    assert!(refused.to_string().contains(&format!("process {}", std::process::id())), "{refused}");
-    first.close().await.unwrap();
-    append(&world.open(), [1]).await;
-    assert_eq!(*world.fatal.lock().unwrap(), [""; 0]);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_loses_the_lease_ends() {
     let (_server, world) = open_world!();
     let engine = world.open();
+    leading(&engine).await;
     let Context { wire, names, .. } = &*engine.context;
     let thief = Outgoing {
         subject: names.subject(Kind::Lease, "holder"),
-        payload: r#"{"id": "thief", "process": "process 1 elsewhere"}"#.into(),
+        payload: concat!(
+            r#"{"id": "thief", "name": "process 1 elsewhere", "address": "elsewhere:1", "certificate": "", "#,
+            r#""settings": ""}"#
+        )
+        .into(),
         expected_of_subject: None,
         kept_seconds: None,
     };
@@ -196,6 +183,7 @@ async fn who_loses_the_lease_ends() {
         }
     });
     assert!(fatal.await.contains("was taken over by process 1 elsewhere"));
+    assert!(!engine.leadership().holds());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
