@@ -2,7 +2,8 @@
 //!
 //! The lasting map is a projection of the log. In front of it stands a cache, which also closes the gap between an event
 //! that was just given a key and the projection that remembers it: two webhooks that name a new user differently and
-//! arrive together still get one key.
+//! arrive together still get one key. Where they may arrive at different replicas, names that nobody knows are claimed in the state
+//! before anything is stored under them.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -44,6 +45,27 @@ impl Identities {
                 (!aliases.is_empty()).then_some((index, aliases))
             })
             .collect();
+        let stored = loop {
+            // Another replica may be faster with one of the names: each time there are fewer left.
+            if let Some(stored) = self.stored(&needed).await? {
+                break stored;
+            }
+        };
+        for (index, aliases) in needed {
+            let key = self.choose(&aliases, &stored);
+            if let (Some(event), Some(key)) = (events.get_mut(index), key) {
+                event.attributes.conversation_key = key;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the state knows of names that the cache does not; where it is shared, of all of them. `None` if another replica has just
+    /// given one of them a key.
+    async fn stored(
+        &self,
+        needed: &[(usize, Vec<Alias>)],
+    ) -> Result<Option<HashMap<Alias, String>>, StateError> {
         let unseen: Vec<Alias> = needed
             .iter()
             .flat_map(|(_, aliases)| aliases)
@@ -52,17 +74,24 @@ impl Identities {
             .collect();
         let mut stored = HashMap::new();
         if !unseen.is_empty() {
-            let conversations = self.projections.conversations(&unseen).await?;
+            let conversations = self.projections.claimed(&unseen).await?;
             stored
                 .extend(unseen.into_iter().zip(conversations).filter_map(|(alias, key)| Some((alias, key?))));
         }
-        for (index, aliases) in needed {
-            let key = self.choose(&aliases, &stored);
-            if let (Some(event), Some(key)) = (events.get_mut(index), key) {
-                event.attributes.conversation_key = key;
-            }
+        if !self.projections.is_shared() {
+            return Ok(Some(stored));
         }
-        Ok(())
+        let mut claims = Vec::new();
+        for (_, aliases) in needed {
+            let known = |alias: &Alias| self.cache.get(alias.expose()).or_else(|| stored.get(alias).cloned());
+            let Some(key) = aliases.iter().find_map(known).or_else(|| first_key(aliases)) else { continue };
+            let unknown: Vec<Alias> =
+                aliases.iter().filter(|alias| known(alias).is_none()).cloned().collect();
+            claims.extend(unknown.iter().map(|alias| (alias.clone(), key.clone())));
+            stored.extend(unknown.into_iter().map(|alias| (alias, key.clone())));
+        }
+        let is_ours = claims.is_empty() || self.projections.claim(&claims).await?;
+        Ok(is_ours.then_some(stored))
     }
 
     /// The key under which any of the names is known, else a new one; all names know it afterwards.
@@ -79,3 +108,6 @@ impl Identities {
         Some(key)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,11 +21,16 @@ pub use message::MessageRecord;
 pub use windows::Watch;
 
 const IDENTITIES: Bucket = Bucket::named("identities");
+/// Conversations of names of which no event has been applied yet, where several processes give them.
+const CLAIMS: Bucket = Bucket::named("identity_claims");
 const MESSAGES: Bucket = Bucket::named("messages");
 const POSITIONS: Bucket = Bucket::named("positions");
 
 /// How long the state of a message is remembered after its last status; Meta tries to deliver for 30 days.
 const MESSAGE_KEPT: Duration = Duration::from_hours(35 * 24);
+
+/// How long a claim stands. Its event is applied in a moment, or when there is a leader again.
+const CLAIM_KEPT: Duration = Duration::from_hours(24);
 
 /// Expiries are rounded up to these.
 const EXPIRY_STEP_MS: u64 = 60 * 60 * 1000;
@@ -62,10 +67,35 @@ impl Projections {
 
     /// The conversations known under these names, in their order.
     pub async fn conversations(&self, aliases: &[Alias]) -> Result<Vec<Option<String>>, StateError> {
-        let keys: Vec<Bytes> =
-            aliases.iter().map(|a| Bytes::copy_from_slice(a.expose().as_bytes())).collect();
+        let keys: Vec<Bytes> = aliases.iter().map(name_key).collect();
         let entries = self.state.get_many(IDENTITIES, &keys).await?;
         Ok(entries.iter().map(|entry| entry.as_ref().and_then(text).map(str::to_owned)).collect())
+    }
+
+    /// Whether other processes give conversations too, so that each must be claimed.
+    pub fn is_shared(&self) -> bool {
+        self.state.claims().is_some()
+    }
+
+    /// As [`Projections::conversations`], with those that are claimed.
+    pub async fn claimed(&self, aliases: &[Alias]) -> Result<Vec<Option<String>>, StateError> {
+        let mut found = self.conversations(aliases).await?;
+        if self.is_shared() {
+            let keys: Vec<Bytes> = aliases.iter().map(name_key).collect();
+            let claims = self.state.get_many(CLAIMS, &keys).await?;
+            for (found, claim) in found.iter_mut().zip(&claims) {
+                *found = found.take().or_else(|| claim.as_ref().and_then(text).map(str::to_owned));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Gives names their conversations, all or none, before any of their events is stored. False if one of them has been given
+    /// one meanwhile, which can be read then. Always true where nobody else gives any.
+    pub async fn claim(&self, names: &[(Alias, String)]) -> Result<bool, StateError> {
+        let Some(claims) = self.state.claims() else { return Ok(true) };
+        let entries = names.iter().map(|(name, key)| (name_key(name), format!("1{key}").into()));
+        claims.claim(CLAIMS, entries.collect(), CLAIM_KEPT).await
     }
 
     /// What is known of messages, in their order.
@@ -118,6 +148,10 @@ fn expiry(at: SystemTime) -> u64 {
 /// The text behind version 1; values of a version that this one does not know count as absent.
 fn text(entry: &Entry) -> Option<&str> {
     std::str::from_utf8(&entry.value).ok()?.strip_prefix('1')
+}
+
+fn name_key(name: &Alias) -> Bytes {
+    Bytes::copy_from_slice(name.expose().as_bytes())
 }
 
 fn message_key((number, message_id): &MessageName) -> String {
