@@ -3,6 +3,8 @@
 //! A leaf: `config` reads the files and replaces what they hold when they change, `listener` accepts connections with
 //! it, `tenants` and `grpc` find callers by [`Identity`]. It knows neither the files nor who calls.
 
+mod own;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -14,6 +16,8 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, DnsName, PrivateKeyDer};
 use tokio_rustls::rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use tokio_rustls::rustls::{self, RootCertStore, ServerConfig};
+
+pub use own::{name as pinned_name, pinned, self_signed};
 
 /// The one protocol that is negotiated: HTTP/2.
 const ALPN: &[u8] = b"h2";

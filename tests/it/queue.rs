@@ -1,6 +1,6 @@
 //! Queued sends: answered at once, sent in their time, reported once, whatever happens in between.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde_json::json;
 use tokio::time::Instant;
@@ -162,7 +162,7 @@ async fn it_waits_for_its_time_and_not_longer() {
         assert_eq!(gateway.send(request.clone()).await.state(), SendState::Queued);
     }
     let reports = reported(&gateway, 5).await;
-    assert!(SystemClock.now() + ms(100) >= not_after.try_into().unwrap(), "not before its time");
+    assert!(SystemClock.now() + ms(100) >= SystemTime::try_from(not_after).unwrap(), "not before its time");
     let texts = sent_texts(&gateway).await;
     let (sent, late): (Vec<_>, Vec<_>) =
         reports.into_iter().skip(1).partition(|(_, report)| report.state() == MessageState::Accepted);
