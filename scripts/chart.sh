@@ -149,7 +149,7 @@ check_refusals() {
 check_settings() {
   local settings rendered setting difference
   # No mode of the chart is on NATS yet.
-  settings=$(awk '/^\[/ { is_left_out = $0 == "[storage.nats]" } !is_left_out' src/config/default.toml |
+  settings=$(awk '/^\[/ { is_left_out = $0 == "[storage.nats]" || $0 == "[peers]" } !is_left_out' src/config/default.toml |
     grep -E '^(\[[a-z_]+\]$|[a-z_]+ = )' | grep -vE '^(listen|backend|data_dir|(cert|key|client_ca)_file|client_auth) = ')
   # What a setting has behind its "=" is YAML as well.
   rendered=$(awk '

@@ -3,15 +3,16 @@
 //! Wires the rooms in one readable pass. Decisions belong in the rooms.
 
 mod files;
+mod lead;
 mod options;
 mod parts;
+mod peers;
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::future::join_all;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
@@ -19,26 +20,26 @@ use tracing::{info, warn};
 use crate::clock::SharedClock;
 use crate::cloud_api;
 use crate::config::{Config, Watcher};
-use crate::flows::conversations::WebhookWatch;
-use crate::flows::follow_message::{FollowMessage, MessageNews};
 use crate::flows::identities::Identities;
 use crate::flows::project_log;
-use crate::flows::window::Windows;
+use crate::flows::who_leads::WhoLeads;
+use crate::grpc::server::Around;
 use crate::grpc::{self, Callers};
 use crate::jwt;
 use crate::lifecycle::{Budgets, EXIT_STORAGE, Shutdown, Signal};
 use crate::listener::{Listener, Tokens};
 use crate::storage::event_log::Acceptance;
 use crate::storage::keyed_state::StateError;
-use crate::storage::leadership::Replica;
 use crate::storage::projections::Projections;
 use crate::storage::{self, Storage};
 use crate::telemetry::{LogLevel, Metrics};
 use crate::web::admin::{self, Readiness};
 use crate::web::webhook;
 
-use options::{admin_options, grpc_options, message_limits, watch_limits, webhook_config, webhook_options};
-use parts::{Parts, flows};
+use lead::Lead;
+use options::{admin_options, grpc_options, message_limits, peer_options, webhook_config, webhook_options};
+use parts::Parts;
+use peers::PeerPort;
 
 /// Between two looks at the files of secrets and certificates.
 const SECRETS_INTERVAL: Duration = Duration::from_secs(5);
@@ -59,6 +60,9 @@ pub enum Error {
         /// Why.
         cause: io::Error,
     },
+    /// The certificate for other replicas could not be made.
+    #[error("the certificate of the peer port cannot be made: {0}")]
+    Certificate(String),
     /// The event store could not be opened.
     #[error(transparent)]
     Storage(#[from] storage::OpenError),
@@ -85,6 +89,9 @@ pub struct App {
     grpc: Listener,
     webhook: Listener,
     admin: Listener,
+    peers: Option<PeerPort>,
+    /// This replica, for logs.
+    name: String,
     storage: Storage,
     client: cloud_api::Client,
     config: Config,
@@ -103,6 +110,8 @@ pub struct Addresses {
     pub webhook: SocketAddr,
     /// Probes and metrics.
     pub admin: SocketAddr,
+    /// Other replicas, where there can be some.
+    pub peers: Option<SocketAddr>,
 }
 
 impl App {
@@ -114,18 +123,16 @@ impl App {
         shutdown: Shutdown,
     ) -> Result<Self, Error> {
         files::fit_connections(&mut config, files::raise_limit());
-        let bind = |section, address| {
-            Listener::bind(address).map_err(|cause| Error::Bind { section, address, cause })
-        };
         let grpc = bind("grpc", config.grpc.listen)?;
         let webhook = bind("webhook", config.webhook.listen)?;
         let admin = bind("admin", config.admin.listen)?;
+        let (peers, replica) = peers::bind(&config)?;
+        let name = replica.name.clone();
         let client = cloud_api::Client::new(&config.cloud_api, Arc::clone(&clock))?;
         let fatal = shutdown.clone();
         let on_fatal = Arc::new(move |reason| fatal.fatal(reason));
-        let replica = Replica::of_this_process(String::new(), Bytes::new(), String::new());
         let storage = Storage::open(&config.storage, replica, Arc::clone(&clock), on_fatal)?;
-        Ok(Self { grpc, webhook, admin, storage, client, config, operations, clock, shutdown })
+        Ok(Self { grpc, webhook, admin, peers, name, storage, client, config, operations, clock, shutdown })
     }
 
     /// Where the ports are, with the numbers that were chosen for port 0.
@@ -134,13 +141,16 @@ impl App {
             grpc: self.grpc.local_addr(),
             webhook: self.webhook.local_addr(),
             admin: self.admin.local_addr(),
+            peers: self.peers.as_ref().map(|peers| peers.listener.local_addr()),
         }
     }
 
     /// Serves until a signal or a failure ends the process; returns the exit code. `on_ready` is called once everything
     /// is served.
     pub async fn run(self, signals: mpsc::Receiver<Signal>, on_ready: impl FnOnce()) -> Result<u8, Error> {
-        let Self { grpc, webhook, admin, storage, client, config, operations, clock, shutdown } = self;
+        let Self { grpc, webhook, admin, peers, name, storage, client, config, operations, clock, shutdown } =
+            self;
+        let config = Arc::new(config);
         let readiness = Readiness::default();
         let (metrics, log_level) = operations;
         let admin_routes = admin::routes(readiness.clone(), metrics.clone(), log_level);
@@ -152,53 +162,40 @@ impl App {
             shutdown.spawn_background("upkeep", metrics.run_upkeep());
         }
 
-        let projections = Projections::new(Arc::clone(&storage.state));
         let parts = Parts::new(client, &storage, &config, &clock, &shutdown);
-        let number_watch = parts.number_watch.clone();
-        let (fallbacks, news) = (parts.fallbacks(), MessageNews::default());
-        let unsettled = parts.unsettled();
-        let hearers = (unsettled.clone(), fallbacks.clone());
-        let mut project_log = parts.project_log(projections.clone(), news.clone(), hearers);
-        let webhook_watch = WebhookWatch::new(projections.clone(), Arc::clone(&clock));
-        let retention = parts.retention();
-        // Age goes first, so that a full store can take what the projections have to write.
-        retention.round().await;
-        // Before the log is caught up with, whose statuses may settle them.
-        fallbacks.resume().await?;
-        let left_in_queue = unsettled.load().await?;
-        project_log.catch_up().await?;
+        let projections = Projections::new(Arc::clone(&storage.state));
         let identities = Arc::new(Identities::new(projections.clone()));
         let receive_webhook = parts.receive_webhook(Arc::clone(&identities));
-        let (calls, limits) = (unsettled.clone(), watch_limits(&config));
-        let follow_message = FollowMessage::new(projections.clone(), calls, news, limits, shutdown.clone());
-        let applied = project_log.watch_position();
-        let conversations = parts.conversations(projections, webhook_watch.clone(), applied);
-        let windows = Windows::new(conversations.clone(), parts.templates.clone());
-        let queue = parts.queue(windows.clone(), unsettled.clone(), fallbacks.clone(), identities);
-        queue.resume(left_in_queue);
-        shutdown.spawn_background("queue", queue.clone().run());
-        let send_message = parts.send_message(windows, unsettled, fallbacks);
-        shutdown.spawn_background("sends", send_message.clone().run());
-        let streams = parts.streams().await?;
-        let flows = flows(parts, follow_message, conversations, (send_message, queue), streams);
-        let is_loopback = grpc.local_addr().ip().is_loopback();
-        let strangers = config.strangers(is_loopback);
-        let callers = Callers::new(config.tenants(), config.issuers(), strangers, Arc::clone(&clock));
+        let service = grpc::server::GatewayService::new(parts.everywhere());
+        let who_leads = WhoLeads::new(storage.leadership.clone());
+        let lead =
+            Lead { parts, projections, identities, service: service.clone(), who_leads: who_leads.clone() };
+        shutdown.spawn_background("leadership", lead::show(who_leads.watch(), config.settings()));
+        // Who leads from the beginning serves when it can answer everything.
+        if lead.is_due() {
+            lead.take_up().await?;
+        } else {
+            shutdown.spawn_background("leader", lead.when_elected());
+        }
+
+        let strangers = config.strangers(grpc.local_addr().ip().is_loopback());
+        let callers = Callers::new(config.tenants(), config.issuers(), strangers, clock);
         for fetcher in begin(config.key_sources()).await? {
             shutdown.spawn_background("JWT keys", fetcher.run());
         }
-        let service = grpc::server::GatewayService::new(flows);
-        let (routes, health) = grpc::server::routes(service, callers, message_limits(&config)).await?;
+        let around = Around { callers, tenants: config.tenants(), who_leads, name };
+        let routes = grpc::server::routes(service, around, message_limits(&config), &shutdown).await?;
+        let ([routes, peer_routes], health) = routes;
 
         let webhook_routes = webhook::routes(webhook_config(&config), receive_webhook);
         let webhook_serving =
             webhook.serve(webhook_routes, webhook_options(&config), Tokens::draining(&shutdown));
         shutdown.spawn("webhook", webhook_serving);
         shutdown.spawn("grpc", grpc::server::serve(grpc, routes, grpc_options(&config), shutdown.clone()));
-        shutdown.spawn_background("projections", project_log.run(shutdown.clone()));
-        shutdown.spawn_background("number watch", number_watch.run());
-        shutdown.spawn_background("webhook watch", webhook_watch.run());
-        shutdown.spawn_background("retention", retention.run(shutdown.clone()));
+        if let Some(PeerPort { listener, tls }) = peers {
+            let options = peer_options(&config, tls);
+            shutdown.spawn("peers", grpc::server::serve(listener, peer_routes, options, shutdown.clone()));
+        }
         shutdown.spawn_background("secrets", Watcher::run(config.watcher(), SECRETS_INTERVAL));
         let is_accepting = *storage.log.watch_acceptance().borrow() == Acceptance::Accepting;
         say_ready(&health, &readiness, is_accepting).await;
@@ -220,6 +217,11 @@ impl App {
     pub fn budgets(&self) -> Budgets {
         self.config.shutdown
     }
+}
+
+/// Binds a port.
+fn bind(section: &'static str, address: SocketAddr) -> Result<Listener, Error> {
+    Listener::bind(address).map_err(|cause| Error::Bind { section, address, cause })
 }
 
 /// Reads the keys of all JWT issuers once, so that the first calls find them. One that is away costs five seconds.

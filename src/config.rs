@@ -10,6 +10,7 @@ mod expiry;
 mod jwt;
 mod layers;
 mod nats;
+mod peers;
 mod print;
 mod problem;
 mod reader;
@@ -35,6 +36,7 @@ use crate::tls::Tls;
 use accounts::Accounts;
 pub(crate) use callers::check_name as check_caller_name;
 use jwt::IssuerEntry;
+pub use peers::Peers;
 use problem::Collector;
 pub use problem::{Problem, Problems};
 use reader::Table;
@@ -111,6 +113,8 @@ pub struct Config {
     pub webhook: Webhook,
     /// Metrics and probes.
     pub admin: Admin,
+    /// The other replicas; `None` where the backend allows none.
+    pub peers: Option<Peers>,
     /// Meta's Cloud API.
     pub cloud_api: cloud_api::Config,
     /// Sending messages.
@@ -151,6 +155,8 @@ impl Config {
             let (config, fingerprint) = files.resolve(&problems);
             Some((Tls::new(config?), fingerprint))
         });
+        let storage = sections::read_storage(root.table("storage"));
+        let peers = Peers::read(root.table("peers"), matches!(storage, storage::Config::Nats(_)));
         let config = Self {
             grpc,
             webhook: Webhook::read(root.table("webhook")),
@@ -158,7 +164,8 @@ impl Config {
             cloud_api: sections::read_cloud_api(root.table("cloud_api"), media.transfer_timeout),
             sending: Sending::read(root.table("sending")),
             media,
-            storage: sections::read_storage(root.table("storage")),
+            storage,
+            peers,
             events: Events::read(root.table("events")),
             shutdown: sections::read_shutdown(root.table("shutdown")),
             telemetry: sections::read_telemetry(root.table("telemetry")),
@@ -249,6 +256,11 @@ impl Config {
         print::print(self)
     }
 
+    /// The sections that must be equal in all replicas, each as `section=hash`, with blanks between them.
+    pub fn settings(&self) -> String {
+        print::settings(self)
+    }
+
     /// The rules between sections.
     fn check(&self, problems: &Collector) {
         let grpc = &self.grpc;
@@ -265,11 +277,12 @@ impl Config {
                         calls";
             problems.report_value("grpc.listen", grpc.listen.to_string(), text);
         }
-        let ports = [
+        let mut ports = vec![
             ("grpc.listen", grpc.listen),
             ("webhook.listen", self.webhook.listen),
             ("admin.listen", self.admin.listen),
         ];
+        ports.extend(self.peers.as_ref().map(|peers| ("peers.listen", peers.listen)));
         for (index, (key, address)) in ports.iter().enumerate() {
             for (other_key, other) in ports.iter().take(index) {
                 if clash(*address, *other) {

@@ -27,4 +27,5 @@ pub mod subscriptions;
 pub mod template_catalog;
 pub mod unsettled;
 pub mod upload_media;
+pub mod who_leads;
 pub mod window;

@@ -9,11 +9,23 @@ use crate::flows::lanes::Pace;
 use crate::grpc;
 use crate::lifecycle::Shutdown;
 use crate::listener::{Http1Limits, Http2Limits, Options, Protocol};
+use crate::tls::Tls;
 use crate::web::webhook;
 
 /// Connections of the admin port, in all and of one address, so that whoever holds them does not keep probes out.
 const ADMIN_CONNECTIONS_MAX: usize = 64;
 const ADMIN_CONNECTIONS_PER_PEER_MAX: usize = 32;
+/// Connections of other replicas, one of each and those that end.
+const PEER_CONNECTIONS_MAX: usize = 1024;
+const PEER_CONNECTIONS_PER_PEER_MAX: usize = 64;
+/// Calls of one replica at once: all its callers share a connection.
+const PEER_STREAMS_MAX: u32 = 100_000;
+/// Callers who give up are many, and a connection that is cut for one of them is cut for all.
+const PEER_RESETS_MAX: usize = 100_000;
+/// A caller's headers and ours.
+const PEER_HEADER_BYTES_MAX: u32 = 32 * 1024;
+/// Uploads that are not read hold up nobody else: their streams have windows of their own.
+const PEER_CONNECTION_WINDOW: u32 = 1 << 30;
 /// By how much longer than the services wait for who does not read, so that they can say why they end.
 const UNREAD_MARGIN: Duration = Duration::from_secs(30);
 
@@ -58,7 +70,7 @@ pub(super) fn grpc_options(config: &Config) -> Options {
     let limits = Http2Limits {
         max_concurrent_streams: config.grpc.streams_per_connection_max,
         idle_timeout: config.grpc.idle_timeout,
-        unread_timeout: config.events.send_timeout.max(config.media.stall_timeout) + UNREAD_MARGIN,
+        unread_timeout: unread_timeout(config),
         ..Http2Limits::default()
     };
     Options {
@@ -68,6 +80,30 @@ pub(super) fn grpc_options(config: &Config) -> Options {
         connections_max: config.grpc.connections_max,
         connections_per_peer_max: config.grpc.connections_per_peer_max,
     }
+}
+
+/// The port for other replicas, under this certificate.
+pub(super) fn peer_options(config: &Config, tls: Tls) -> Options {
+    let limits = Http2Limits {
+        max_concurrent_streams: PEER_STREAMS_MAX,
+        unread_timeout: unread_timeout(config),
+        max_header_list_size: PEER_HEADER_BYTES_MAX,
+        max_pending_reset: PEER_RESETS_MAX,
+        max_error_reset: PEER_RESETS_MAX,
+        connection_window: PEER_CONNECTION_WINDOW,
+        ..Http2Limits::default()
+    };
+    Options {
+        name: "peers",
+        protocol: Protocol::Http2(limits),
+        tls: Some(tls),
+        connections_max: PEER_CONNECTIONS_MAX,
+        connections_per_peer_max: Some(PEER_CONNECTIONS_PER_PEER_MAX),
+    }
+}
+
+fn unread_timeout(config: &Config) -> Duration {
+    config.events.send_timeout.max(config.media.stall_timeout) + UNREAD_MARGIN
 }
 
 pub(super) fn webhook_options(config: &Config) -> Options {

@@ -41,26 +41,27 @@ use crate::storage::sends::Sends;
 use super::options::{pace, send_streams, stream_limits};
 
 /// What the flows are made of.
-pub(super) struct Parts<'a> {
+#[derive(Clone)]
+pub(super) struct Parts {
     pub(super) client: cloud_api::Client,
     pub(super) numbers: Numbers,
     pub(super) lanes: Lanes,
     pub(super) templates: TemplateCatalog,
     pub(super) number_watch: NumberWatch,
     pub(super) traces: SendTraces,
-    pub(super) storage: &'a Storage,
-    pub(super) config: &'a Config,
-    pub(super) clock: &'a SharedClock,
-    pub(super) shutdown: &'a Shutdown,
+    pub(super) storage: Storage,
+    pub(super) config: Arc<Config>,
+    pub(super) clock: SharedClock,
+    pub(super) shutdown: Shutdown,
 }
 
-impl<'a> Parts<'a> {
+impl Parts {
     pub(super) fn new(
         client: cloud_api::Client,
-        storage: &'a Storage,
-        config: &'a Config,
-        clock: &'a SharedClock,
-        shutdown: &'a Shutdown,
+        storage: &Storage,
+        config: &Arc<Config>,
+        clock: &SharedClock,
+        shutdown: &Shutdown,
     ) -> Self {
         let numbers = Numbers::new(config.tenants());
         let lanes = Lanes::new(pace(config), shutdown.clone());
@@ -77,6 +78,8 @@ impl<'a> Parts<'a> {
         let templates = TemplateCatalog::new(client.clone(), numbers.clone(), shutdown.clone(), is_on);
         let traces = send_traces::SendTraces::new(Arc::clone(&storage.state));
         let traces = SendTraces::new(traces, Arc::clone(clock), shutdown.clone());
+        let (storage, config) = (storage.clone(), Arc::clone(config));
+        let (clock, shutdown) = (Arc::clone(clock), shutdown.clone());
         Self { client, numbers, lanes, templates, number_watch, traces, storage, config, clock, shutdown }
     }
 
@@ -85,14 +88,14 @@ impl<'a> Parts<'a> {
             log: Arc::clone(&self.storage.log),
             state: Arc::clone(&self.storage.state),
             retention: self.config.storage.retention(),
-            clock: Arc::clone(self.clock),
+            clock: Arc::clone(&self.clock),
         }
     }
 
     pub(super) fn receive_webhook(&self, identities: Arc<Identities>) -> ReceiveWebhook {
-        let (log, numbers, lanes) = (Arc::clone(&self.storage.log), self.numbers.clone(), self.lanes.clone());
-        let (traces, clock) = (self.traces.clone(), Arc::clone(self.clock));
-        ReceiveWebhook::new(log, identities, numbers, lanes, traces, clock, self.shutdown.clone())
+        let (log, numbers) = (Arc::clone(&self.storage.log), self.numbers.clone());
+        let (traces, clock) = (self.traces.clone(), Arc::clone(&self.clock));
+        ReceiveWebhook::new(log, identities, numbers, traces, clock, self.shutdown.clone())
     }
 
     pub(super) fn project_log(
@@ -108,7 +111,7 @@ impl<'a> Parts<'a> {
 
     pub(super) fn unsettled(&self) -> Unsettled {
         let sends = Sends::new(Arc::clone(&self.storage.state), self.config.sending.request_id_kept);
-        Unsettled::new(sends, Arc::clone(self.clock), self.shutdown.clone())
+        Unsettled::new(sends, Arc::clone(&self.clock), self.shutdown.clone())
     }
 
     pub(super) fn send_message(
@@ -149,7 +152,7 @@ impl<'a> Parts<'a> {
             traces: self.traces.clone(),
             identities,
             log: Arc::clone(&self.storage.log),
-            clock: Arc::clone(self.clock),
+            clock: Arc::clone(&self.clock),
             shutdown: self.shutdown.clone(),
             queue_max: self.config.sending.queue_max,
         })
@@ -162,22 +165,29 @@ impl<'a> Parts<'a> {
             (self.client.clone(), self.traces.clone()),
             self.numbers.clone(),
             self.number_watch.clone(),
-            Arc::clone(self.clock),
+            Arc::clone(&self.clock),
             self.shutdown.clone(),
         )
     }
 
-    /// Streams of events, and the subscriptions, which go on from where an earlier process has left them.
-    pub(super) async fn streams(&self) -> Result<(DeliverEvents, Subscriptions), StateError> {
-        let (log, state) = (Arc::clone(&self.storage.log), Arc::clone(&self.storage.state));
-        let (limits, clock) = (stream_limits(self.config), Arc::clone(self.clock));
-        let streams = DeliverEvents::new(Arc::clone(&log), limits, Arc::clone(&clock), self.shutdown.clone());
-        let tenants = self.config.tenants();
-        let (stores, shutdown) = ((log, state), self.shutdown.clone());
-        let subscriptions = Subscriptions::new(stores, streams.clone(), tenants, clock, shutdown);
+    /// What every replica does.
+    pub(super) fn everywhere(&self) -> grpc::server::Everywhere {
+        let (log, limits) = (Arc::clone(&self.storage.log), stream_limits(&self.config));
+        grpc::server::Everywhere {
+            numbers: self.numbers.clone(),
+            deliver_events: DeliverEvents::new(log, limits, Arc::clone(&self.clock), self.shutdown.clone()),
+            send_streams: send_streams(&self.config, &self.shutdown),
+        }
+    }
+
+    /// The subscriptions, which go on from where an earlier leader has left them.
+    pub(super) async fn subscriptions(&self, streams: DeliverEvents) -> Result<Subscriptions, StateError> {
+        let stores = (Arc::clone(&self.storage.log), Arc::clone(&self.storage.state));
+        let (tenants, clock) = (self.config.tenants(), Arc::clone(&self.clock));
+        let subscriptions = Subscriptions::new(stores, streams, tenants, clock, self.shutdown.clone());
         subscriptions.resume().await?;
         self.shutdown.spawn_background("subscriptions", subscriptions.clone().run());
-        Ok((streams, subscriptions))
+        Ok(subscriptions)
     }
 
     pub(super) fn conversations(
@@ -188,32 +198,26 @@ impl<'a> Parts<'a> {
     ) -> Conversations {
         let progress = Progress { tail: self.storage.log.watch_tail(), applied };
         let known_after = self.config.sending.window_known_after;
-        Conversations::new(projections, webhook_watch, progress, Arc::clone(self.clock), known_after)
+        Conversations::new(projections, webhook_watch, progress, Arc::clone(&self.clock), known_after)
     }
 }
 
-/// What the calls of the gRPC port need.
+/// What the calls need that only the leader answers.
 pub(super) fn flows(
-    parts: Parts<'_>,
+    parts: Parts,
     follow_message: FollowMessage,
     conversations: Conversations,
     (send_message, queue): (SendMessage, Queue),
-    (deliver_events, subscriptions): (DeliverEvents, Subscriptions),
+    subscriptions: Subscriptions,
 ) -> grpc::server::Flows {
     let Parts { client, numbers, templates, config, clock, shutdown, .. } = parts;
     let transfers = Transfers::new(config.media.stall_timeout, config.media.transfers_max);
     let unsettled = send_message.unsettled.clone();
-    let upload_media = UploadMedia::new(
-        client.clone(),
-        numbers.clone(),
-        transfers.clone(),
-        unsettled.clone(),
-        Arc::clone(clock),
-    );
+    let upload_media =
+        UploadMedia::new(client.clone(), numbers.clone(), transfers.clone(), unsettled.clone(), clock);
     grpc::server::Flows {
         send_message,
         queue,
-        send_streams: send_streams(config, shutdown),
         follow_message,
         windows: Windows::new(conversations.clone(), templates.clone()),
         conversations,
@@ -226,9 +230,7 @@ pub(super) fn flows(
             shutdown: shutdown.clone(),
         },
         upload_media,
-        download_media: DownloadMedia::new(client, numbers.clone(), transfers, shutdown.clone()),
-        deliver_events,
+        download_media: DownloadMedia::new(client, numbers, transfers, shutdown),
         subscriptions,
-        numbers,
     }
 }

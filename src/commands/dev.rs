@@ -84,7 +84,7 @@ fn config(arguments: &Arguments, simulator: SocketAddr) -> Result<Config, u8> {
 
 /// The line for programs, and the lines for people.
 fn announce(addresses: Addresses, simulator: SocketAddr) {
-    let Addresses { grpc, webhook, admin } = addresses;
+    let Addresses { grpc, webhook, admin, peers: _ } = addresses;
     let ready = serde_json::json!({
         "ready": true,
         "grpc": grpc.to_string(),

@@ -28,12 +28,13 @@ async fn serve(config: Config, log_level: LogLevel) -> Result<u8, u8> {
     let metrics = Metrics::start(&config.telemetry, Arc::new(SystemClock)).map_err(|error| failed(&error))?;
     let app = App::new(config, (metrics, log_level), Arc::new(SystemClock), Shutdown::new());
     let app = app.map_err(|error| failed(&error))?;
-    let Addresses { grpc, webhook, admin } = app.addresses();
+    let Addresses { grpc, webhook, admin, peers } = app.addresses();
     let ready = serde_json::json!({
         "ready": true,
         "grpc": grpc.to_string(),
         "webhook": webhook.to_string(),
         "admin": admin.to_string(),
+        "peers": peers.map(|peers| peers.to_string()),
     });
     app.run(signals, || println!("{ready}")).await.map_err(|error| failed(&error))
 }

@@ -1,8 +1,10 @@
 //! Shows the configuration in effect as TOML that could be read back, without its secrets.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
 
 use super::Config;
 use super::accounts::SecretSource;
@@ -13,6 +15,9 @@ use crate::domain::rights::Rights;
 use crate::storage;
 use crate::telemetry::{LogFormat, Protocol};
 use crate::tls::ClientAuth;
+
+/// Of a section's hash, which tells two apart and hides nothing.
+const SETTINGS_HASH_BYTES: usize = 6;
 
 /// One section under construction.
 struct Section(String);
@@ -63,7 +68,30 @@ pub(super) fn print(config: &Config) -> String {
         vec![grpc(config), grpc_tls(config), webhook(config), admin(config), cloud_api(config)];
     sections.extend([sending(config), media(config), storage(config)]);
     sections.extend(nats(config));
+    sections.extend(peers(config));
     sections.extend([events(config), shutdown(config), telemetry(config)]);
+    sections.extend(accounts(config));
+    sections.into_iter().map(|section| section.0).collect::<Vec<_>>().join("\n")
+}
+
+/// What all replicas must have alike: by what the leader sends, and for whom.
+pub(super) fn settings(config: &Config) -> String {
+    let mut sections = vec![cloud_api(config), sending(config), media(config), storage(config)];
+    sections.extend(accounts(config));
+    let mut hashes: BTreeMap<String, Sha256> = BTreeMap::new();
+    for Section(text) in sections {
+        let (heading, lines) = text.split_once('\n').unwrap_or_default();
+        hashes.entry(heading.trim_matches(['[', ']']).to_owned()).or_default().update(lines);
+    }
+    let hash = |(section, hash): (String, Sha256)| {
+        format!("{section}={}", hex::encode(hash.finalize().get(..SETTINGS_HASH_BYTES).unwrap_or_default()))
+    };
+    hashes.into_iter().map(hash).collect::<Vec<_>>().join(" ")
+}
+
+/// Apps, accounts, callers and issuers.
+fn accounts(config: &Config) -> Vec<Section> {
+    let mut sections = Vec::new();
     let snapshot = config.tenants().load();
     let accounts = &config.accounts;
     sections.extend(accounts.apps.iter().zip(snapshot.apps()).map(|(entry, app)| {
@@ -102,7 +130,7 @@ pub(super) fn print(config: &Config) -> String {
         section
     }));
     sections.extend(config.jwt_issuers.iter().map(jwt_issuer));
-    sections.into_iter().map(|section| section.0).collect::<Vec<_>>().join("\n")
+    sections
 }
 
 fn jwt_issuer(entry: &IssuerEntry) -> Section {
@@ -277,6 +305,16 @@ fn nats(config: &Config) -> Option<Section> {
         section.raw("cert_file", path_text(cert)).raw("key_file", path_text(key));
     }
     section.raw("replicas", nats.replicas).text("prefix", &nats.prefix);
+    Some(section)
+}
+
+/// `[peers]`, if there can be others.
+fn peers(config: &Config) -> Option<Section> {
+    let peers = config.peers.as_ref()?;
+    let mut section = Section::new("[peers]");
+    section
+        .text("listen", &peers.listen.to_string())
+        .text("advertise", peers.advertise.as_deref().unwrap_or_default());
     Some(section)
 }
 

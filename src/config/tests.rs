@@ -402,7 +402,7 @@ fn the_defaults_are_printed_as_they_are_documented() {
     let is_default = |line: &&str| line.contains(" = ") && !line.starts_with('#');
     // What is not in use is not printed.
     let (before, nats) = DEFAULTS.split_once("\n[storage.nats]\n").unwrap();
-    let (_, after) = nats.split_once("\n[").unwrap();
+    let (_, after) = nats.split_once("\n[events]\n").unwrap();
     for line in before.lines().chain(after.lines()).filter(is_default) {
         assert!(printed.lines().any(|printed| printed == line), "{line}\nis not in\n{printed}");
     }
@@ -727,6 +727,47 @@ fn nats_is_printed_without_its_password_and_loads_again() {
     let printed = config.print();
     assert!(!printed.contains("canary"), "{printed}");
     assert_eq!(files.load(&printed).unwrap().print(), printed);
+}
+
+const ON_NATS: &str = "[storage]\nbackend = \"nats\"\n[storage.nats]\nurls = [\"nats://a\"]\n";
+
+#[test]
+fn peers_are_for_nats_and_need_an_address_that_others_reach() {
+    let files = Files::with_secrets();
+    let peers = |lines: &str| files.load(&format!("{COMPLETE}{ON_NATS}[peers]\n{lines}\n"));
+    assert_eq!(files.load(COMPLETE).unwrap().peers, None);
+    let default = peers("").unwrap().peers.unwrap();
+    assert!(default.listen.ip().is_loopback() && default.advertise.is_none());
+    for advertise in ["10.1.2.3:7000", "[fd00::3]:7000", "gateway-0.gateway.shop.svc:7000"] {
+        let lines = format!("listen = \"0.0.0.0:7000\"\nadvertise = {advertise:?}");
+        let config = peers(&lines).unwrap();
+        assert_eq!(config.peers.as_ref().unwrap().advertise.as_deref(), Some(advertise));
+        assert_eq!(files.load(&config.print()).unwrap().print(), config.print());
+    }
+    for (lines, expected) in [
+        (
+            "listen = \"0.0.0.0:7000\"",
+            "peers.advertise: is empty, and peers.listen = \"0.0.0.0:7000\" is no address",
+        ),
+        ("advertise = \"gateway-0\"", "peers.advertise = \"gateway-0\": must be a host and a port"),
+        ("advertise = \"gateway-0:0\"", "peers.advertise = \"gateway-0:0\": must be a host and a port"),
+        ("listen = \"127.0.0.1:9090\"", "peers.listen = \"127.0.0.1:9090\": takes the port of admin.listen"),
+    ] {
+        let found = self::lines(&peers(lines).unwrap_err());
+        assert!(found.len() == 1 && found[0].starts_with(expected), "{expected}\n{found:#?}");
+    }
+}
+
+#[test]
+fn the_settings_that_replicas_share_tell_what_differs() {
+    let files = Files::with_secrets();
+    let settings = |more: &str| files.load(&format!("{COMPLETE}{more}")).unwrap().settings();
+    let own = settings("");
+    assert_eq!(own, settings("[admin]\nlisten = \"127.0.0.1:1234\"\n"));
+    assert!(!own.contains("canary") && own.contains("callers=") || own.contains("wabas="), "{own}");
+    let other = settings("[sending]\nqueue_max = 7\n");
+    let differing: Vec<_> = own.split(' ').filter(|entry| !other.split(' ').any(|o| o == *entry)).collect();
+    assert!(differing.len() == 1 && differing[0].starts_with("sending="), "{differing:?}");
 }
 
 #[test]

@@ -210,6 +210,8 @@ reasons! {
     StreamQuota = "STREAM_QUOTA",
     /// The gateway is shutting down.
     ServerDraining = "SERVER_DRAINING",
+    /// No replica leads at this moment.
+    NoLeader = "NO_LEADER",
     /// The event log cannot be read or written.
     EventStoreUnavailable = "EVENT_STORE_UNAVAILABLE",
     /// The caller has no such subscription.

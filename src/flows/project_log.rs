@@ -8,14 +8,14 @@ mod windows;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use metrics::{counter, gauge};
 use tokio::sync::watch;
 use tracing::warn;
 
 use crate::domain::conversation::Alias;
-use crate::domain::event::{Fact, Moved, StatusReport};
+use crate::domain::event::{Fact, MESSAGE_RECEIVED, Moved, StatusReport};
 use crate::domain::message_state::{MessageLife, MessageState};
 use crate::lifecycle::Shutdown;
 use crate::storage::event_log::{EventLog, ReadError, ReadLimit, StoredEvent};
@@ -188,6 +188,11 @@ impl ProjectLog {
             if event.seq > self.heard {
                 self.heard = event.seq;
                 self.number_watch.hear(&fact);
+                if let Fact::Concerns { phone_number_id, .. } = &fact
+                    && event.attributes.event_type == MESSAGE_RECEIVED
+                {
+                    self.number_watch.received(phone_number_id, stored_at(event));
+                }
             }
             if let Fact::Template { waba_id, name } = &fact {
                 self.templates.forget(waba_id, name);
@@ -198,7 +203,7 @@ impl ProjectLog {
             }
             if let Moved::Message(report) = &moved {
                 statuses.extend(names::STATUSES.iter().find(|word| **word == report.status));
-                self.unsettled.note(report, UNIX_EPOCH + Duration::from_millis(event.append_ms));
+                self.unsettled.note(report, stored_at(event));
                 self.fallbacks.settle(report, &conversation_key).await?;
             }
             match moved {
@@ -254,6 +259,10 @@ impl ProjectLog {
         }
         Ok(changes)
     }
+}
+
+fn stored_at(event: &StoredEvent) -> SystemTime {
+    UNIX_EPOCH + Duration::from_millis(event.append_ms)
 }
 
 #[cfg(test)]

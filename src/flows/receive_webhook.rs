@@ -12,9 +12,8 @@ use tracing::{Span, debug, error, warn};
 use crate::clock::SharedClock;
 use crate::cloud_api::normalize::{TracedStatus, traced_status};
 use crate::cloud_api::{normalize, signature};
-use crate::domain::event::{Event, MESSAGE_RECEIVED, Payload};
+use crate::domain::event::{Event, Payload};
 use crate::domain::failure::Reason;
-use crate::domain::ids::PhoneNumberId;
 use crate::domain::message::SendTag;
 use crate::lifecycle::Shutdown;
 use crate::storage::event_log::{AppendError, Appended, EventLog, Item};
@@ -23,7 +22,6 @@ use crate::storage::keyed_state::StateError;
 use crate::telemetry::{self, Seldom, TraceContext, names, semconv};
 
 use super::identities::Identities;
-use super::lanes::Lanes;
 use super::numbers::Numbers;
 use super::send_traces::SendTraces;
 
@@ -41,7 +39,6 @@ struct Inner {
     log: Arc<dyn EventLog>,
     identities: Arc<Identities>,
     numbers: Numbers,
-    lanes: Lanes,
     traces: SendTraces,
     clock: SharedClock,
     shutdown: Shutdown,
@@ -80,7 +77,6 @@ impl ReceiveWebhook {
         log: Arc<dyn EventLog>,
         identities: Arc<Identities>,
         numbers: Numbers,
-        lanes: Lanes,
         traces: SendTraces,
         clock: SharedClock,
         shutdown: Shutdown,
@@ -90,7 +86,6 @@ impl ReceiveWebhook {
                 log,
                 identities,
                 numbers,
-                lanes,
                 traces,
                 clock,
                 shutdown,
@@ -132,11 +127,6 @@ impl ReceiveWebhook {
         };
         self.inner.shutdown.keep(work).await.unwrap_or(Err(Error::Interrupted))
     }
-}
-
-/// The number whose throughput a user's message uses up.
-fn received_by(event: &Event) -> Option<PhoneNumberId> {
-    event.phone_number_id().filter(|_| event.attributes.event_type == MESSAGE_RECEIVED)
 }
 
 /// What the metrics show of an item, if it is new.
@@ -184,7 +174,6 @@ impl Inner {
         let (is_large, received) = (body.len() > LARGE_BODY_BYTES, self.clock.now());
         let mut events = aside(is_large, move || normalize::normalize(&body, received)).await?;
         self.identities.assign(&mut events).await?;
-        let received: Vec<_> = events.iter().map(received_by).collect();
         let spans = self.status_spans(&events).await;
         let told: Vec<_> = events.iter().map(Told::by).collect();
         let traceparent = telemetry::current_traceparent(None).unwrap_or_default();
@@ -205,11 +194,6 @@ impl Inner {
             }
         })?;
         let is_new = |appended: &Appended| matches!(appended, Appended::New(_));
-        for (number, _) in received.into_iter().zip(&appended).filter(|(_, appended)| is_new(appended)) {
-            if let Some(number) = number {
-                self.lanes.received(&number, 1);
-            }
-        }
         drop(spans);
         let now = self.clock.now();
         for (told, _) in told.into_iter().zip(&appended).filter(|(_, appended)| is_new(appended)) {

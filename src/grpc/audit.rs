@@ -32,6 +32,8 @@ pub(super) struct Facts {
     /// Hashes of [`Key`].
     pub(super) recipient: Option<String>,
     pub(super) message: Option<String>,
+    /// Whether the leader has the call, in another replica: it writes the line.
+    pub(super) is_with_leader: bool,
     /// Of a call that is exported.
     pub(super) trace: Option<SpanIds>,
 }
@@ -103,9 +105,13 @@ impl Line {
 
 impl Drop for Line {
     fn drop(&mut self) {
+        let Facts { method, phone_number_id, waba_id, recipient, message, is_with_leader, trace } =
+            self.who.facts();
+        if is_with_leader {
+            return;
+        }
         let decision = if self.is_denied() { "denied" } else { "allowed" };
         counter!(names::AUTH_DECISIONS, names::OUTCOME => decision).increment(1);
-        let Facts { method, phone_number_id, waba_id, recipient, message, trace } = self.who.facts();
         let (credential, token_id) = match &self.who.credential {
             Credential::Loopback => ("loopback", None),
             Credential::None => ("none", None),
@@ -119,6 +125,7 @@ impl Drop for Line {
             credential,
             token_id,
             peer = self.who.peer.map(tracing::field::display),
+            via = self.who.via,
             method = measure::short(method.unwrap_or(self.method)),
             phone_number_id,
             waba_id,

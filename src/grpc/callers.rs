@@ -6,9 +6,7 @@
 //! `anonymous` where the configuration says that this is wanted; both may do everything unless they are configured, and
 //! beside callers with credentials `anonymous` may do nothing unless it is. What is presented must be right even there.
 
-use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::sync::Arc;
 
 use http::{HeaderMap, header};
 use jiff::Timestamp;
@@ -22,7 +20,7 @@ use crate::tenants::bearer::{self, Form};
 use crate::tenants::{self, Snapshot, Strangers, Tenants, TokenHash};
 use crate::tls::PeerCertificate;
 
-use super::audit::Facts;
+pub(super) use super::identity::{Credential, Identity};
 
 /// Names of a certificate that a refusal shows.
 const NAMES_SHOWN: usize = 3;
@@ -36,69 +34,6 @@ pub struct Callers {
     issuers: Issuers,
     strangers: Strangers,
     clock: SharedClock,
-}
-
-/// How a caller is known.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Credential {
-    /// It reaches a loopback address.
-    Loopback,
-    /// None is asked for.
-    None,
-    /// A client certificate, and no token.
-    Certificate,
-    /// A bearer token, with a certificate of the same caller or without.
-    Token {
-        /// How logs name it.
-        id: String,
-        /// When it ends; `None` means never.
-        expires: Option<SystemTime>,
-    },
-    /// A JWT, likewise.
-    Jwt {
-        /// How logs name it.
-        id: String,
-        /// When it ends.
-        expires: SystemTime,
-    },
-}
-
-/// Who makes one call, and what becomes known of it for the audit log.
-#[derive(Debug)]
-pub(super) struct Identity {
-    pub(super) caller: Caller,
-    pub(super) credential: Credential,
-    pub(super) rights: Arc<Rights>,
-    /// From where; for the audit log.
-    pub(super) peer: Option<IpAddr>,
-    facts: Mutex<Facts>,
-}
-
-impl Identity {
-    pub(super) fn new(caller: Caller, credential: Credential, rights: Arc<Rights>) -> Self {
-        Self { caller, credential, rights, peer: None, facts: Mutex::default() }
-    }
-
-    /// The same caller, for a message of its own on the same stream.
-    pub(super) fn again(&self) -> Self {
-        let Self { caller, credential, rights, peer, facts: _ } = self;
-        Self::new(caller.clone(), credential.clone(), Arc::clone(rights)).at(*peer)
-    }
-
-    /// The same caller, with the address that it calls from.
-    pub(super) fn at(self, peer: Option<IpAddr>) -> Self {
-        Self { peer, ..self }
-    }
-
-    /// Notes what the audit log should have.
-    pub(super) fn note(&self, fill: impl FnOnce(&mut Facts)) {
-        fill(&mut self.facts.lock().unwrap_or_else(PoisonError::into_inner));
-    }
-
-    /// What was noted.
-    pub(super) fn facts(&self) -> Facts {
-        self.facts.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
 }
 
 /// Why nobody is known to call.
@@ -342,6 +277,8 @@ fn shown(certificate: &PeerCertificate) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use http::HeaderValue;
 
     use super::*;

@@ -31,7 +31,7 @@ impl Service {
         let (Some(number), Some(which), true) = (number, which, found.is_empty()) else {
             return Err(status::invalid(found.into_inner()));
         };
-        let conversation = self.flows.conversations.get(&number, which).await?;
+        let conversation = self.flows()?.conversations.get(&number, which).await?;
         Ok(to_pb(&number, conversation))
     }
 }

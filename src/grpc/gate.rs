@@ -28,23 +28,63 @@ use crate::listener::ConnectionInfo;
 use super::audit::{self, Line};
 use super::callers::{Callers, Error, Identity};
 use super::measure;
+use super::peers::Peers;
 use super::rights;
 use super::slowdown::Slowdown;
 use super::status;
 
 /// Where the services of the contract are; paths begin with it.
-const OURS: &str = "/whatsapp.gateway.v1.";
+pub(super) const OURS: &str = "/whatsapp.gateway.v1.";
 /// How long a request may take to come, from the first wait for it to its end.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An answer to come.
 type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
+/// How it is known who calls.
+#[derive(Debug, Clone)]
+pub(super) enum Door {
+    /// By what the caller presents.
+    Callers(Callers),
+    /// By the word of another replica.
+    Peers(Peers),
+}
+
+/// What stands at the door.
+enum Met {
+    Known(Identity),
+    /// By another replica, and not here.
+    Unknown(Identity, Status),
+    Nobody(Error),
+    /// No replica, at a door for replicas alone.
+    Intruder,
+}
+
+impl Door {
+    fn meet<B>(&self, request: &mut Request<B>, peer: Option<IpAddr>) -> Met {
+        match self {
+            Self::Callers(callers) => {
+                let connection = request.extensions().get::<ConnectionInfo>();
+                let certificate = connection.and_then(|connection| connection.certificate.as_deref());
+                match callers.identify(request.headers(), certificate) {
+                    Ok(who) => Met::Known(who.at(peer)),
+                    Err(error) => Met::Nobody(error),
+                }
+            }
+            Self::Peers(peers) => match peers.identify(request) {
+                Some((who, None)) => Met::Known(who),
+                Some((who, Some(refusal))) => Met::Unknown(who, refusal),
+                None => Met::Intruder,
+            },
+        }
+    }
+}
+
 /// A service behind the gate.
 #[derive(Debug, Clone)]
 pub struct Gate<S> {
     pub(super) inner: S,
-    pub(super) callers: Callers,
+    pub(super) door: Door,
     pub(super) slowdown: Slowdown,
     /// The limit of a request that `inner` keeps, for its text.
     pub(super) request_bytes_max: usize,
@@ -71,24 +111,28 @@ where
         // An upload keeps time itself, and says why it ends. Between two sends of a stream there may be any time.
         let is_timed = !(is_ours && (path.ends_with("/UploadMedia") || path.ends_with("/SendMessages")));
         let mut line = None;
-        if is_ours {
+        if is_ours || matches!(self.door, Door::Peers(_)) {
             let connection = request.extensions().get::<ConnectionInfo>();
             let peer = connection.map(|connection| connection.peer.ip());
-            let certificate = connection.and_then(|connection| connection.certificate.as_deref());
-            let who = match self.callers.identify(request.headers(), certificate) {
-                Ok(who) => Arc::new(who.at(peer)),
-                Err(error) => {
+            let (who, unknown) = match self.door.meet(&mut request, peer) {
+                Met::Known(who) => (Arc::new(who), None),
+                Met::Unknown(who, refusal) => (Arc::new(who), Some(refusal)),
+                Met::Nobody(error) => {
                     if request.extensions().get::<LookedAgain>().is_none()
-                        && let Some(looked) = self.callers.look_again(&error)
+                        && let Door::Callers(callers) = &self.door
+                        && let Some(looked) = callers.look_again(&error)
                     {
                         return self.call_after(looked, request);
                     }
                     let (status, delay) = self.refusal(&error, method, peer);
                     return Box::pin(refuse(status, method, started, delay));
                 }
+                // Its connection is being cut.
+                Met::Intruder => return Box::pin(std::future::pending()),
             };
             let line = line.insert(Line::new(who, method));
-            if let Err(status) = admit(&line.who, method) {
+            let refusal = unknown.or_else(|| admit(&line.who, method).err());
+            if let Some(status) = refusal {
                 line.answered(Some(&status));
                 return Box::pin(refuse(status, method, started, Duration::ZERO));
             }

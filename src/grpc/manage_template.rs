@@ -68,7 +68,7 @@ impl Service {
             return Err(status::invalid(found.into_inner()));
         };
         let preview = if request.show_request { ManageTemplate::preview(&action) } else { None };
-        let flow = &self.flows.manage_template;
+        let flow = &self.flows()?.manage_template;
         let (result, replayed) = if request.validate_only {
             (None, false)
         } else if request.request_id.is_empty() {

@@ -32,7 +32,7 @@ impl Service {
         mut stream: Streaming<v1::UploadMediaRequest>,
         deadline: Option<Instant>,
     ) -> Result<v1::UploadMediaResponse, Status> {
-        let stall_timeout = self.flows.upload_media.stall_timeout();
+        let stall_timeout = self.flows()?.upload_media.stall_timeout();
         let first = timeout(stall_timeout, stream.message())
             .await
             .map_err(|_| upload_media::Error::Stalled(stall_timeout))?
@@ -43,7 +43,7 @@ impl Service {
         let request_id = header.request_id.clone();
         let fingerprint = fingerprint::of_upload(&header);
         let (purpose, file) = self.read_header(who, header)?;
-        let (flow, pieces) = (&self.flows.upload_media, PieceStream { stream });
+        let (flow, pieces) = (&self.flows()?.upload_media, PieceStream { stream });
         let (uploaded, replayed) = if request_id.is_empty() {
             (flow.upload(&who.caller, &purpose, &file, pieces).await?, false)
         } else {
@@ -103,7 +103,7 @@ impl Service {
         let found = Violations::of_message("DownloadMediaRequest", request);
         let (number, id) = self.medium(who, &request.phone_number_id, &request.media_id, found)?;
         let wanted = Wanted { offset: request.offset, length: request.length };
-        let download = self.flows.download_media.open(&who.caller, &number, &id, wanted).await?;
+        let download = self.flows()?.download_media.open(&who.caller, &number, &id, wanted).await?;
         Ok(MediaStream::new(download))
     }
 
@@ -114,7 +114,7 @@ impl Service {
     ) -> Result<v1::GetMediaResponse, Status> {
         let found = Violations::of_message("GetMediaRequest", request);
         let (number, id) = self.medium(who, &request.phone_number_id, &request.media_id, found)?;
-        let info = self.flows.download_media.get(&number, &id).await?;
+        let info = self.flows()?.download_media.get(&number, &id).await?;
         Ok(v1::GetMediaResponse {
             media_id: info.id.to_string(),
             mime_type: info.mime_type,
@@ -130,7 +130,7 @@ impl Service {
     ) -> Result<v1::DeleteMediaResponse, Status> {
         let found = Violations::of_message("DeleteMediaRequest", request);
         let (number, id) = self.medium(who, &request.phone_number_id, &request.media_id, found)?;
-        self.flows.download_media.delete(&number, &id).await?;
+        self.flows()?.download_media.delete(&number, &id).await?;
         Ok(v1::DeleteMediaResponse {})
     }
 

@@ -35,7 +35,7 @@ impl Service {
             Pb::RequestId(id) => Key::Request(id),
         });
         let meant = self.message_meant(who, &request.phone_number_id, key, found)?;
-        let known = self.flows.follow_message.get(&meant).await?;
+        let known = self.flows()?.follow_message.get(&meant).await?;
         Ok(v1::GetMessageResponse { message: Some(to_pb(&known)) })
     }
 
@@ -59,7 +59,7 @@ impl Service {
         let meant = self.message_meant(who, &request.phone_number_id, key, found)?;
         let until = until.unwrap_or(MessageState::Delivered);
         let place = self.quotas.stream(who)?;
-        let watch = self.flows.follow_message.watch(meant, until)?;
+        let watch = self.flows()?.follow_message.watch(meant, until)?;
         let next = async |(mut watch, place): (Watch, Option<Place>)| {
             let known = watch.next().await?;
             let response = known.map(|known| v1::WatchMessageResponse { message: Some(to_pb(&known)) });

@@ -62,9 +62,9 @@ impl Service {
         found: &mut Violations,
     ) -> Result<Option<PhoneNumberId>, Status> {
         // Only an id that is configured: whatever else stands there may be somebody's phone number.
-        let is_known = self.flows.numbers.has_number(named);
+        let is_known = self.everywhere.numbers.has_number(named);
         who.note(|facts| facts.phone_number_id = is_known.then(|| named.to_owned()));
-        let number = chosen(self.flows.numbers.resolve(named, &who.rights), field, found)?;
+        let number = chosen(self.everywhere.numbers.resolve(named, &who.rights), field, found)?;
         if let Some(number) = &number {
             who.note(|facts| facts.phone_number_id = Some(number.to_string()));
         }
@@ -78,9 +78,9 @@ impl Service {
         (field, named): (&str, &str),
         found: &mut Violations,
     ) -> Result<Option<WabaId>, Status> {
-        let is_known = self.flows.numbers.has_waba(named);
+        let is_known = self.everywhere.numbers.has_waba(named);
         who.note(|facts| facts.waba_id = is_known.then(|| named.to_owned()));
-        let waba = chosen(self.flows.numbers.resolve_waba(named, &who.rights), field, found)?;
+        let waba = chosen(self.everywhere.numbers.resolve_waba(named, &who.rights), field, found)?;
         if let Some(waba) = &waba {
             who.note(|facts| facts.waba_id = Some(waba.to_string()));
         }

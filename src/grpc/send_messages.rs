@@ -96,7 +96,7 @@ impl Service {
         requests: Streaming<v1::SendMessagesRequest>,
     ) -> Result<AnswerStream, Status> {
         let (who, deadline) = (who(call)?, deadline(call));
-        let streams = &self.flows.send_streams;
+        let streams = &self.everywhere.send_streams;
         if streams.shutdown.drain().is_cancelled() {
             return Err(status::queue::sends_draining());
         }
@@ -171,7 +171,7 @@ impl AnswerStream {
         let trace = trace.as_ref().or(self.trace.as_ref());
         let answer = self.service.clone().answer(Arc::new(self.who.again()), request, deadline);
         let answer = in_trace(trace, || answer.instrument(semconv::rpc_stream_request(SEND_MESSAGES, trace)));
-        let working = self.service.flows.send_streams.shutdown.spawn_request(answer);
+        let working = self.service.everywhere.send_streams.shutdown.spawn_request(answer);
         self.in_work_bytes += bytes;
         self.in_work.push(Box::pin(async move {
             // Only a defect, or the end of the process, cuts the work off.
@@ -200,7 +200,7 @@ impl AnswerStream {
                 true
             }
             Some(Poll::Ready(Some(Err(foreign)))) => {
-                let request_bytes_max = self.service.flows.send_streams.request_bytes_max;
+                let request_bytes_max = self.service.everywhere.send_streams.request_bytes_max;
                 self.end = Some(Err(status::adopted(&foreign, request_bytes_max)));
                 false
             }

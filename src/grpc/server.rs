@@ -13,17 +13,24 @@ use crate::contract::server::gateway_service_server::{GatewayServiceServer, SERV
 use crate::contract::server::subscription_service_server::{
     SERVICE_NAME as SUBSCRIPTIONS, SubscriptionServiceServer,
 };
+use crate::flows::who_leads::WhoLeads;
 use crate::lifecycle::Shutdown;
 use crate::listener::{Listener, Options, Tokens};
+use crate::tenants::Tenants;
 
 use super::callers::Callers;
-use super::gate::Gate;
+use super::gate::{Door, Gate};
 use super::guest::Guest;
+use super::peers::Peers;
+use super::relay::Relay;
 use super::service::Service;
 use super::slowdown::Slowdown;
 
 pub use super::send_messages::SendStreams;
-pub use super::service::{Flows, Service as GatewayService};
+pub use super::service::{Everywhere, Flows, Service as GatewayService};
+
+/// A port: methods behind their gate, and the way to the leader between the two.
+pub type Port = Gate<Relay<Routes>>;
 
 /// Health of the webhook port, as a name of its own: a full disk stops the intake and nothing else.
 const INGRESS: &str = "whatsapp.gateway.ingress";
@@ -45,12 +52,26 @@ pub struct MessageLimits {
 #[error("the descriptors of the protos cannot be served: {0}")]
 pub struct Error(#[from] tonic_reflection::server::Error);
 
-/// What the port serves. Health says `NOT_SERVING` until told otherwise.
+/// Who calls, and who leads.
+#[derive(Debug)]
+pub struct Around {
+    /// The callers of the configuration.
+    pub callers: Callers,
+    /// The same, by their names.
+    pub tenants: Tenants,
+    /// Who answers what only the leader answers.
+    pub who_leads: WhoLeads,
+    /// This replica, for the audit log of the leader.
+    pub name: String,
+}
+
+/// What the port of callers serves, and that of other replicas. Health says `NOT_SERVING` until told otherwise.
 pub async fn routes(
     service: Service,
-    callers: Callers,
+    around: Around,
     limits: MessageLimits,
-) -> Result<(Gate<Routes>, Health), Error> {
+    shutdown: &Shutdown,
+) -> Result<([Port; 2], Health), Error> {
     let (reporter, health_service) = tonic_health::server::health_reporter();
     let health = Health { reporter, ended: CancellationToken::new() };
     health.set_all(ServingStatus::NotServing).await;
@@ -81,12 +102,17 @@ pub async fn routes(
         let v1alpha = Guest { service: reflection().build_v1alpha()?, ended, places };
         routes = routes.add_service(v1).add_service(v1alpha);
     }
-    let slowdown = Slowdown::new();
-    Ok((Gate { inner: routes.prepare(), callers, slowdown, request_bytes_max: bytes_max }, health))
+    let Around { callers, tenants, who_leads, name } = around;
+    let (routes, slowdown) = (routes.prepare(), Slowdown::new());
+    let of_peers = Relay::of_peers(routes.clone(), who_leads.clone(), bytes_max);
+    let peers = Door::Peers(Peers { who_leads: who_leads.clone(), tenants });
+    let to_leader = Relay::to_leader(routes, who_leads, name, bytes_max, shutdown.clone());
+    let port = |inner, door| Gate { inner, door, slowdown: slowdown.clone(), request_bytes_max: bytes_max };
+    Ok(([port(to_leader, Door::Callers(callers)), port(of_peers, peers)], health))
 }
 
 /// Serves until the drain.
-pub async fn serve(listener: Listener, routes: Gate<Routes>, options: Options, shutdown: Shutdown) {
+pub async fn serve(listener: Listener, routes: Port, options: Options, shutdown: Shutdown) {
     listener.serve(routes, options, Tokens::draining(&shutdown)).await;
 }
 

@@ -1,6 +1,9 @@
 //! `GatewayService`: validate, call the flow, translate.
 
+use std::sync::{Arc, OnceLock};
+
 use tonic::{Request, Response, Status, Streaming};
+use tracing::error;
 
 use crate::contract::server::gateway_service_server::GatewayService;
 use crate::contract::v1;
@@ -42,17 +45,24 @@ use super::status;
 use super::stream::ResponseStream;
 use super::who_am_i;
 
-/// The flows behind the service.
+/// What every replica does, whoever leads.
 #[derive(Debug, Clone)]
-pub struct Flows {
+pub struct Everywhere {
     /// Which numbers and WABAs there are.
     pub numbers: Numbers,
+    /// Streams events.
+    pub deliver_events: DeliverEvents,
+    /// The streams of sends.
+    pub send_streams: SendStreams,
+}
+
+/// The flows of the leader.
+#[derive(Debug)]
+pub struct Flows {
     /// Sends.
     pub send_message: SendMessage,
     /// Sends later.
     pub queue: Queue,
-    /// The streams of sends.
-    pub send_streams: SendStreams,
     /// Holds messages against the window.
     pub windows: Windows,
     /// Reads conversations.
@@ -67,8 +77,6 @@ pub struct Flows {
     pub upload_media: UploadMedia,
     /// Reads and deletes files.
     pub download_media: DownloadMedia,
-    /// Streams events.
-    pub deliver_events: DeliverEvents,
     /// Shares events among workers.
     pub subscriptions: Subscriptions,
 }
@@ -76,16 +84,36 @@ pub struct Flows {
 /// The implementation of `GatewayService`.
 #[derive(Debug, Clone)]
 pub struct Service {
-    pub(super) flows: Flows,
+    pub(super) everywhere: Everywhere,
+    /// Empty until this process leads.
+    flows: Arc<OnceLock<Flows>>,
     pub(super) quotas: Quotas,
     /// Of the hashes in the audit log.
     pub(super) audit_key: Key,
 }
 
 impl Service {
-    /// Serves these flows.
-    pub fn new(flows: Flows) -> Self {
-        Self { flows, quotas: Quotas::default(), audit_key: Key::draw() }
+    /// Serves what every replica does; the relay keeps away what only the leader does.
+    pub fn new(everywhere: Everywhere) -> Self {
+        let (flows, quotas, audit_key) = (Arc::default(), Quotas::default(), Key::draw());
+        Self { everywhere, flows, quotas, audit_key }
+    }
+
+    /// The streams of events, which subscriptions share with all others.
+    pub fn streams(&self) -> DeliverEvents {
+        self.everywhere.deliver_events.clone()
+    }
+
+    /// Serves what the leader does too. A process becomes the leader once.
+    pub fn lead(&self, flows: Flows) {
+        if self.flows.set(flows).is_err() {
+            error!("the flows of the leader were built twice; the first ones stay");
+        }
+    }
+
+    /// What only the leader does.
+    pub(super) fn flows(&self) -> Result<&Flows, Status> {
+        self.flows.get().ok_or_else(status::no_leader)
     }
 
     pub(super) async fn send(
@@ -118,7 +146,7 @@ impl Service {
         };
         if request.validate_only {
             let Admitted { message, used_fallback, .. } =
-                Box::pin(self.flows.windows.admit(message, if_closed, asked.deadline)).await?;
+                Box::pin(self.flows()?.windows.admit(message, if_closed, asked.deadline)).await?;
             return Ok(v1::SendMessageResponse {
                 state: v1::SendState::Validated.into(),
                 phone_number_id: message.phone_number_id.to_string(),
@@ -131,14 +159,14 @@ impl Service {
         let of_message = preview(&message);
         self.quotas.send(who)?;
         let sent = if terms.queue.is_some() {
-            match Box::pin(self.flows.queue.enqueue(&who.caller, message, if_closed, terms)).await? {
+            match Box::pin(self.flows()?.queue.enqueue(&who.caller, message, if_closed, terms)).await? {
                 Enqueued::Waits { tag, phone_number_id, is_replayed } => {
                     return Ok(queued_to_pb(&tag, &phone_number_id, is_replayed, of_message));
                 }
                 Enqueued::Sent(sent) => sent,
             }
         } else {
-            self.flows.send_message.send(&who.caller, message, if_closed, terms).await?
+            self.flows()?.send_message.send(&who.caller, message, if_closed, terms).await?
         };
         who.note(|facts| facts.message = self.audit_key.message(&sent.receipt.message_id));
         let request_json = if sent.used_fallback { of_fallback } else { of_message };
@@ -159,7 +187,7 @@ impl Service {
             return Err(status::invalid(found.into_inner()));
         }
         who.note(|facts| facts.message = self.audit_key.message(&message));
-        self.flows.mark_read.mark(&number, &message, request.typing_indicator).await?;
+        self.flows()?.mark_read.mark(&number, &message, request.typing_indicator).await?;
         Ok(v1::MarkMessageReadResponse {})
     }
 }

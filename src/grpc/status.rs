@@ -4,6 +4,7 @@
 //! out is `UNKNOWN`; Meta refusing our own credentials is never the caller's `UNAUTHENTICATED`.
 
 pub(super) mod queue;
+pub(super) mod relay;
 mod requests;
 mod subscriptions;
 
@@ -22,6 +23,8 @@ use crate::flows::{
 };
 
 use super::{callers, quotas};
+
+pub(super) use relay::no_leader;
 
 /// The domain of every `ErrorInfo`.
 const DOMAIN: &str = "whatsapp-gateway";

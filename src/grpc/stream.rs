@@ -75,7 +75,7 @@ impl Stream for ResponseStream {
     }
 }
 
-fn closing(end: &End) -> Option<v1::StreamClosing> {
+pub(super) fn closing(end: &End) -> Option<v1::StreamClosing> {
     use v1::ClosingReason as R;
     let (reason, resume_cursor) = match end {
         End::CaughtUp | End::Expired { .. } => return None,

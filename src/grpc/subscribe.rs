@@ -34,7 +34,7 @@ impl Service {
         }
         subscription.filter = who.rights.narrow(subscription.filter)?;
         let place = self.quotas.stream(who)?;
-        let events = self.flows.deliver_events.open(&who.caller, subscription, on_stuck).await?;
+        let events = self.everywhere.deliver_events.open(&who.caller, subscription, on_stuck).await?;
         Ok(ResponseStream::new(events, place))
     }
 }

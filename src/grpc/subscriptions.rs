@@ -52,7 +52,7 @@ impl Service {
             wish: convert::wish(request),
         };
         let place = self.quotas.stream(who)?;
-        let events = self.flows.subscriptions.open(&who.caller, &who.rights, work, on_stuck).await?;
+        let events = self.flows()?.subscriptions.open(&who.caller, &who.rights, work, on_stuck).await?;
         Ok(ResponseStream::new(events, place))
     }
 
@@ -65,7 +65,7 @@ impl Service {
         let name = request.subscription.clone();
         let outcomes = convert::outcomes(request, &mut found);
         refuse(found)?;
-        let failures = self.flows.subscriptions.acknowledge(&who.caller, &name, outcomes).await?;
+        let failures = self.flows()?.subscriptions.acknowledge(&who.caller, &name, outcomes).await?;
         let failure = |(ack_id, refusal): (String, AckRefusal)| {
             let reason = match refusal {
                 AckRefusal::Expired => v1::AckFailureReason::Expired,
@@ -97,7 +97,7 @@ impl Service {
         let start = start(asked.as_ref(), &mut found)?;
         refuse(found)?;
         let draft = Draft { name: settings.name, filter, terms, start };
-        let status = self.flows.subscriptions.create(&who.caller, &who.rights, draft).await?;
+        let status = self.flows()?.subscriptions.create(&who.caller, &who.rights, draft).await?;
         Ok(v1::CreateSubscriptionResponse { subscription: Some(to_pb(status)) })
     }
 
@@ -109,7 +109,7 @@ impl Service {
         refuse(Violations::of_message("ListSubscriptionsRequest", request))?;
         let size = page_size(request.page_size, PAGE_MAX, PAGE_MAX);
         // A token is the last name of the page before.
-        let page = self.flows.subscriptions.list(&who.caller, &request.page_token, size).await?;
+        let page = self.flows()?.subscriptions.list(&who.caller, &request.page_token, size).await?;
         let (told, has_more) = page;
         let last = told.last().filter(|_| has_more).map(|status| status.settings.name.clone());
         Ok(v1::ListSubscriptionsResponse {
@@ -126,7 +126,7 @@ impl Service {
         let mut found = Violations::of_message("UpdateSubscriptionRequest", &request);
         let change = convert::subscription_change(&request.subscription.unwrap_or_default(), &mut found);
         refuse(found)?;
-        let status = self.flows.subscriptions.update(&who.caller, &who.rights, change).await?;
+        let status = self.flows()?.subscriptions.update(&who.caller, &who.rights, change).await?;
         Ok(v1::UpdateSubscriptionResponse { subscription: Some(to_pb(status)) })
     }
 
@@ -148,7 +148,7 @@ impl Service {
             None => Start::Latest,
         };
         refuse(found)?;
-        let status = self.flows.subscriptions.seek(&who.caller, &request.name, &to).await?;
+        let status = self.flows()?.subscriptions.seek(&who.caller, &request.name, &to).await?;
         Ok(v1::SeekSubscriptionResponse { subscription: Some(to_pb(status)) })
     }
 
@@ -164,7 +164,7 @@ impl Service {
             token => token.parse().map_err(|_| subscriptions::Error::PageToken)?,
         };
         let size = page_size(request.page_size, PARKED_PAGE_DEFAULT, PARKED_PAGE_MAX);
-        let flow = &self.flows.subscriptions;
+        let flow = &self.flows()?.subscriptions;
         let page = flow.parked(&who.caller, &who.rights, &request.name, (after, size)).await?;
         Ok(frames::ListParkedEventsResponse {
             events: page.events.into_iter().map(parked_to_pb).collect(),
@@ -192,7 +192,7 @@ impl SubscriptionService for Service {
         measured(GET_SUBSCRIPTION, &request, async {
             let (who, asked) = (who(&request)?, request.get_ref());
             refuse(Violations::of_message("GetSubscriptionRequest", asked))?;
-            let status = self.flows.subscriptions.get(&who.caller, &asked.name).await?;
+            let status = self.flows()?.subscriptions.get(&who.caller, &asked.name).await?;
             Ok(Response::new(v1::GetSubscriptionResponse { subscription: Some(to_pb(status)) }))
         })
         .await
@@ -225,7 +225,7 @@ impl SubscriptionService for Service {
         measured(DELETE_SUBSCRIPTION, &request, async {
             let (who, asked) = (who(&request)?, request.get_ref());
             refuse(Violations::of_message("DeleteSubscriptionRequest", asked))?;
-            self.flows.subscriptions.delete(&who.caller, &asked.name).await?;
+            self.flows()?.subscriptions.delete(&who.caller, &asked.name).await?;
             Ok(Response::new(v1::DeleteSubscriptionResponse {}))
         })
         .await
@@ -259,7 +259,7 @@ impl SubscriptionService for Service {
             let (who, asked) = (who(&request)?, request.get_ref());
             let found = Violations::of_message("ReplayParkedEventsRequest", asked);
             let chosen = chosen(&asked.event_ids, asked.all, found)?;
-            let replayed_count = self.flows.subscriptions.replay(&who.caller, &asked.name, chosen).await?;
+            let replayed_count = self.flows()?.subscriptions.replay(&who.caller, &asked.name, chosen).await?;
             Ok(Response::new(v1::ReplayParkedEventsResponse { replayed_count }))
         })
         .await
@@ -274,7 +274,7 @@ impl SubscriptionService for Service {
             let found = Violations::of_message("DropParkedEventsRequest", asked);
             let chosen = chosen(&asked.event_ids, asked.all, found)?;
             let dropped_count =
-                self.flows.subscriptions.drop_parked(&who.caller, &asked.name, chosen).await?;
+                self.flows()?.subscriptions.drop_parked(&who.caller, &asked.name, chosen).await?;
             Ok(Response::new(v1::DropParkedEventsResponse { dropped_count }))
         })
         .await

@@ -14,10 +14,11 @@ use super::{Config, Error, names, process};
 use crate::clock::SharedClock;
 
 /// The reasons that alerts ask for. The other answers appear when they are given.
-const ANSWERS_BEGUN: [&str; 7] = [
+const ANSWERS_BEGUN: [&str; 8] = [
     "OK",
     "INTERNAL",
     "EVENT_STORE_UNAVAILABLE",
+    "NO_LEADER",
     "LOCAL_RATE_LIMIT",
     "UPSTREAM_THROUGHPUT",
     "UPSTREAM_PAIR_RATE",

@@ -56,7 +56,7 @@ macro_rules! metrics {
 /// The values are not words of ours.
 const OPEN: &[&str] = &[];
 /// Our ports.
-const LISTENERS: &[&str] = &["grpc", "webhook", "admin"];
+const LISTENERS: &[&str] = &["grpc", "webhook", "admin", "peers"];
 /// What Meta's errors mean: the reasons that the table of its codes can give.
 pub const META_CLASSES: &[&str] = &[
     "SEND_OUTCOME_UNKNOWN",
@@ -250,10 +250,10 @@ metrics! {
         [LISTENER: LISTENERS, REASON: &["head_timeout", "idle", "unread", "keepalive", "flood", "killed", "stop"]];
     /// HTTP/2 streams that the gateway reset because their answer was not read.
     Counter STREAMS_CUT = "whatsapp_gateway_streams_cut_total"
-        [LISTENER: &["grpc"]];
+        [LISTENER: &["grpc", "peers"]];
     /// Connections that ended in their TLS handshake.
     Counter TLS_FAILURES = "whatsapp_gateway_tls_handshake_failures_total"
-        [LISTENER: &["grpc"], REASON: &[
+        [LISTENER: &["grpc", "peers"], REASON: &[
             "not_tls", "no_certificate", "certificate_expired", "certificate_not_yet_valid", "unknown_issuer",
             "bad_certificate", "refused_by_client", "no_http2", "incompatible", "timeout", "closed", "drain", "other"]];
     /// Failures to accept a connection, such as too many open files.
@@ -270,6 +270,20 @@ metrics! {
     /// Attempts to use changed files. While they cannot be used, there is one every 5 s.
     Counter CONFIG_RELOAD = "whatsapp_gateway_config_reload_total"
         [PART: &["secrets", "tls", "jwks"], OUTCOME: &["applied", "rejected"]];
+    /// 1 while this gateway leads the others on its prefix, or is alone.
+    Gauge LEADS = "whatsapp_gateway_leads" [];
+    /// Counts the leaders of the prefix, from 1; 0 at a gateway that does not lead.
+    Gauge LEADER_TERM = "whatsapp_gateway_leader_term" [];
+    /// Changes of the leader, as this gateway saw them, from and to nobody included.
+    Counter LEADER_CHANGES = "whatsapp_gateway_leader_changes_total" [];
+    /// Calls that this gateway has passed on to the leader, until the answer began; `no_leader` were certainly not done, of
+    /// `lost` nobody knows, `incomplete` did not arrive whole.
+    Histogram RELAY_DURATION = "whatsapp_gateway_relayed_call_seconds"
+        [OUTCOME: &["answered", "no_leader", "lost", "incomplete"]];
+    /// Calls that wait for a leader.
+    Gauge RELAY_WAITING = "whatsapp_gateway_calls_without_leader" [];
+    /// 1 while the leader's settings are not those of this gateway, though they must be.
+    Gauge SETTINGS_DIFFER = "whatsapp_gateway_leader_settings_differ" [];
     /// The version that runs; always 1.
     Gauge BUILD_INFO = "whatsapp_gateway_build_info" [VERSION: OPEN];
     /// Spans that were not exported.

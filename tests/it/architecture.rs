@@ -52,6 +52,7 @@ const ROOMS: &[Room] = &[
             "storage",
             "telemetry",
             "tenants",
+            "tls",
             "web",
         ],
         must_not_touch: &["tonic", "prost", "axum", "reqwest", "rusqlite", "serde_json"],

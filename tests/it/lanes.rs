@@ -14,11 +14,11 @@ use crate::support::serve::{ALL_RIGHTS, Serve, caller};
 use crate::support::{Gateway, Refusal, webhook};
 
 /// 105 % of the throughput of a number (reference 6.1).
-const FULLEST_SECOND_MAX: usize = 84;
+pub const FULLEST_SECOND_MAX: usize = 84;
 
 /// When each message had its turn, in milliseconds, and whose it was, in order, by the gateway's log: how late a busy
 /// machine goes on from there is not what is tested.
-fn turns(gateway: &Gateway) -> Vec<(u64, String)> {
+pub fn turns(gateway: &Gateway) -> Vec<(u64, String)> {
     let log = gateway.log();
     let turns = log.lines().filter(|line| line.contains("it has its turn"));
     let mut turns: Vec<_> = turns
@@ -47,7 +47,7 @@ fn millis(time: &str) -> u64 {
 }
 
 /// When Meta got each message, in milliseconds, in order.
-async fn arrivals(gateway: &Gateway) -> Vec<u64> {
+pub async fn arrivals(gateway: &Gateway) -> Vec<u64> {
     let requests = gateway.simulator("requests?path=/messages").await;
     let mut times: Vec<u64> = requests
         .as_array()
@@ -60,12 +60,12 @@ async fn arrivals(gateway: &Gateway) -> Vec<u64> {
 }
 
 /// The most that came in any sliding second.
-fn fullest_second(times: &[u64]) -> usize {
+pub fn fullest_second(times: &[u64]) -> usize {
     fullest(times, 1000)
 }
 
 /// The most that came in any time of so many milliseconds.
-fn fullest(times: &[u64], millis: u64) -> usize {
+pub fn fullest(times: &[u64], millis: u64) -> usize {
     (0..times.len())
         .map(|end| times[..=end].iter().rev().take_while(|t| **t + millis > times[end]).count())
         .max()
@@ -131,7 +131,7 @@ async fn refused_by_meta(gateway: &Gateway) -> Vec<String> {
         .collect()
 }
 
-fn template_to(number: &str) -> v1::SendMessageRequest {
+pub fn template_to(number: &str) -> v1::SendMessageRequest {
     let language = Some(v1::TemplateLanguage { code: "en_US".to_owned(), policy: String::new() });
     let template = v1::Template { name: "hello_world".to_owned(), language, components: Vec::new() };
     let content = v1::send_message_request::Content::Template(template);

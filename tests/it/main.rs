@@ -17,6 +17,8 @@ mod aged_log;
 mod architecture;
 mod batch;
 mod callers;
+mod cluster;
+mod cluster_peers;
 mod commands;
 mod convert;
 mod drain;

@@ -76,7 +76,7 @@ pub async fn upload(
 }
 
 /// Uploads the file as it is declared.
-async fn upload_file(client: &mut Client, file: File, mime_type: &str) -> String {
+pub async fn upload_file(client: &mut Client, file: File, mime_type: &str) -> String {
     let answer = upload(client, messages(file.header(mime_type), file.pieces())).await.unwrap();
     assert_eq!((answer.size_bytes, answer.sha256.as_str()), (file.bytes as u64, file.sha256().as_str()));
     match answer.result {
@@ -86,15 +86,15 @@ async fn upload_file(client: &mut Client, file: File, mime_type: &str) -> String
 }
 
 #[derive(Debug)]
-struct Downloaded {
-    header: v1::DownloadMediaHeader,
-    bytes: u64,
-    sha256: String,
-    largest: usize,
-    end: Option<Status>,
+pub struct Downloaded {
+    pub header: v1::DownloadMediaHeader,
+    pub bytes: u64,
+    pub sha256: String,
+    pub largest: usize,
+    pub end: Option<Status>,
 }
 
-async fn download(client: &mut Client, request: v1::DownloadMediaRequest) -> Result<Downloaded, Status> {
+pub async fn download(client: &mut Client, request: v1::DownloadMediaRequest) -> Result<Downloaded, Status> {
     let mut stream = client.download_media(request).await?.into_inner();
     let mut hasher = Sha256::new();
     let mut header = None;

@@ -36,7 +36,7 @@ async fn get(gateway: &Gateway, message_id: &str) -> Result<v1::Message, Status>
 
 pub type Watch = Streaming<v1::WatchMessageResponse>;
 
-async fn watch(gateway: &Gateway, message_id: &str, until: MessageState) -> Watch {
+pub async fn watch(gateway: &Gateway, message_id: &str, until: MessageState) -> Watch {
     gateway.client().await.watch_message(watched(message_id, until)).await.unwrap().into_inner()
 }
 

@@ -20,7 +20,7 @@ async fn answers(gateway: &Gateway, reason: &str) -> f64 {
 #[tokio::test]
 async fn answers_are_counted_by_their_reason() {
     let gateway = Gateway::dev().await;
-    for reason in ["OK", "INTERNAL", "EVENT_STORE_UNAVAILABLE", "LOCAL_RATE_LIMIT"] {
+    for reason in ["OK", "INTERNAL", "EVENT_STORE_UNAVAILABLE", "NO_LEADER", "LOCAL_RATE_LIMIT"] {
         assert_eq!(answers(&gateway, reason).await.to_string(), "0", "{reason}");
     }
     gateway.send(text_to(OPEN, "Hello")).await;

@@ -13,7 +13,7 @@ use crate::support::{Gateway, Refusal, Serve, Subscriber, webhook};
 
 const NUMBER: &str = webhook::PHONE_NUMBER_ID;
 
-fn by<T>(token: &str, message: T) -> Request<T> {
+pub fn by<T>(token: &str, message: T) -> Request<T> {
     let mut request = Request::new(message);
     request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
     request
@@ -230,7 +230,7 @@ async fn each_message_of_a_stream_needs_the_right_to_its_number() {
 }
 
 /// The lines of the audit log.
-fn audit(gateway: &Gateway) -> Vec<Value> {
+pub fn audit(gateway: &Gateway) -> Vec<Value> {
     let log = gateway.log();
     let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     lines.filter(|line| line["target"] == "audit").collect()

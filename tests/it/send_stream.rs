@@ -26,20 +26,20 @@ const NOWHERE: &str = "http://127.0.0.1:9/webhook";
 const IN_WORK_MAX: usize = 256;
 
 /// An open stream.
-struct Sends {
+pub struct Sends {
     requests: mpsc::Sender<v1::SendMessagesRequest>,
     answers: Streaming<v1::SendMessagesResponse>,
 }
 
 impl Sends {
-    async fn open(client: &mut Client) -> Result<Self, Status> {
+    pub async fn open(client: &mut Client) -> Result<Self, Status> {
         let (requests, read) = mpsc::channel(1);
         let read = stream::unfold(read, async |mut read| Some((read.recv().await?, read)));
         let answers = timeout(PATIENCE, client.send_messages(read)).await.expect("no stream in time")?;
         Ok(Self { requests, answers: answers.into_inner() })
     }
 
-    async fn write(&self, key: &str, message: v1::SendMessageRequest) {
+    pub async fn write(&self, key: &str, message: v1::SendMessageRequest) {
         let request =
             v1::SendMessagesRequest { key: key.to_owned(), message: Some(message), ..Default::default() };
         timeout(PATIENCE, self.requests.send(request)).await.expect("the gateway does not read").unwrap();
@@ -51,7 +51,7 @@ impl Sends {
     }
 
     /// Closes the side of the caller and reads to the end: every answer by its key, and the status.
-    async fn rest(self) -> (HashMap<String, Answer>, Result<(), Status>) {
+    pub async fn rest(self) -> (HashMap<String, Answer>, Result<(), Status>) {
         let Self { requests, answers } = self;
         drop(requests);
         let mut this = Self { requests: mpsc::channel(1).0, answers };
@@ -66,7 +66,7 @@ impl Sends {
     }
 }
 
-fn response(answer: &Answer) -> &v1::SendMessageResponse {
+pub fn response(answer: &Answer) -> &v1::SendMessageResponse {
     match answer {
         Answer::Response(response) => response,
         Answer::Error(error) => panic!("{error:?}"),

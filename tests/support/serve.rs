@@ -86,6 +86,11 @@ impl Serve {
         Self::builder().start().await
     }
 
+    /// Another process with the same configuration, beside the same simulator.
+    pub async fn join(&self) -> Gateway {
+        served(&self.folder, &self.environment, self.simulator).await
+    }
+
     /// kill -9, and the next process over the same data, beside the same simulator.
     pub async fn restart(&mut self) {
         self.gateway.kill().await;
@@ -111,6 +116,15 @@ impl Builder {
     pub fn grpc_listen(mut self, address: &str) -> Self {
         address.clone_into(&mut self.grpc_listen);
         self
+    }
+
+    /// Events and state in these NATS servers, with so many copies.
+    pub fn on_nats(self, urls: &str, replicas: &str) -> Self {
+        [("BACKEND", "nats"), ("SIZE_MAX", "64 MiB"), ("NATS__URLS", urls), ("NATS__REPLICAS", replicas)]
+            .into_iter()
+            .fold(self, |builder, (key, value)| {
+                builder.env(&format!("WHATSAPP_GATEWAY__STORAGE__{key}"), value)
+            })
     }
 
     /// An address that others reach too, without TLS.
@@ -217,6 +231,7 @@ listen = "127.0.0.1:0"
 [cloud_api]
 graph_url = "{graph_url}"
 api_url = "{graph_url}"
+media_hosts = ["{simulator}"]
 [storage]
 data_dir = "{data_dir}"
 [shutdown]

@@ -6,6 +6,7 @@
 #[cfg(target_os = "linux")]
 pub mod attack;
 pub mod certificates;
+pub mod cluster;
 pub mod collector;
 pub mod disk;
 pub mod gateway;
@@ -21,6 +22,7 @@ pub mod template;
 pub mod webhook;
 pub mod worker;
 
+pub use cluster::Cluster;
 pub use gateway::Gateway;
 pub use rng::Rng;
 pub use subscriber::Subscriber;

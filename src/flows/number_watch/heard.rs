@@ -22,6 +22,8 @@ use super::{Inner, NumberWatch};
 const SUSPENSION_MAX: Duration = Duration::from_hours(1);
 /// How old what a status says of the pace may be. After a restart the old ones are read again.
 const PACE_AGE_MAX: Duration = Duration::from_secs(30);
+/// How long ago a message may have come in that uses up throughput: what a new leader reads of the log is over.
+const RECEIVED_AGE_MAX: Duration = Duration::from_secs(2);
 /// How old a webhook about an account may be. One that is not true any more costs a pause.
 const NOTICE_AGE_MAX: Duration = Duration::from_hours(24);
 
@@ -49,6 +51,13 @@ impl NumberWatch {
             | Outcome::Expired(_)
             | Outcome::Unknown(_)
             | Outcome::Answered(_) => {}
+        }
+    }
+
+    /// A message that was stored at this time uses up throughput (reference 6.1), whoever has taken it in.
+    pub(in crate::flows) fn received(&self, number: &PhoneNumberId, stored: SystemTime) {
+        if self.inner.is_fresh(stored, RECEIVED_AGE_MAX) {
+            self.inner.lanes.received(number, 1);
         }
     }
 

@@ -1,0 +1,139 @@
+//! What only the leader does: taken up at the start by who leads from the beginning, else in the running process.
+
+use std::sync::Arc;
+
+use metrics::{counter, gauge};
+use tokio::sync::watch;
+use tracing::{error, info};
+
+use crate::flows::conversations::WebhookWatch;
+use crate::flows::follow_message::{FollowMessage, MessageNews};
+use crate::flows::identities::Identities;
+use crate::flows::who_leads::{Role, WhoLeads};
+use crate::flows::window::Windows;
+use crate::grpc::server::GatewayService;
+use crate::storage::projections::Projections;
+use crate::telemetry::names;
+
+use super::Error;
+use super::options::watch_limits;
+use super::parts::{Parts, flows};
+
+/// A process that can lead.
+pub(super) struct Lead {
+    pub(super) parts: Parts,
+    pub(super) projections: Projections,
+    pub(super) identities: Arc<Identities>,
+    pub(super) service: GatewayService,
+    pub(super) who_leads: WhoLeads,
+}
+
+impl Lead {
+    /// Whether this process leads already.
+    pub(super) fn is_due(&self) -> bool {
+        matches!(*self.who_leads.watch().borrow(), Role::Leader { .. })
+    }
+
+    /// Takes the lead up when this process is elected. What fails then ends the process, so that another one leads.
+    pub(super) async fn when_elected(mut self) {
+        let shutdown = self.parts.shutdown.clone();
+        let Some(term) = shutdown.drain().run_until_cancelled(self.who_leads.elected()).await else { return };
+        info!(term, "this gateway leads; taking up what the last leader left");
+        match self.take_up().await {
+            Ok(()) => info!(term, "leading"),
+            Err(error) => shutdown.fail(format!("the lead could not be taken up: {error}")),
+        }
+    }
+
+    /// Takes up what the last leader, or the last process, has left, and begins.
+    pub(super) async fn take_up(self) -> Result<(), Error> {
+        let Self { parts, projections, identities, service, who_leads } = self;
+        let shutdown = parts.shutdown.clone();
+        let number_watch = parts.number_watch.clone();
+        let (fallbacks, news) = (parts.fallbacks(), MessageNews::default());
+        let unsettled = parts.unsettled();
+        let hearers = (unsettled.clone(), fallbacks.clone());
+        let mut project_log = parts.project_log(projections.clone(), news.clone(), hearers);
+        let webhook_watch = WebhookWatch::new(projections.clone(), Arc::clone(&parts.clock));
+        let retention = parts.retention();
+        // Age goes first, so that a full store can take what the projections have to write.
+        retention.round().await;
+        // Before the log is caught up with, whose statuses may settle them.
+        fallbacks.resume().await?;
+        let left_in_queue = unsettled.load().await?;
+        project_log.catch_up().await?;
+        let (calls, limits) = (unsettled.clone(), watch_limits(&parts.config));
+        let follow_message = FollowMessage::new(projections.clone(), calls, news, limits, shutdown.clone());
+        let applied = project_log.watch_position();
+        let conversations = parts.conversations(projections, webhook_watch.clone(), applied);
+        let windows = Windows::new(conversations.clone(), parts.templates.clone());
+        let queue = parts.queue(windows.clone(), unsettled.clone(), fallbacks.clone(), identities);
+        queue.resume(left_in_queue);
+        shutdown.spawn_background("queue", queue.clone().run());
+        let send_message = parts.send_message(windows, unsettled, fallbacks);
+        shutdown.spawn_background("sends", send_message.clone().run());
+        let subscriptions = parts.subscriptions(service.streams()).await?;
+        service.lead(flows(parts, follow_message, conversations, (send_message, queue), subscriptions));
+        who_leads.set_ready();
+        shutdown.spawn_background("projections", project_log.run(shutdown.clone()));
+        shutdown.spawn_background("number watch", number_watch.run());
+        shutdown.spawn_background("webhook watch", webhook_watch.run());
+        shutdown.spawn_background("retention", retention.run(shutdown.clone()));
+        Ok(())
+    }
+}
+
+/// Shows who leads, and says when the leader's settings are not these.
+pub(super) async fn show(mut role: watch::Receiver<Role>, settings: String) {
+    gauge!(names::RELAY_WAITING).increment(0.0);
+    loop {
+        let (leads, term, differing) = match &*role.borrow_and_update() {
+            Role::Leader { term } => (1.0, *term, Vec::new()),
+            Role::Follower { leader: None } => (0.0, 0, Vec::new()),
+            Role::Follower { leader: Some(leader) } => {
+                let differing = differing(&settings, &leader.settings);
+                if !differing.is_empty() {
+                    let sections = differing.join(", ");
+                    error!(
+                        leader = leader.name,
+                        sections, "the leader has other settings; all gateways of a prefix need the same"
+                    );
+                }
+                (0.0, 0, differing)
+            }
+        };
+        gauge!(names::LEADS).set(leads);
+        #[expect(clippy::cast_precision_loss, reason = "no term comes near 2^52")]
+        gauge!(names::LEADER_TERM).set(term as f64);
+        gauge!(names::SETTINGS_DIFFER).set(if differing.is_empty() { 0.0 } else { 1.0 });
+        if role.changed().await.is_err() {
+            return;
+        }
+        counter!(names::LEADER_CHANGES).increment(1);
+    }
+}
+
+/// The sections that differ, of two lists of `section=hash`.
+fn differing(own: &str, leaders: &str) -> Vec<String> {
+    let has = |list: &str, entry: &str| list.split(' ').any(|other| other == entry);
+    let other = |list: &str, in_list: &str| -> Vec<String> {
+        let missing = list.split(' ').filter(|entry| !entry.is_empty() && !has(in_list, entry));
+        missing.filter_map(|entry| Some(entry.split_once('=')?.0.to_owned())).collect()
+    };
+    let mut sections = [other(own, leaders), other(leaders, own)].concat();
+    sections.sort();
+    sections.dedup();
+    sections
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sections_that_differ_are_named() {
+        assert!(differing("a=1 b=2", "a=1 b=2").is_empty());
+        assert_eq!(differing("a=1 b=2", "a=1 b=3"), ["b"]);
+        assert_eq!(differing("a=1", "b=2"), ["a", "b"]);
+    }
+}
