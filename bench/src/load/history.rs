@@ -7,6 +7,7 @@ use std::time::Instant;
 use rusqlite::{Connection, OpenFlags};
 use whatsapp_gateway::clock::{Clock, SystemClock};
 use whatsapp_gateway::cloud_api::normalize;
+use whatsapp_gateway::storage::leadership::Replica;
 use whatsapp_gateway::storage::{Config, EmbeddedConfig, Storage, events};
 
 use super::Report;
@@ -20,7 +21,8 @@ pub(super) async fn fill(folder: PathBuf, count: u64) -> Result<Report> {
     let began = Instant::now();
     let on_fatal = Arc::new(|reason| eprintln!("gateway-bench: the log failed: {reason}"));
     let config = Config::Embedded(EmbeddedConfig::in_dir(folder));
-    let storage = Storage::open(&config, Arc::new(SystemClock), on_fatal)?;
+    let replica = Replica::of_this_process(String::new(), Default::default(), String::new());
+    let storage = Storage::open(&config, replica, Arc::new(SystemClock), on_fatal)?;
     for first in (0..count).step_by(usize::try_from(CHUNK)?) {
         let bodies = (first..count.min(first + CHUNK)).map(webhook::message);
         let stored = bodies.flat_map(|body| normalize::normalize(body.as_bytes(), SystemClock.now()));
