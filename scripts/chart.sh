@@ -25,7 +25,7 @@ not_wanted=(
 )
 
 main() {
-  local values clustered
+  local values
   work=$(mktemp -d)
   trap 'rm -rf "$work"' EXIT
 
@@ -40,14 +40,7 @@ main() {
     check_rendered "$(basename "$values" .yaml)" "$chart" --values "$values"
   done
 
-  # No engine serves a cluster yet, and the chart says so. What it would render is tried with a copy that has one.
-  clustered=$work/clustered
-  cp -R "$chart" "$clustered"
-  sed -i.before 's/{{ " embedded " }}/{{ " embedded clustered " }}/' "$clustered/templates/_helpers.tpl"
-  check_rendered cluster "$clustered" --values "$chart/tests/cluster/values.yaml" --set autoscaling.enabled=true
-
   check "tests" "$tools/helm-unittest" --file 'tests/*_test.yaml' "$chart"
-  check "tests of what will be a cluster" "$tools/helm-unittest" --file 'tests/cluster/*_test.yaml' "$clustered"
 
   for kubernetes in "${kubernetes_versions[@]}"; do
     check "the objects for Kubernetes $kubernetes" "$python" scripts/chart_objects.py "$kubernetes" "$work/$kubernetes"/*.yaml
@@ -104,6 +97,10 @@ check_policy() {
     # The cluster chooses the ids.
     arguments+=(--ignore-test container-security-context-user-group-id)
   fi
+  if grep -q '^  replicas: 1$' "$2"; then
+    # One was asked for.
+    arguments+=(--ignore-test deployment-replicas)
+  fi
   check "kube-score of $1" "$tools/kube-score" score --exit-one-on-warning --output-format ci \
     --kubernetes-version "v${kubernetes_versions[0]}" "${arguments[@]}" "$2"
 }
@@ -142,13 +139,16 @@ check_refusals() {
     --set 'callers[0].tokenSha256[0]=canary-token' 2>&1) || [[ $output == *canary* ]]; then
     failed "what may be a token is shown: $output"
   fi
+  if output=$("$tools/helm" template gw "$chart" --values "$chart/ci/cluster.yaml" \
+    --set 'storage.nats.urls[0]=nats://gateway:canary@nats:4222' 2>&1) || [[ $output == *canary* ]]; then
+    failed "what may be a password of NATS is shown: $output"
+  fi
 }
 
 # The chart knows the settings of the binary, all of them and no others, and its defaults, given as values, come out
-# again.
+# again. Those of NATS and of the other pods have values of their own.
 check_settings() {
   local settings rendered setting difference
-  # No mode of the chart is on NATS yet.
   settings=$(awk '/^\[/ { is_left_out = $0 == "[storage.nats]" || $0 == "[peers]" } !is_left_out' src/config/default.toml |
     grep -E '^(\[[a-z_]+\]$|[a-z_]+ = )' | grep -vE '^(listen|backend|data_dir|(cert|key|client_ca)_file|client_auth) = ')
   # What a setting has behind its "=" is YAML as well.
@@ -167,6 +167,28 @@ check_settings() {
   if ! difference=$(diff <(awk '/^\[/ { section = $0; next } { print section, $1 }' <<<"$settings" | sort) <(schema_settings | sort)); then
     failed "src/config/default.toml (<) and the schema's config (>) have different keys:"$'\n'"$difference"
   fi
+  check "the settings of NATS and of the other pods" check_cluster_settings
+}
+
+# The files of ci on NATS have every key of [storage.nats] and [peers] that the binary has, and no other; and the chart has the
+# defaults of the binary.
+check_cluster_settings() {
+  local keys
+  keys=$(for values in "$chart"/ci/*.yaml; do rendered_on_nats "$values"; done | sed 's/ = .*//' | sort -u)
+  diff <(settings_on_nats <src/config/default.toml | sed 's/ = .*//' | sort) - <<<"$keys" || return 1
+  diff <(settings_on_nats <src/config/default.toml | grep -E " (prefix|replicas) = " | sort) \
+    <(rendered_on_nats "$chart/ci/cluster.yaml" | grep -E " (prefix|replicas) = " | sort)
+}
+
+# rendered_on_nats VALUES: what the ConfigMap and the variables set of the two sections.
+rendered_on_nats() {
+  "$tools/helm" template gw "$chart" --values "$1" |
+    sed 's/^    //; s/.* WHATSAPP_GATEWAY__PEERS__ADVERTISE$/[peers]\nadvertise = its own/' | settings_on_nats
+}
+
+# "[section] key = value" for each key of the two sections.
+settings_on_nats() {
+  awk '/^\[/ { section = $1 } /^[a-z_]+ = / && (section == "[storage.nats]" || section == "[peers]") { print section, $0 }'
 }
 
 # "[section] key" for everything under config in the schema.

@@ -1,7 +1,9 @@
-{{/* The directories that the configuration names and the StatefulSet mounts. */}}
+{{/* The directories that the configuration names and the pod mounts. */}}
 {{- define "whatsapp-gateway.configDir" -}}/etc/whatsapp-gateway{{- end }}
 {{- define "whatsapp-gateway.secretsDir" -}}/etc/whatsapp-gateway/secrets{{- end }}
 {{- define "whatsapp-gateway.tlsDir" -}}/etc/whatsapp-gateway/tls{{- end }}
+{{- define "whatsapp-gateway.natsCredentialsDir" -}}/etc/whatsapp-gateway/nats-credentials{{- end }}
+{{- define "whatsapp-gateway.natsTlsDir" -}}/etc/whatsapp-gateway/nats-tls{{- end }}
 {{- define "whatsapp-gateway.dataDir" -}}/var/lib/whatsapp-gateway{{- end }}
 
 {{/* The file of one key of the existing Secret, and the files of a list of them, as JSON. */}}
@@ -30,8 +32,12 @@ The sections are those of src/config/default.toml: what the user sets, and what 
   "webhook" (dict "listen" "0.0.0.0:8080")
   "admin" (dict "listen" "0.0.0.0:9090")
 }}
-{{- if eq .Values.mode "single" }}
-{{- $_ := set $own "storage" (dict "data_dir" (include "whatsapp-gateway.dataDir" .)) }}
+{{- if include "whatsapp-gateway.isOnNats" . }}
+{{- $_ := set $own "storage" (dict "backend" "nats") }}
+{{- /* What the others reach is the address of the pod, which its environment has. */}}
+{{- $_ := set $own "peers" (dict "listen" (printf "0.0.0.0:%d" (int .Values.peers.port))) }}
+{{- else }}
+{{- $_ := set $own "storage" (dict "backend" "embedded" "data_dir" (include "whatsapp-gateway.dataDir" .)) }}
 {{- end }}
 {{- range $name, $section := mergeOverwrite $sections $own }}
 [{{ $name }}]
@@ -51,6 +57,9 @@ client_ca_file = {{ printf "%s/%s" $tlsDir . | toJson }}
 {{- end }}
 client_auth = {{ toJson .Values.grpcTls.clientAuth }}
 {{ end }}
+{{- if include "whatsapp-gateway.isOnNats" . }}
+{{- include "whatsapp-gateway.natsConfig" .Values.storage.nats }}
+{{- end }}
 {{- $appId := "" }}
 {{- range .Values.apps }}
 {{- $appId = default .id $appId }}
@@ -122,3 +131,30 @@ streams_max = {{ int . }}
 {{- end }}
 {{ end }}
 {{- end }}
+
+{{- define "whatsapp-gateway.natsConfig" -}}
+{{- $credentialsDir := include "whatsapp-gateway.natsCredentialsDir" . }}
+{{- $tlsDir := include "whatsapp-gateway.natsTlsDir" . }}
+[storage.nats]
+urls = {{ toJson .urls }}
+prefix = {{ toJson .prefix }}
+replicas = {{ int .replicas }}
+{{- with .credentials.fileKey }}
+credentials_file = {{ printf "%s/%s" $credentialsDir . | toJson }}
+{{- end }}
+{{- with .credentials.user }}
+user = {{ toJson . }}
+{{- end }}
+{{- with .credentials.passwordKey }}
+password_file = {{ printf "%s/%s" $credentialsDir . | toJson }}
+{{- end }}
+{{- with .tls.caKey }}
+ca_file = {{ printf "%s/%s" $tlsDir . | toJson }}
+{{- end }}
+{{- with .tls.certKey }}
+cert_file = {{ printf "%s/%s" $tlsDir . | toJson }}
+{{- end }}
+{{- with .tls.keyKey }}
+key_file = {{ printf "%s/%s" $tlsDir . | toJson }}
+{{- end }}
+{{ end }}

@@ -71,10 +71,12 @@ imagePullSecrets:
 {{- end }}
 
 {{/*
-The engines that the binary has, between spaces. The one line to change when it gets the one for several pods; until then
-`mode: cluster` is refused, and scripts/chart.sh tries its templates on a copy of the chart with this line changed.
+"true" if events and state are in NATS. Then the pods are those of a Deployment and have no volume, and during a roll-out
+there are two even where one is asked for, so they know each other as peers.
 */}}
-{{- define "whatsapp-gateway.engines" -}}{{ " embedded " }}{{- end }}
+{{- define "whatsapp-gateway.isOnNats" -}}
+{{- if eq .Values.storage.backend "nats" }}true{{ end }}
+{{- end }}
 
 {{/* "true" if there may be more than one pod. */}}
 {{- define "whatsapp-gateway.isMany" -}}

@@ -69,7 +69,20 @@ spec:
         secretName: {{ . }}
         defaultMode: 288
     {{- end }}
-    {{- if eq .Values.mode "single" }}
+    {{- if include "whatsapp-gateway.isOnNats" . }}
+    {{- with .Values.storage.nats.credentials.secretName }}
+    - name: nats-credentials
+      secret:
+        secretName: {{ . }}
+        defaultMode: 288
+    {{- end }}
+    {{- with .Values.storage.nats.tls.secretName }}
+    - name: nats-tls
+      secret:
+        secretName: {{ . }}
+        defaultMode: 288
+    {{- end }}
+    {{- else }}
     {{- with .Values.persistence.existingClaim }}
     - name: data
       persistentVolumeClaim:
@@ -89,9 +102,9 @@ spec:
     - serve
     - --config
     - {{ include "whatsapp-gateway.configDir" . }}/config.toml
-  {{- with .Values.extraEnv }}
+  {{- with include "whatsapp-gateway.env" . | trim }}
   env:
-    {{- toYaml . | nindent 4 }}
+    {{- . | nindent 4 }}
   {{- end }}
   {{- with .Values.extraEnvFrom }}
   envFrom:
@@ -104,6 +117,10 @@ spec:
       containerPort: 8080
     - name: admin
       containerPort: 9090
+    {{- if include "whatsapp-gateway.isOnNats" . }}
+    - name: peers
+      containerPort: {{ .Values.peers.port }}
+    {{- end }}
   startupProbe:
     httpGet:
       path: /livez
@@ -138,13 +155,39 @@ spec:
       mountPath: {{ include "whatsapp-gateway.tlsDir" . }}
       readOnly: true
     {{- end }}
-    {{- if eq .Values.mode "single" }}
+    {{- if include "whatsapp-gateway.isOnNats" . }}
+    {{- if .Values.storage.nats.credentials.secretName }}
+    - name: nats-credentials
+      mountPath: {{ include "whatsapp-gateway.natsCredentialsDir" . }}
+      readOnly: true
+    {{- end }}
+    {{- if .Values.storage.nats.tls.secretName }}
+    - name: nats-tls
+      mountPath: {{ include "whatsapp-gateway.natsTlsDir" . }}
+      readOnly: true
+    {{- end }}
+    {{- else }}
     - name: data
       mountPath: {{ include "whatsapp-gateway.dataDir" . }}
     {{- end }}
     {{- with .Values.extraVolumeMounts }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
+{{- end }}
+
+{{- define "whatsapp-gateway.env" -}}
+{{- if include "whatsapp-gateway.isOnNats" . }}
+- name: POD_IP
+  valueFrom:
+    fieldRef:
+      fieldPath: status.podIP
+# Where the other pods reach this one.
+- name: WHATSAPP_GATEWAY__PEERS__ADVERTISE
+  value: "$(POD_IP):{{ .Values.peers.port }}"
+{{- end }}
+{{- with .Values.extraEnv }}
+{{ toYaml . }}
+{{- end }}
 {{- end }}
 
 {{/* What the restricted pod security standard asks for. */}}

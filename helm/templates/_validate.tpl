@@ -4,7 +4,7 @@ that names the value and the remedy.
 */}}
 {{- define "whatsapp-gateway.validate" -}}
 {{- $problems := "" }}
-{{- range list "mode" "secrets" "accounts" "callers" "jwt" "config" "grpcTls" "routes" "networkPolicy" "monitoring" "pod" }}
+{{- range list "mode" "storage" "secrets" "accounts" "callers" "jwt" "config" "grpcTls" "routes" "networkPolicy" "monitoring" "pod" }}
 {{- $problems = print $problems (include (printf "whatsapp-gateway.validate.%s" .) $) }}
 {{- end }}
 {{- with $problems }}
@@ -13,13 +13,9 @@ that names the value and the remedy.
 {{- end }}
 
 {{- define "whatsapp-gateway.validate.mode" -}}
-{{- $engine := ternary "embedded" "clustered" (eq .Values.mode "single") }}
-{{- if not (contains (printf " %s " $engine) (include "whatsapp-gateway.engines" .)) }}
-{{- printf "- mode is %s, but whatsapp-gateway %s has only the embedded engine, which is one pod with one volume: set mode to single.\n" .Values.mode .Chart.AppVersion }}
-{{- end }}
 {{- if eq .Values.mode "single" }}
 {{- if ne (int .Values.replicaCount) 1 }}
-{{- printf "- replicaCount is %v, but the embedded event log has exactly one writer: set replicaCount to 1.\n" .Values.replicaCount }}
+{{- printf "- replicaCount is %v, but mode single has exactly one pod: set replicaCount to 1, or mode to cluster, which needs storage.backend nats.\n" .Values.replicaCount }}
 {{- end }}
 {{- if .Values.autoscaling.enabled }}
 {{- print "- autoscaling.enabled is true, but mode single has exactly one pod: set it to false.\n" }}
@@ -27,13 +23,8 @@ that names the value and the remedy.
 {{- if .Values.topologySpreadConstraints }}
 {{- print "- topologySpreadConstraints is set, but mode single has one pod, and nothing to spread: remove it, or choose a node by nodeSelector or affinity.\n" }}
 {{- end }}
-{{- else }}
-{{- if not (or .Values.autoscaling.enabled .Values.replicaCount) }}
+{{- else if not (or .Values.autoscaling.enabled .Values.replicaCount) }}
 {{- print "- replicaCount is 0, so nothing would run: set it to 1 or more.\n" }}
-{{- end }}
-{{- if .Values.persistence.existingClaim }}
-{{- printf "- persistence.existingClaim is %s, but mode cluster has no volume: remove it.\n" .Values.persistence.existingClaim }}
-{{- end }}
 {{- end }}
 {{- with .Values.autoscaling }}
 {{- if .enabled }}
@@ -127,7 +118,7 @@ that names the value and the remedy.
 {{- if not (regexMatch "^([A-Za-z0-9_:.-]+=)?(error|warn|info|debug|trace|off)(,([A-Za-z0-9_:.-]+=)?(error|warn|info|debug|trace|off))*$" $level) }}
 {{- printf "- config.telemetry.log_level is %q: write a level (error, warn, info, debug, trace), or levels per target such as info,h2=debug.\n" $level }}
 {{- end }}
-{{- if eq .Values.mode "single" }}
+{{- if not (include "whatsapp-gateway.isOnNats" .) }}
 {{- include "whatsapp-gateway.validate.room" . }}
 {{- end }}
 {{- end }}

@@ -66,6 +66,12 @@
 {{- else if and $isNamed (not $collector) }}
 {{- print "- networkPolicy.otlp is set, but config.telemetry.otlp_endpoint is empty: set it, or empty networkPolicy.otlp.\n" }}
 {{- end }}
+{{- $isNatsNamed := or $policy.nats.namespaces $policy.nats.to }}
+{{- if and (include "whatsapp-gateway.isOnNats" .) (not $isNatsNamed) }}
+{{- print "- networkPolicy.nats names nobody, so no pod would reach NATS: name its namespace in networkPolicy.nats.namespaces.\n" }}
+{{- else if and $isNatsNamed (not (include "whatsapp-gateway.isOnNats" .)) }}
+{{- print "- networkPolicy.nats is set, but storage.backend is embedded: set that to nats, or empty networkPolicy.nats.\n" }}
+{{- end }}
 {{- end }}
 {{- end }}
 
@@ -83,14 +89,17 @@
 
 {{- define "whatsapp-gateway.validate.pod" -}}
 {{- range .Values.extraEnv }}
+{{- if eq .name "POD_IP" }}
+{{- print "- extraEnv sets POD_IP, which is the chart's own: choose another name.\n" }}
+{{- end }}
 {{- if hasPrefix "WHATSAPP_" (upper .name) }}
 {{- printf "- extraEnv sets %s, which nothing here would check or follow: set it under config, or in apps and wabas.\n" .name }}
 {{- end }}
 {{- end }}
-{{- $volumes := list "config" "secrets" "grpc-tls" "data" }}
+{{- $volumes := list "config" "secrets" "grpc-tls" "data" "nats-credentials" "nats-tls" }}
 {{- range .Values.extraVolumes }}
 {{- if has .name $volumes }}
-{{- printf "- extraVolumes names %s twice, or as the chart does (config, secrets, grpc-tls, data): choose another name.\n" .name }}
+{{- printf "- extraVolumes names %s twice, or as the chart does (config, secrets, grpc-tls, data, nats-credentials, nats-tls): choose another name.\n" .name }}
 {{- end }}
 {{- $volumes = append $volumes .name }}
 {{- end }}
