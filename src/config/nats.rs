@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 use super::reader::Table;
 use super::secrets::Reader;
@@ -95,8 +95,9 @@ fn credentials(table: &mut Table<'_>, is_used: bool) -> storage::NatsCredentials
         }
         (None, Some(user), Some(password_file)) => {
             let password_file = PathBuf::from(password_file);
-            let password = secret("password_file", &password_file);
-            let password = password.unwrap_or_else(|| SecretString::from(String::new()));
+            // Editors and `kubectl create secret --from-file` leave a line end.
+            let password = secret("password_file", &password_file).unwrap_or_default();
+            let password = SecretString::from(password.expose_secret().trim());
             storage::NatsCredentialsConfig::User { user, password_file, password }
         }
         (Some(_), _, _) => {

@@ -716,7 +716,7 @@ fn certificates_and_secrets_are_swapped_apart() {
 #[test]
 fn nats_is_printed_without_its_password_and_loads_again() {
     let files = Files::with_secrets();
-    let password = files.write("nats-password", "canary");
+    let password = files.write("nats-password", "canary\n");
     let more = format!(
         "[storage]\nbackend = \"nats\"\n[storage.nats]\nurls = [\"nats://a:4222\", \"tls://b\"]\nuser = \"gateway\"\n\
          password_file = {password:?}\n"
@@ -724,6 +724,10 @@ fn nats_is_printed_without_its_password_and_loads_again() {
     let config = files.load(&format!("{COMPLETE}{more}")).unwrap();
     let storage::Config::Nats(nats) = &config.storage else { panic!("{:?}", config.storage) };
     assert_eq!((nats.replicas, nats.prefix.as_str()), (3, "whatsapp_gateway"));
+    let storage::NatsCredentialsConfig::User { password, .. } = &nats.credentials else {
+        panic!("{:?}", nats.credentials)
+    };
+    assert_eq!(password.expose_secret(), "canary");
     let printed = config.print();
     assert!(!printed.contains("canary"), "{printed}");
     assert_eq!(files.load(&printed).unwrap().print(), printed);
