@@ -138,7 +138,7 @@ rules: ## Check and test the alert rules, and check that the dashboards are thos
 .PHONY: chart-run
 chart-run: ## Start the binary that cargo-test built as the pods of the chart would, and call it
 	$(step) 'chart-run'
-	@scripts/tools.sh helm grpcurl venv
+	@scripts/tools.sh helm grpcurl nats-server venv
 	.tools/venv/bin/python scripts/chart_run.py $(or $(CARGO_TARGET_DIR),target)/debug/whatsapp-gateway
 
 # DL3008 wants versions of Debian's packages; a base by digest gives them, and old ones leave the mirrors.

@@ -1,16 +1,18 @@
 #!/usr/bin/env python3
 """Runs what the chart renders, so that chart and binary cannot drift apart: for every file of helm/ci the pod's process,
 with the arguments, the environment and the files of the rendered objects. It must start, pass its probes, serve those who
-may call and refuse those who may not, and be gone within the pod's grace period. Then it holds the ranges that the chart
-checks against those of the binary.
+may call and refuse those who may not, and be gone within the pod's grace period. Where the pods are on NATS there is a server, and two
+pods where the chart has several: one leads, what is made by one is there by the other, and when the leader ends the other one
+goes on. Then it holds the ranges that the chart checks against those of the binary.
 
     .tools/venv/bin/python scripts/chart_run.py target/debug/whatsapp-gateway
 
 What is different from a pod: the files lie in a directory of their own, the ports are free ones, nobody answers for Meta,
-and secrets are made up here.
+secrets are made up here, and one server of NATS stands for three.
 """
 
 import concurrent.futures
+import contextlib
 import hashlib
 import http.client
 import json
@@ -24,10 +26,14 @@ import time
 
 import yaml
 
+import chart_nats
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 HELM, GRPCURL = ROOT / ".tools/bin/helm", ROOT / ".tools/bin/grpcurl"
 BINARY = pathlib.Path(sys.argv[1]).resolve()
 START_SECONDS_MAX = 60
+# Longer than nobody leads when a leader ends: by a few renewals of its lease.
+LEADERLESS_SECONDS_MAX = 15
 # The hash of this token stands in the files of helm/ci.
 TOKEN = "test"
 # The public key of RFC 8037, appendix A.2.
@@ -64,38 +70,96 @@ class Failure(Exception):
 
 
 def run(values, work):
-    """Starts the pod's process, tries it, and stops it; says what was tried."""
+    """Starts the processes of the pods, tries them, and stops them; says what was tried."""
     rendered = subprocess.run(
         [HELM, "template", "gw", ROOT / "helm", "--values", values], capture_output=True, text=True, check=True
     ).stdout
     objects = [item for item in yaml.safe_load_all(rendered) if item]
-    pod = next(item for item in objects if item["kind"] == "StatefulSet")["spec"]["template"]["spec"]
-    container = next(container for container in pod["containers"] if container["name"] == "gateway")
-    config = write_files(objects, pod, container, work)
+    workload = next(item for item in objects if item["kind"] in ("StatefulSet", "Deployment"))["spec"]
+    spec = workload["template"]["spec"]
+    container = next(container for container in spec["containers"] if container["name"] == "gateway")
+    config, mounts = write_files(objects, spec, container, work)
+    with contextlib.ExitStack() as stack:
+        variables = dict(MOVED)
+        if "[storage.nats]" in config:
+            url = stack.enter_context(chart_nats.server(config, mounts, work))
+            variables |= {"WHATSAPP_GATEWAY__STORAGE__NATS__URLS": url, "WHATSAPP_GATEWAY__STORAGE__NATS__REPLICAS": "1"}
+        # Of a Deployment with an autoscaler it is not said how many.
+        count = min(2, workload.get("replicas", 2))
+        pods = [stack.enter_context(Pod(spec, container, variables, work, index)) for index in range(count)]
+        for pod in pods:
+            pod.wait_until_it_serves()
+            check_probes(container, pod.ready)
+            check_webhook(config, pod.ready)
+            tried = check_calls(config, pod.ready, work)
+        tried += f", {check_selftest(objects, config, pods[0].ready, work)}"
+        if len(pods) > 1:
+            tried += f", {check_replicas(pods, work)}"
+        seconds = max(pod.stop() for pod in pods)
+    return f"started {len(pods)}, {tried}, stopped in {seconds:.1f} of {spec['terminationGracePeriodSeconds']} s"
 
-    arguments = [moved(argument, work) for argument in container["args"]]
-    environment = {item["name"]: item.get("value", "stand-in") for item in container.get("env", [])} | MOVED
-    with open(work / "log", "w") as log:
-        process = subprocess.Popen([BINARY, *arguments], env=environment, stdout=subprocess.PIPE, stderr=log, text=True)
-    try:
-        ready = json.loads(process.stdout.readline() or "null")
-        if not ready:
-            raise Failure(f"it did not start:\n{(work / 'log').read_text()}")
-        check_probes(container, ready)
-        check_webhook(config, ready)
-        tried = f"{check_calls(config, ready, work)}, {check_selftest(objects, config, ready, work)}"
-    finally:
+
+class Pod:
+    """The process of a pod; it does not outlive the context."""
+
+    def __init__(self, spec, container, variables, work, index):
+        self.log = work / f"log-{index}"
+        self.grace_seconds = spec["terminationGracePeriodSeconds"]
+        environment = {}
+        for item in container.get("env", []):
+            source = item.get("valueFrom", {}).get("fieldRef", {}).get("fieldPath")
+            value = item.get("value", "127.0.0.1" if source == "status.podIP" else "stand-in")
+            environment[item["name"]] = re.sub(r"\$\((\w+)\)", lambda match: environment[match[1]], value)
+        for port in container["ports"]:
+            if port["name"] == "peers":
+                environment |= self.at_a_free_port(environment, port["containerPort"])
+        arguments = [moved(argument, work) for argument in container["args"]]
+        with open(self.log, "w") as log:
+            self.process = subprocess.Popen(
+                [BINARY, *arguments], env=environment | variables, stdout=subprocess.PIPE, stderr=log, text=True
+            )
+        self.ready = None
+
+    @staticmethod
+    def at_a_free_port(environment, port):
+        """The port between pods, which is the same in all of them, and here they have one address."""
+        advertised = environment["WHATSAPP_GATEWAY__PEERS__ADVERTISE"]
+        if advertised != f"127.0.0.1:{port}":
+            raise Failure(f"the others are told {advertised}, and the container has its port at {port}")
+        free = chart_nats.free_port()
+        return {"WHATSAPP_GATEWAY__PEERS__LISTEN": f"0.0.0.0:{free}", "WHATSAPP_GATEWAY__PEERS__ADVERTISE": f"127.0.0.1:{free}"}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+    def wait_until_it_serves(self):
+        self.ready = json.loads(self.process.stdout.readline() or "null")
+        if not self.ready:
+            raise Failure(f"it did not start:\n{self.log.read_text()}")
+
+    def metric(self, name):
+        text = fetch("GET", self.ready["admin"], "/metrics")[1]
+        if not (found := re.search(rf"^{name} (\S+)$", text, re.M)):
+            raise Failure(f"there is no metric {name}")
+        return float(found[1])
+
+    def stop(self):
+        """Tells it to end, as the kubelet does, and returns how many seconds that took."""
         began = time.monotonic()
-        process.send_signal(signal.SIGTERM)
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
         try:
-            code = process.wait(pod["terminationGracePeriodSeconds"])
+            code = self.process.wait(self.grace_seconds)
         except subprocess.TimeoutExpired:
-            process.kill()
             code = "none within the grace period"
-    if code != 0:
-        raise Failure(f"exit code {code} after SIGTERM:\n{(work / 'log').read_text()}")
-    seconds = time.monotonic() - began
-    return f"started, {tried}, stopped in {seconds:.1f} of {pod['terminationGracePeriodSeconds']} s"
+        if code != 0:
+            raise Failure(f"exit code {code} after SIGTERM:\n{self.log.read_text()}")
+        return time.monotonic() - began
 
 
 def moved(text, work):
@@ -103,7 +167,7 @@ def moved(text, work):
 
 
 def write_files(objects, pod, container, work):
-    """What the container mounts, at the same paths below `work`. Returns the rendered configuration."""
+    """What the container mounts, at the same paths below `work`. Returns the rendered configuration, and the paths."""
     mounts = {mount["name"]: work / mount["mountPath"].lstrip("/") for mount in container["volumeMounts"]}
     maps = {item["metadata"]["name"]: item["data"] for item in objects if item["kind"] == "ConfigMap" and "data" in item}
     for path in mounts.values():
@@ -118,23 +182,16 @@ def write_files(objects, pod, container, work):
         (mounts["secrets"] / name).write_text(text + "\n")
     if "grpc-tls" in mounts:
         write_certificates(mounts["grpc-tls"], work, re.findall(r'identities = \["([^"]+)"', config))
-    return config
+    return config, mounts
 
 
 def write_certificates(folder, work, identities):
     """A certificate for the port, and one for a client that has the first identity of the first caller."""
-
-    def openssl(*arguments):
-        subprocess.run(["openssl", *arguments], cwd=work, check=True, capture_output=True)
-
-    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1"]
-    openssl("req", "-x509", *key, "-subj", "/CN=authority", "-keyout", "ca.key", "-out", str(folder / "ca.crt"))
+    authority = chart_nats.make_authority(folder / "ca.crt", work)
     client = identities[0] if identities else "dns:client"
     san = client.replace("dns:", "DNS:") if client.startswith("dns:") else f"URI:{client}"
-    for name, out, alternative in (("tls", folder, "DNS:gateway,IP:127.0.0.1"), ("client", work, san)):
-        openssl("req", "-x509", *key, "-subj", f"/CN={name}", "-addext", f"subjectAltName={alternative}",
-                "-addext", "basicConstraints=critical,CA:FALSE", "-CA", str(folder / "ca.crt"), "-CAkey", "ca.key",
-                "-keyout", str(out / f"{name}.key"), "-out", str(out / f"{name}.crt"))
+    chart_nats.certify(authority, "DNS:gateway,IP:127.0.0.1", folder / "tls.crt", folder / "tls.key")
+    chart_nats.certify(authority, san, work / "client.crt", work / "client.key")
 
 
 def port_of(address):
@@ -160,20 +217,22 @@ def check_webhook(config, ready):
 
 
 def request(method, address, path, body=None):
+    return fetch(method, address, path, body)[0]
+
+
+def fetch(method, address, path, body=None):
     connection = http.client.HTTPConnection("127.0.0.1", port_of(address), timeout=10)
     try:
         connection.request(method, path, body)
-        return connection.getresponse().status
+        response = connection.getresponse()
+        return response.status, response.read().decode()
     finally:
         connection.close()
 
 
 def check_calls(config, ready, work):
     """Health, and a call by each credential that the configuration has, and by none. Says which."""
-    tls = work / "etc/whatsapp-gateway/tls"
-    transport = ["-plaintext"]
-    if tls.exists():
-        transport = ["-cacert", tls / "ca.crt", "-servername", "gateway"]
+    transport = transport_of(work)
     certificate = ["-cert", work / "client.crt", "-key", work / "client.key"]
     needs_certificate = 'client_auth = "required"' in config
     if needs_certificate:
@@ -194,7 +253,7 @@ def check_calls(config, ready, work):
             credentials["token"] = ["-H", f"authorization: Bearer {TOKEN}"]
         if file := re.search(r'token_sha256_file = ".*/secrets/(.*)"', caller):
             credentials["token of a file"] = ["-H", f"authorization: Bearer {file[1]}"]
-        if "identities = " in caller and caller is callers[0] and tls.exists():
+        if "identities = " in caller and caller is callers[0] and "-plaintext" not in transport:
             credentials["certificate"] = [] if needs_certificate else certificate
         if name == "anonymous":
             credentials["no credential"] = []
@@ -210,6 +269,43 @@ def check_calls(config, ready, work):
             raise Failure(f"WhoAmI without a credential: {answer.stdout}{answer.stderr}")
         tried.append("nobody without")
     return ", ".join(tried)
+
+
+def transport_of(work):
+    tls = work / "etc/whatsapp-gateway/tls"
+    return ["-cacert", tls / "ca.crt", "-servername", "gateway"] if tls.exists() else ["-plaintext"]
+
+
+def check_replicas(pods, work):
+    """One leads; what is made by a call to one is there for a call to another; and when the leader ends, the other pod leads,
+    and no call to it fails meanwhile. Says so."""
+    leader, follower = sorted(pods, key=lambda pod: -pod.metric("whatsapp_gateway_leads"))
+    if [pod.metric("whatsapp_gateway_leads") for pod in (leader, follower)] != [1, 0]:
+        raise Failure("not exactly one pod leads")
+    if follower.metric("whatsapp_gateway_leader_settings_differ") != 0:
+        raise Failure(f"pods of one release have different settings:\n{follower.log.read_text()}")
+    transport = [*transport_of(work), "-H", f"authorization: Bearer {TOKEN}"]
+
+    def call(pod, method, request):
+        method = f"whatsapp.gateway.v1.SubscriptionService/{method}Subscription"
+        answer = grpcurl([*transport, "-d", json.dumps(request)], pod.ready, method)
+        if answer.returncode != 0 or '"shared"' not in answer.stdout:
+            raise Failure(f"{method}: {answer.stdout}{answer.stderr}\n{pod.log.read_text()}")
+
+    call(follower, "Create", {"subscription": {"name": "shared"}})
+    for pod in leader, follower:
+        call(pod, "Get", {"name": "shared"})
+
+    leader.process.send_signal(signal.SIGTERM)
+    slowest, calls, deadline = 0, 0, time.monotonic() + leader.grace_seconds + LEADERLESS_SECONDS_MAX
+    while follower.metric("whatsapp_gateway_leads") != 1:
+        if time.monotonic() > deadline:
+            raise Failure(f"nobody leads after the leader has ended:\n{follower.log.read_text()}")
+        began = time.monotonic()
+        call(follower, "Get", {"name": "shared"})
+        slowest, calls = max(slowest, time.monotonic() - began), calls + 1
+    call(follower, "Get", {"name": "shared"})
+    return f"another leads in its turn ({calls} calls meanwhile, the slowest took {slowest:.1f} s)"
 
 
 def grpcurl(arguments, ready, method):
