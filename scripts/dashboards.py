@@ -691,6 +691,28 @@ RUNTIME = {
             (rate(W + "config_reload_total", "part, outcome"), "{{part}} {{outcome}}"),
         ),
     ],
+    "Replicas": [
+        panel(
+            "Leads",
+            COUNT,
+            "1 where a gateway leads the others of its NATS prefix, or is alone. Differs: 1 where its settings are not the leader's.",
+            (gauge(W + "leads", "instance"), "{{instance}}"),
+            (gauge(W + "leader_settings_differ", "instance") + " > 0", "differs {{instance}}"),
+        ),
+        panel(
+            "Calls passed on to the leader",
+            PER_SECOND,
+            "By outcome. no_leader: certainly not done. lost: nobody knows whether it was done. Waiting: calls that wait for a leader.",
+            (rate(W + "relayed_call_seconds_count", "outcome"), "{{outcome}}"),
+            (gauge(W + "calls_without_leader", "instance", "sum"), "waiting {{instance}}"),
+        ),
+        panel(
+            "Until the leader answers",
+            SECONDS,
+            "Time of a call that was passed on, from its arrival to the beginning of the leader's answer.",
+            *quantiles(W + "relayed_call_seconds"),
+        ),
+    ],
     "Callers": [
         panel(
             "Decisions about callers",
