@@ -83,9 +83,9 @@ cargo-test: ## Run the unit, contract, integration and grpcurl end-to-end tests;
 	$(CARGO) test --locked $(ARGS)
 
 .PHONY: soak
-soak: ## Run the long forms of the kill, send, queue, stream, fan-out and attack tests; repeat a run with SEED=n
+soak: ## Run the long forms of the failure, kill, send, queue, stream, fan-out and attack tests; repeat a run with SEED=n
 	$(step) 'soak'
-	SOAK=1 $(CARGO) test --locked --test it -- --nocapture kill:: send_storm:: queue_storm:: send_stream:: streams:: fan_out:: floods:: slow_peers::
+	SOAK=1 $(CARGO) test --locked --test it -- --nocapture failures:: kill:: send_storm:: queue_storm:: send_stream:: streams:: fan_out:: subscription_storm:: floods:: slow_peers::
 
 # The gateway is the code of the image. Some minutes; close what else keeps the machine busy.
 .PHONY: bench

@@ -1,15 +1,13 @@
-//! Ends of streams that take time or bad luck, through a real channel: a log that retention has shortened or a disk has
-//! damaged, and a stream that has lived its time.
-//!
-//! A process keeps events for an hour at least, so the test ages the rows of a stopped one.
+//! Ends of streams that take time or bad luck, through a real channel: a log that a disk has damaged, and a stream that has
+//! lived its time.
 
 use std::path::Path;
 
 use rusqlite::Connection;
 use tempfile::TempDir;
 use tonic::Code;
+use whatsapp_gateway::contract::v1;
 use whatsapp_gateway::contract::v1::subscribe_events_response::Frame;
-use whatsapp_gateway::contract::v1::{self, OnExpiredCursor};
 
 use crate::support::Gateway;
 use crate::support::rpc::Refusal;
@@ -27,49 +25,6 @@ async fn stored(data_dir: &Path, sql: &str) -> Vec<v1::Event> {
     assert_eq!(gateway.terminate().await, Some(0));
     Connection::open(data_dir.join("gateway.db")).unwrap().execute_batch(sql).unwrap();
     events
-}
-
-#[tokio::test]
-async fn a_cursor_that_retention_has_passed_is_refused_or_leaves_a_gap() {
-    let folder = TempDir::new().unwrap();
-    let nine_days = 9 * 24 * 3600 * 1000;
-    let aged = format!("UPDATE events SET append_ms = append_ms - {nine_days} WHERE seq <= 2");
-    let events = stored(folder.path(), &aged).await;
-    // The start removes what is past its time before anything is served.
-    let gateway = Gateway::builder().data_dir(folder.path()).start().await;
-    let before_the_loss = events[0].cursor.clone();
-
-    let mut client = gateway.client().await;
-    let status = client.subscribe_events(subscriber::after(&before_the_loss)).await.unwrap_err();
-    let refusal = Refusal::of(&status);
-    assert_eq!(refusal.is(), (Code::OutOfRange, "CURSOR_EXPIRED"));
-    let earliest = status_metadata(&status, "earliest_cursor");
-    assert_eq!(status_metadata(&status, "missing_estimate"), "1");
-
-    // The cursor that the refusal names works, and loses nothing that is kept.
-    let request = v1::SubscribeEventsRequest { stop_when_caught_up: true, ..subscriber::after(&earliest) };
-    let mut stream = Subscriber::open(&mut client, request).await.unwrap();
-    assert_eq!(stream.take(1).await.unwrap()[0].id, events[2].id);
-
-    for (on_expired, left) in [(OnExpiredCursor::Earliest, 1), (OnExpiredCursor::Latest, 0)] {
-        let request = v1::SubscribeEventsRequest {
-            on_expired_cursor: on_expired.into(),
-            stop_when_caught_up: true,
-            ..subscriber::after(&before_the_loss)
-        };
-        let mut stream = Subscriber::open(&mut client, request).await.unwrap();
-        let (mut gaps, mut found) = (Vec::new(), 0);
-        while let Some(frame) = stream.frame().await.unwrap() {
-            if let Frame::Gap(gap) = frame {
-                gaps.push((gap.from_cursor.clone(), gap.reason(), gap.missing_estimate));
-            } else if let Frame::Events(batch) = frame {
-                found += batch.events.len();
-            }
-        }
-        let missing = 2 - left as u64;
-        assert_eq!(gaps, [(before_the_loss.clone(), v1::GapReason::Expired, missing)], "{on_expired:?}");
-        assert_eq!(found, left, "{on_expired:?}");
-    }
 }
 
 #[tokio::test]

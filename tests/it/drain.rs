@@ -258,6 +258,7 @@ async fn streams_of_health_and_reflection_do_not_hold_the_end_up() {
     }
 }
 
+/// 33 of the failure model.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_that_are_cancelled_anywhere_go_out_at_most_once() {
     let gateway = Gateway::dev().await;

@@ -72,7 +72,7 @@ pub fn fullest(times: &[u64], millis: u64) -> usize {
         .unwrap()
 }
 
-/// As many calls at once as there are, of callers with unequal demand.
+/// 34 of the failure model: as many calls at once as there are, of callers with unequal demand.
 #[tokio::test]
 async fn a_skewed_load_is_sent_at_the_rate_of_the_number_and_never_above() {
     const LOAD: [(&str, u32); 4] = [("a", 300), ("b", 60), ("c", 30), ("d", 10)];

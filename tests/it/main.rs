@@ -23,6 +23,7 @@ mod commands;
 mod convert;
 mod drain;
 mod failed_sync;
+mod failures;
 mod fallback;
 mod fan_out;
 #[cfg(target_os = "linux")]

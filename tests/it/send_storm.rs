@@ -312,11 +312,13 @@ fn print(
     }
 }
 
+/// 32 of the failure model.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reported_sends_go_out_at_most_once_and_end_as_they_were() {
     every_send_is_accounted_for("REPORT", 20_261_122, rounds(1500, 15_000), v1::OnUnknown::Report).await;
 }
 
+/// 32 of the failure model, where what is unknown goes out again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn resent_sends_go_out_exactly_once() {
     every_send_is_accounted_for("RESEND", 20_261_123, rounds(500, 5000), v1::OnUnknown::Resend).await;

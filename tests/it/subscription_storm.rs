@@ -88,7 +88,7 @@ async fn worker(gateway: Arc<Gateway>, seen: Arc<Mutex<Seen>>, life: u64) {
     }
 }
 
-/// EVENT-API test 21, short.
+/// 21 of the failure model, with workers of unequal lives.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn workers_die_and_the_order_holds() {
     let mut rng = Rng::seeded(2_026_112_121);
@@ -120,7 +120,7 @@ async fn workers_die_and_the_order_holds() {
     assert!(redelivered * 10 < total, "{redelivered} redeliveries");
 }
 
-/// EVENT-API test 24, short, and kill -9 while workers acknowledge.
+/// 24 of the failure model, with kill -9 while workers acknowledge.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_acknowledged_survives_kill_9_and_the_rest_comes_again() {
     let mut rng = Rng::seeded(2_026_112_124);

@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 /// Half a minute in all.
@@ -20,6 +21,7 @@ pub struct NatsServer {
     folder: TempDir,
     port: u16,
     child: Option<Child>,
+    is_stopped: bool,
 }
 
 /// What `make tools` has fetched. Where it is missing the tests of NATS are left out, but never in CI.
@@ -72,12 +74,33 @@ impl NatsServer {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
+    /// As it calls itself.
+    #[allow(dead_code, reason = "only some who include this file need it")]
+    pub fn name(&self) -> String {
+        format!("n{}", self.port)
+    }
+
+    #[allow(dead_code, reason = "only some who include this file need it")]
+    pub fn is_running(&self) -> bool {
+        self.child.is_some() && !self.is_stopped
+    }
+
+    /// Lets it do nothing from now on, or go on; nobody is told.
+    #[allow(dead_code, reason = "only some who include this file need it")]
+    pub fn stop(&mut self, is_stopped: bool) {
+        let child = self.child.as_ref().expect("it runs");
+        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+        kill_process(pid, if is_stopped { Signal::STOP } else { Signal::CONT }).unwrap();
+        self.is_stopped = is_stopped;
+    }
+
     /// kill -9.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             // It may have ended by itself.
             drop(child.kill());
             child.wait().unwrap();
+            self.is_stopped = false;
         }
     }
 
@@ -95,10 +118,11 @@ impl NatsServer {
             store.display()
         );
         fs::write(folder.path().join("nats.conf"), config).unwrap();
-        Self { folder, port, child: None }
+        Self { folder, port, child: None, is_stopped: false }
     }
 
-    fn begin(&mut self) {
+    /// As [`NatsServer::restart`], without waiting.
+    pub fn begin(&mut self) {
         let log = fs::File::options().create(true).append(true).open(self.log_file()).unwrap();
         let config = self.folder.path().join("nats.conf");
         let child = Command::new(binary().unwrap())

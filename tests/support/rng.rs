@@ -5,6 +5,11 @@
 pub struct Rng(u64);
 
 impl Rng {
+    /// One of many of a test whose own seed is printed, or need not be.
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
     /// Seeded by the variable `SEED`, or by this test's own number. Prints which, for the log of a failure.
     pub fn seeded(usual: u64) -> Self {
         let seed = std::env::var("SEED").ok().map_or(usual, |seed| seed.parse().expect("SEED is a number"));

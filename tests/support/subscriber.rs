@@ -49,9 +49,13 @@ pub fn position(cursor: &str) -> u64 {
 impl Subscriber {
     /// Opens a stream and takes its first frame.
     pub async fn open(client: &mut Client, request: SubscribeEventsRequest) -> Result<Self, Status> {
-        let answer = timeout(PATIENCE, client.subscribe_events(request)).await.expect("no answer in time");
-        let mut frames = answer?.into_inner();
-        let first = timeout(PATIENCE, frames.message()).await.expect("no frame in time")?;
+        timeout(PATIENCE, Self::try_open(client, request)).await.expect("no frame in time")
+    }
+
+    /// As [`Subscriber::open`], for as long as it takes.
+    pub async fn try_open(client: &mut Client, request: SubscribeEventsRequest) -> Result<Self, Status> {
+        let mut frames = client.subscribe_events(request).await?.into_inner();
+        let first = frames.message().await?;
         let Some(Frame::Opened(opened)) = first.and_then(|first| first.frame) else {
             panic!("the first frame is not `opened`")
         };
@@ -60,8 +64,12 @@ impl Subscriber {
 
     /// The next frame; `None` at a good end.
     pub async fn frame(&mut self) -> Result<Option<Frame>, Status> {
-        let next = timeout(PATIENCE, self.frames.message()).await.expect("no frame in time")?;
-        Ok(next.map(|next| next.frame.expect("a frame of a known kind")))
+        timeout(PATIENCE, self.next_frame()).await.expect("no frame in time")
+    }
+
+    /// As [`Subscriber::frame`], for as long as it takes.
+    pub async fn next_frame(&mut self) -> Result<Option<Frame>, Status> {
+        Ok(self.frames.message().await?.map(|next| next.frame.expect("a frame of a known kind")))
     }
 
     /// The next events, whatever frames come between.

@@ -6,12 +6,16 @@
 #[cfg(target_os = "linux")]
 pub mod attack;
 pub mod certificates;
+pub mod checker;
 pub mod cluster;
 pub mod collector;
 pub mod disk;
+pub mod forge;
 pub mod gateway;
+pub mod jetstream;
 pub mod jwt;
 pub mod nats_server;
+pub mod proxy;
 pub mod rng;
 pub mod rpc;
 pub mod scrape;
@@ -21,6 +25,7 @@ pub mod subscriber;
 pub mod template;
 pub mod webhook;
 pub mod worker;
+pub mod world;
 
 pub use cluster::Cluster;
 pub use gateway::Gateway;
@@ -31,6 +36,12 @@ pub use subscriber::Subscriber;
 pub fn rounds(usual: u64, soak: u64) -> u64 {
     if std::env::var("SOAK").as_deref() == Ok("1") { soak } else { usual }
 }
+
+/// Whether this is not the long form.
+pub fn is_short() -> bool {
+    rounds(1, 0) == 1
+}
+
 pub use rpc::Refusal;
 pub use scrape::Scrape;
 pub use serve::Serve;

@@ -60,7 +60,11 @@ impl Worker {
     }
 
     pub async fn with(gateway: &Gateway, request: v1::SubscribeEventsRequest) -> Result<Self, Status> {
-        let mut client = gateway.client().await;
+        Self::on(gateway.client().await, request).await
+    }
+
+    /// By this connection.
+    pub async fn on(mut client: Client, request: v1::SubscribeEventsRequest) -> Result<Self, Status> {
         let subscription = request.subscription.clone();
         let stream = Subscriber::open(&mut client, request).await?;
         Ok(Self { stream, client, subscription })
