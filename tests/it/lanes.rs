@@ -213,10 +213,12 @@ async fn an_urgent_message_goes_before_a_campaign() {
     };
     let mut bulk: FuturesUnordered<_> = (0..40).map(|n| call(v1::Priority::Bulk, n)).collect();
     bulk.next().await.unwrap().unwrap();
+    let before = gateway.sent_bodies().await.len();
     call(v1::Priority::Urgent, 99).await.unwrap();
     let arrived = gateway.sent_bodies().await;
     let place = arrived.iter().position(|body| body["to"] == "+16505552099").unwrap();
-    assert!(place <= 4, "it waited behind {place} messages of the campaign");
+    // Some have their turn while it is on its way to its own, which takes long on a busy machine.
+    assert!(place <= before + 4, "it came after {place} messages of the campaign, of which {before} were sent before it");
     while let Some(answer) = bulk.next().await {
         answer.unwrap();
     }
