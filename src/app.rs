@@ -36,7 +36,7 @@ use crate::telemetry::{LogLevel, Metrics};
 use crate::web::admin::{self, Readiness};
 use crate::web::webhook;
 
-use lead::Lead;
+use lead::{Lead, Patience};
 use options::{admin_options, grpc_options, message_limits, peer_options, webhook_config, webhook_options};
 use parts::Parts;
 use peers::PeerPort;
@@ -173,7 +173,7 @@ impl App {
         shutdown.spawn_background("leadership", lead::show(who_leads.watch(), config.settings()));
         // Who leads from the beginning serves when it can answer everything.
         if lead.is_due() {
-            lead.take_up().await?;
+            lead.take_up(Patience::NONE).await?;
         } else {
             shutdown.spawn_background("leader", lead.when_elected());
         }

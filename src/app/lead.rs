@@ -1,10 +1,12 @@
 //! What only the leader does: taken up at the start by who leads from the beginning, else in the running process.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use metrics::{counter, gauge};
 use tokio::sync::watch;
-use tracing::{error, info};
+use tokio::time::{Instant, sleep};
+use tracing::{error, info, warn};
 
 use crate::flows::conversations::WebhookWatch;
 use crate::flows::follow_message::{FollowMessage, MessageNews};
@@ -18,6 +20,11 @@ use crate::telemetry::names;
 use super::Error;
 use super::options::watch_limits;
 use super::parts::{Parts, flows};
+
+/// How long the store may not answer while the lead is taken up: a server of NATS often ends together with the last leader.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// A process that can lead.
 pub(super) struct Lead {
@@ -39,19 +46,25 @@ impl Lead {
         let shutdown = self.parts.shutdown.clone();
         let Some(term) = shutdown.drain().run_until_cancelled(self.who_leads.elected()).await else { return };
         info!(term, "this gateway leads; taking up what the last leader left");
-        match self.take_up().await {
+        match self.take_up(Patience::until(Instant::now() + PATIENCE)).await {
             Ok(()) => info!(term, "leading"),
             Err(error) => shutdown.fail(format!("the lead could not be taken up: {error}")),
         }
     }
 
-    /// Takes up what the last leader, or the last process, has left, and begins.
-    pub(super) async fn take_up(self) -> Result<(), Error> {
+    /// Takes up what the last leader, or the last process, has left, and begins. Each step may be repeated until it succeeds.
+    pub(super) async fn take_up(self, patience: Patience) -> Result<(), Error> {
         let Self { parts, projections, identities, service, who_leads } = self;
         let shutdown = parts.shutdown.clone();
         let number_watch = parts.number_watch.clone();
         let (fallbacks, news) = (parts.fallbacks(), MessageNews::default());
-        let unsettled = parts.unsettled();
+        let (unsettled, left_in_queue) = loop {
+            let unsettled = parts.unsettled();
+            match unsettled.load().await {
+                Ok(left) => break (unsettled, left),
+                Err(error) => patience.with(error.into()).await?,
+            }
+        };
         let hearers = (unsettled.clone(), fallbacks.clone());
         let mut project_log = parts.project_log(projections.clone(), news.clone(), hearers);
         let webhook_watch = WebhookWatch::new(projections.clone(), Arc::clone(&parts.clock));
@@ -59,9 +72,18 @@ impl Lead {
         // Age goes first, so that a full store can take what the projections have to write.
         retention.round().await;
         // Before the log is caught up with, whose statuses may settle them.
-        fallbacks.resume().await?;
-        let left_in_queue = unsettled.load().await?;
-        project_log.catch_up().await?;
+        while let Err(error) = fallbacks.resume().await {
+            patience.with(error.into()).await?;
+        }
+        while let Err(error) = project_log.catch_up().await {
+            patience.with(error.into()).await?;
+        }
+        let subscriptions = loop {
+            match parts.subscriptions(service.streams()).await {
+                Ok(subscriptions) => break subscriptions,
+                Err(error) => patience.with(error.into()).await?,
+            }
+        };
         let (calls, limits) = (unsettled.clone(), watch_limits(&parts.config));
         let follow_message = FollowMessage::new(projections.clone(), calls, news, limits, shutdown.clone());
         let applied = project_log.watch_position();
@@ -72,13 +94,37 @@ impl Lead {
         shutdown.spawn_background("queue", queue.clone().run());
         let send_message = parts.send_message(windows, unsettled, fallbacks);
         shutdown.spawn_background("sends", send_message.clone().run());
-        let subscriptions = parts.subscriptions(service.streams()).await?;
         service.lead(flows(parts, follow_message, conversations, (send_message, queue), subscriptions));
         who_leads.set_ready();
         shutdown.spawn_background("projections", project_log.run(shutdown.clone()));
         shutdown.spawn_background("number watch", number_watch.run());
         shutdown.spawn_background("webhook watch", webhook_watch.run());
         shutdown.spawn_background("retention", retention.run(shutdown.clone()));
+        Ok(())
+    }
+}
+
+/// How long an error is taken for one that passes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    until: Option<Instant>,
+}
+
+impl Patience {
+    /// Every error is the end.
+    pub(super) const NONE: Self = Self { until: None };
+
+    fn until(until: Instant) -> Self {
+        Self { until: Some(until) }
+    }
+
+    /// Waits a moment after this error, or returns it.
+    async fn with(self, error: Error) -> Result<(), Error> {
+        if self.until.is_none_or(|until| Instant::now() > until) {
+            return Err(error);
+        }
+        warn!(%error, "the lead cannot be taken up yet");
+        sleep(PAUSE).await;
         Ok(())
     }
 }
