@@ -12,7 +12,7 @@ use moka::sync::Cache;
 
 use crate::domain::conversation::{Alias, first_key};
 use crate::domain::event::Event;
-use crate::storage::keyed_state::StateError;
+use crate::storage::keyed_state::{CLAIMS_MAX, StateError};
 use crate::storage::projections::Projections;
 
 /// Names kept in memory. Far above what the projection may lag behind, so that no name is forgotten before it is
@@ -81,17 +81,27 @@ impl Identities {
         if !self.projections.is_shared() {
             return Ok(Some(stored));
         }
-        let mut claims = Vec::new();
+        // The names of one user are claimed at one moment, those of others need not be.
+        let mut claims: Vec<Vec<(Alias, String)>> = Vec::new();
         for (_, aliases) in needed {
             let known = |alias: &Alias| self.cache.get(alias.expose()).or_else(|| stored.get(alias).cloned());
             let Some(key) = aliases.iter().find_map(known).or_else(|| first_key(aliases)) else { continue };
             let unknown: Vec<Alias> =
                 aliases.iter().filter(|alias| known(alias).is_none()).cloned().collect();
-            claims.extend(unknown.iter().map(|alias| (alias.clone(), key.clone())));
+            match claims.last_mut() {
+                Some(last) if last.len() + unknown.len() <= CLAIMS_MAX => {
+                    last.extend(unknown.iter().map(|alias| (alias.clone(), key.clone())));
+                }
+                _ => claims.push(unknown.iter().map(|alias| (alias.clone(), key.clone())).collect()),
+            }
             stored.extend(unknown.into_iter().map(|alias| (alias, key.clone())));
         }
-        let is_ours = claims.is_empty() || self.projections.claim(&claims).await?;
-        Ok(is_ours.then_some(stored))
+        for claims in claims.iter().filter(|claims| !claims.is_empty()) {
+            if !self.projections.claim(claims).await? {
+                return Ok(None);
+            }
+        }
+        Ok(Some(stored))
     }
 
     /// The key under which any of the names is known, else a new one; all names know it afterwards.

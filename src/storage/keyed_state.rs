@@ -228,11 +228,15 @@ pub trait KeyedState: Send + Sync + Debug + 'static {
     async fn sweep(&self) -> Result<u64, StateError>;
 }
 
+/// Entries that one call of [`Claims::claim`] may have.
+pub const CLAIMS_MAX: usize = 256;
+
 /// Agreement between processes that choose something for the same keys at the same moment.
 #[async_trait]
 pub trait Claims: Send + Sync {
     /// Writes all these keys and values at one moment, for `kept`, if none of the keys is there; else nothing. Tells which. After
-    /// a no the entry that stands there can be read.
+    /// a no the entry that stands there can be read. At most [`CLAIMS_MAX`]; without an answer in 3 s it is `Busy`, and may yet be
+    /// written.
     async fn claim(
         &self,
         bucket: Bucket,

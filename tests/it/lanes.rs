@@ -218,7 +218,10 @@ async fn an_urgent_message_goes_before_a_campaign() {
     let arrived = gateway.sent_bodies().await;
     let place = arrived.iter().position(|body| body["to"] == "+16505552099").unwrap();
     // Some have their turn while it is on its way to its own, which takes long on a busy machine.
-    assert!(place <= before + 4, "it came after {place} messages of the campaign, of which {before} were sent before it");
+    assert!(
+        place <= before + 4,
+        "it came after {place} messages of the campaign, of which {before} were sent before it"
+    );
     while let Some(answer) = bulk.next().await {
         answer.unwrap();
     }

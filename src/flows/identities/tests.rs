@@ -76,3 +76,20 @@ async fn a_user_who_writes_to_several_replicas_at_once_gets_one_key() {
         storage.close().await.unwrap();
     }
 }
+
+/// One webhook of many new users is not one batch: a server takes 1,000 messages in each.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_webhook_of_many_new_users_is_claimed_in_parts() {
+    let Some(server) = NatsServer::start() else { return };
+    let (storage, identities) = replica(&server);
+    let mut events: Vec<Event> = (0..1_100).map(|user| message(user, true, true)).collect();
+    identities.assign(&mut events).await.unwrap();
+    let (other, late) = replica(&server);
+    for user in [0, 255, 256, 1_099] {
+        let given = &events[user as usize].attributes.conversation_key;
+        assert_eq!(key(&late, message(user, false, true)).await, *given);
+    }
+    for storage in [storage, other] {
+        storage.close().await.unwrap();
+    }
+}

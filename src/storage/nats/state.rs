@@ -144,7 +144,11 @@ impl Claims for Nats {
         let puts: Vec<Put> = puts.collect();
         puts.iter().try_for_each(Put::check_size)?;
         let weight = Weight { records: puts.len(), bytes: puts.iter().map(size).sum() };
-        let claimed = self.state.submit(Op::Claim(puts), weight, Patience::Settle).await?;
+        if weight.records > BATCH_RECORDS {
+            return Err(StateError::TooLarge { bytes: weight.bytes, bytes_max: BATCH_BYTES });
+        }
+        // One that is given up and stored all the same does no harm: whoever comes next finds it.
+        let claimed = self.state.submit(Op::Claim(puts), weight, Patience::Bounded).await?;
         Ok(matches!(claimed, Done::Written(_)))
     }
 }
