@@ -48,6 +48,7 @@ use crate::storage::leadership::{Appointment, Leadership, Replica, Role};
 use crate::storage::ring::Ring;
 use crate::storage::shared::Shared;
 use crate::storage::{OnFatal, metrics};
+use crate::telemetry::Seldom;
 
 use index::Index;
 use lease::{Keeper, Pace};
@@ -333,7 +334,13 @@ async fn connect(config: Config, dependencies: Dependencies) -> Result<(Nats, Ru
         state: (state_writer, state_intake),
         watchdog: Watchdog { context: of(), config },
         follower: Follower { context: of() },
-        keeper: Keeper { context: of(), state: Arc::clone(&state), replica, pace },
+        keeper: Keeper {
+            context: of(),
+            state: Arc::clone(&state),
+            replica,
+            pace,
+            failures: Seldom::default(),
+        },
         ended: ended.clone().drop_guard(),
     };
     let (reads, trimming) = (Semaphore::new(READS_MAX), Mutex::new(()));

@@ -23,6 +23,7 @@ use super::streams::{self, Kind};
 use super::wire::{Fault, Outgoing, Stored};
 use crate::storage::event_log::AppendError;
 use crate::storage::leadership::{HOLD, Replica};
+use crate::telemetry::Seldom;
 
 /// How long one request about the lease may take.
 const REQUEST_MAX: Duration = Duration::from_millis(800);
@@ -96,6 +97,8 @@ pub(super) struct Keeper {
     pub(super) state: Arc<Queue<Op, Done>>,
     pub(super) replica: Arc<Replica>,
     pub(super) pace: Pace,
+    /// Renewals that failed, for the log.
+    pub(super) failures: Seldom,
 }
 
 impl Keeper {
@@ -232,7 +235,11 @@ impl Keeper {
                 Err(_) => {}
             },
             // Nobody else reaches NATS to take it, or somebody takes it, which shows.
-            Err(fault) => tracing::warn!(%fault, "the lease of the NATS prefix was not renewed"),
+            Err(fault) => {
+                if let Some(failures) = self.failures.count() {
+                    tracing::warn!(%fault, failures, "the lease of the NATS prefix was not renewed");
+                }
+            }
         }
         Ok(())
     }
