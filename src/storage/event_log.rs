@@ -260,6 +260,12 @@ pub trait EventLog: Send + Sync + Debug + 'static {
     /// First kept and newest position.
     async fn bounds(&self) -> Result<Bounds, ReadError>;
 
+    /// Makes readable here what was appended before the call, by whichever process: afterwards [`EventLog::bounds`] tells the
+    /// true end. `Failed` if that end cannot be learnt within two seconds. Nothing to do where one process alone appends.
+    async fn catch_up(&self) -> Result<(), ReadError> {
+        Ok(())
+    }
+
     /// Deletes the events appended before `appended_before_ms`, oldest first, and returns how many. Works while
     /// appends are refused. On an error, part of them may be gone; calling again goes on.
     async fn trim(&self, appended_before_ms: u64) -> Result<u64, AppendError>;

@@ -35,6 +35,8 @@ struct Kept {
     seen: HashMap<EventId, Seen>,
     tail: u64,
     append_ms: u64,
+    /// Where the log seems to end, if not at the tail.
+    seeming_tail: Option<u64>,
     entries: BTreeMap<(Bucket, Vec<u8>), Held>,
     revision: u64,
 }
@@ -68,8 +70,19 @@ impl Memory {
         self.acceptance.send_replace(Acceptance::Accepting);
     }
 
+    /// From now on shows no further events until it is asked to catch up, as a replica that hears of others late.
+    pub fn lag(&self) {
+        let mut kept = self.kept();
+        kept.seeming_tail = Some(kept.tail);
+    }
+
     fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn show_tail(&self, kept: &Kept) {
+        let newest = kept.seeming_tail.unwrap_or(kept.tail);
+        self.tail.send_if_modified(|tail| std::mem::replace(tail, newest) != newest);
     }
 
     fn check_acceptance(&self, grows: bool) -> Result<(), AppendError> {
@@ -98,7 +111,7 @@ impl EventLog for Memory {
         kept.append_ms = kept.append_ms.max(self.clock.now_ms());
         let appended = items.into_iter().map(|item| kept.append(item)).collect();
         // Under the lock, so that the announced tail never falls.
-        self.tail.send_if_modified(|tail| std::mem::replace(tail, kept.tail) != kept.tail);
+        self.show_tail(&kept);
         Ok(appended)
     }
 
@@ -109,12 +122,16 @@ impl EventLog for Memory {
             return Err(ReadError::Trimmed { earliest });
         }
         let start = kept.events.partition_point(|event| event.seq <= after);
+        let end = kept.seeming_tail.map_or(kept.events.len(), |tail| {
+            kept.events.partition_point(|event| event.seq <= tail).max(start)
+        });
         let mut bytes = 0;
-        let page =
-            kept.events.range(start..).take(limit.events.max(1)).enumerate().take_while(|(index, event)| {
+        let page = kept.events.range(start..end).take(limit.events.max(1)).enumerate().take_while(
+            |(index, event)| {
                 bytes += event.size_bytes();
                 *index == 0 || bytes <= limit.bytes
-            });
+            },
+        );
         Ok(page.map(|(_, event)| Arc::clone(event)).collect())
     }
 
@@ -130,7 +147,17 @@ impl EventLog for Memory {
 
     async fn bounds(&self) -> Result<Bounds, ReadError> {
         let kept = self.kept();
-        Ok(Bounds { earliest: kept.earliest(), tail: kept.tail })
+        Ok(Bounds { earliest: kept.earliest(), tail: kept.seeming_tail.unwrap_or(kept.tail) })
+    }
+
+    async fn catch_up(&self) -> Result<(), ReadError> {
+        if *self.acceptance.borrow() == Acceptance::Refusing(Refusal::Away) {
+            return Err(ReadError::Failed(Refusal::Away.to_string()));
+        }
+        let mut kept = self.kept();
+        kept.seeming_tail = None;
+        self.show_tail(&kept);
+        Ok(())
     }
 
     async fn trim(&self, appended_before_ms: u64) -> Result<u64, AppendError> {

@@ -67,7 +67,17 @@ pub(in crate::flows) async fn resolve(
     start: &Start,
     on_expired: OnExpired,
 ) -> Result<Started, StartError> {
-    let Bounds { earliest, tail } = log.bounds().await?;
+    let mut bounds = log.bounds().await?;
+    let is_of_log = |cursor: &Cursor| cursor.engine == log.engine() && cursor.epoch == log.epoch();
+    if let Start::After(cursor) = start
+        && is_of_log(cursor)
+        && cursor.seq > bounds.tail
+    {
+        // Another replica may have delivered what this one has not heard of yet.
+        log.catch_up().await?;
+        bounds = log.bounds().await?;
+    }
+    let Bounds { earliest, tail } = bounds;
     let at = async |seq: u64| cursor_at(log, seq).await;
     let first = at(earliest.saturating_sub(1)).await?;
     let started = |position| Started { position, earliest: first, tail, gap: None };
@@ -81,7 +91,7 @@ pub(in crate::flows) async fn resolve(
         Start::After(cursor) => {
             let latest = at(tail).await?;
             let (earliest_cursor, latest_cursor) = (first.encode(), latest.encode());
-            if cursor.engine != log.engine() || cursor.epoch != log.epoch() {
+            if !is_of_log(cursor) {
                 return Err(StartError::EpochMismatch { earliest_cursor, latest_cursor });
             }
             if cursor.seq > tail {
@@ -103,5 +113,44 @@ pub(in crate::flows) async fn resolve(
             }
             Ok(started(*cursor))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::domain::event::EventId;
+    use crate::storage::contract::item;
+    use crate::storage::event_log::Refusal;
+    use crate::storage::memory::Memory;
+
+    async fn resume(log: &Memory, cursor: Cursor) -> Result<Started, StartError> {
+        resolve(log, &Start::After(cursor), OnExpired::Fail).await
+    }
+
+    #[tokio::test]
+    async fn a_replica_that_is_behind_asks_before_it_calls_a_cursor_bad() {
+        let log = Memory::new(Arc::new(SystemClock));
+        log.append(vec![item(1)]).await.unwrap();
+        log.append(vec![item(2)]).await.unwrap();
+        let cursor = cursor_at(&*log, 2).await.unwrap();
+        log.lag();
+        log.append(vec![item(3)]).await.unwrap();
+        // What it has, it serves without asking.
+        assert_eq!(resume(&log, cursor).await.unwrap().tail, 2);
+        let newest = Cursor { seq: 3, id_prefix: Cursor::id_prefix(EventId(item(3).id)), ..cursor };
+        log.refuse(Refusal::Away);
+        assert!(matches!(resume(&log, newest).await, Err(StartError::Unreadable(_))));
+        log.accept();
+        let started = resume(&log, newest).await.unwrap();
+        assert_eq!((started.position, started.tail), (newest, 3));
+        let beyond = Cursor { seq: 4, ..newest };
+        let Err(StartError::AheadOfLog { latest_cursor, .. }) = resume(&log, beyond).await else {
+            panic!("the log ends before it");
+        };
+        assert_eq!(latest_cursor, newest.encode());
     }
 }

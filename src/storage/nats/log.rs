@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::queue::{BATCH_RECORDS, Patience, Weight};
 use super::records::{Meta, decode_event};
 use super::wire::{Fault, OVERHEAD_BYTES, Stored};
-use super::{Nats, streams};
+use super::{Context, Nats, streams};
 use crate::domain::cursor::ENGINE_NATS;
 use crate::storage::event_log::{
     Acceptance, AppendError, Appended, Bounds, EventLog, Item, ReadError, ReadLimit, Refusal, StoredEvent,
@@ -23,6 +25,8 @@ const READ_EVENTS_MAX: usize = 4_096;
 const READ_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Events that a replica may not have seen yet when it appends.
 const DISORDER_MAX: u64 = 512;
+/// How long it may take to learn where the events end, and to read up to there.
+const CATCH_UP_MAX: Duration = Duration::from_secs(2);
 /// How long an id is remembered at least, whatever the retention: Meta repeats a webhook for 7 days.
 const DEDUPE_AGE_MIN_MS: u64 = 8 * 24 * 3600 * 1000;
 
@@ -85,6 +89,28 @@ impl EventLog for Nats {
 
     async fn bounds(&self) -> Result<Bounds, ReadError> {
         Ok(self.context.shared.bounds())
+    }
+
+    async fn catch_up(&self) -> Result<(), ReadError> {
+        self.check_open()?;
+        let Context { wire, names, tail, shared, .. } = &*self.context;
+        let before = shared.bounds().tail;
+        let caught_up = async {
+            let end = match streams::info(wire, &names.events).await? {
+                Some(info) if info.epoch() == Some(shared.epoch()) => info.state.last_seq,
+                _ => return Err(ReadError::Failed(format!("the stream {} is not there", names.events))),
+            };
+            // A leader that does not know that it is none any more, or events that are gone: the watchdog says so.
+            if end < before {
+                return Err(ReadError::Failed(format!("the stream {} does not end at {end}", names.events)));
+            }
+            tail.want(end);
+            // The sender is held by `shared`.
+            drop(shared.watch_tail().wait_for(|tail| *tail >= end).await);
+            Ok(())
+        };
+        let late = || Err(ReadError::Failed("NATS did not say in time where the events end".to_owned()));
+        timeout(CATCH_UP_MAX, caught_up).await.unwrap_or_else(|_| late())
     }
 
     async fn trim(&self, appended_before_ms: u64) -> Result<u64, AppendError> {

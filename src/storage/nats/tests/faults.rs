@@ -229,3 +229,29 @@ async fn a_full_stream_refuses_and_deletes_nothing() {
     accepting(&engine).await;
     append(&engine, [1000]).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_is_behind_learns_where_the_log_ends() {
+    const EVENTS: u64 = 4;
+    let (mut server, world) = open_world!();
+    let reader_world = world.beside();
+    let (writer, reader) = (world.open(), reader_world.open());
+    for seq in 1..=EVENTS {
+        // Stored without a word to others.
+        let (item, names) = (item(seq), &writer.context.names);
+        let message = Outgoing {
+            subject: names.subject(Kind::Events, &event_token(&item.id)),
+            payload: encode_event(Mark { write: [7; 16], part: 0 }, world.clock.now_ms(), &item),
+            expected_of_subject: Some(0),
+            kept_seconds: None,
+        };
+        writer.context.wire.store_one(&message).await.unwrap();
+        reader.catch_up().await.unwrap();
+        assert_eq!(reader.bounds().await.unwrap(), Bounds { earliest: 1, tail: seq });
+        let page = reader.read(seq - 1, ReadLimit::default()).await.unwrap();
+        assert_eq!(page.iter().map(|event| event.id).collect::<Vec<_>>(), [item.id]);
+    }
+    server.kill();
+    let unknown = timeout(Duration::from_secs(5), reader.catch_up()).await.unwrap();
+    assert!(matches!(unknown, Err(ReadError::Failed(_))), "{unknown:?}");
+}
