@@ -7,6 +7,7 @@ mod lead;
 mod options;
 mod parts;
 mod peers;
+mod standing;
 
 use std::io;
 use std::net::SocketAddr;
@@ -28,7 +29,6 @@ use crate::grpc::{self, Callers};
 use crate::jwt;
 use crate::lifecycle::{Budgets, EXIT_STORAGE, Shutdown, Signal};
 use crate::listener::{Listener, Tokens};
-use crate::storage::event_log::Acceptance;
 use crate::storage::keyed_state::StateError;
 use crate::storage::projections::Projections;
 use crate::storage::{self, Storage};
@@ -40,6 +40,7 @@ use lead::{Lead, Patience};
 use options::{admin_options, grpc_options, message_limits, peer_options, webhook_config, webhook_options};
 use parts::Parts;
 use peers::PeerPort;
+use standing::Standing;
 
 /// Between two looks at the files of secrets and certificates.
 const SECRETS_INTERVAL: Duration = Duration::from_secs(5);
@@ -197,9 +198,9 @@ impl App {
             shutdown.spawn("peers", grpc::server::serve(listener, peer_routes, options, shutdown.clone()));
         }
         shutdown.spawn_background("secrets", Watcher::run(config.watcher(), SECRETS_INTERVAL));
-        let is_accepting = *storage.log.watch_acceptance().borrow() == Acceptance::Accepting;
-        say_ready(&health, &readiness, is_accepting).await;
-        shutdown.spawn_background("health", report(health, readiness, storage.clone(), shutdown.clone()));
+        let standing = Standing::new(storage.log.watch_acceptance());
+        say(&health, &readiness, &standing).await;
+        shutdown.spawn_background("health", report(health, readiness, standing, shutdown.clone()));
         info!("serving");
         on_ready();
 
@@ -230,15 +231,18 @@ async fn begin(sources: Vec<jwt::Source>) -> Result<Vec<jwt::Fetcher>, jwt::Buil
     Ok(join_all(fetchers.into_iter().map(jwt::Fetcher::begin)).await)
 }
 
-/// Keeps health and probes honest: while the store refuses, and at the end.
-async fn report(health: grpc::server::Health, readiness: Readiness, storage: Storage, shutdown: Shutdown) {
-    let mut acceptance = storage.log.watch_acceptance();
+/// Keeps health and probes honest: while the store refuses or is away, and at the end.
+async fn report(
+    health: grpc::server::Health,
+    readiness: Readiness,
+    mut standing: Standing,
+    shutdown: Shutdown,
+) {
     loop {
-        let is_accepting = *acceptance.borrow_and_update() == Acceptance::Accepting;
-        say_ready(&health, &readiness, is_accepting).await;
+        say(&health, &readiness, &standing).await;
         tokio::select! {
             () = shutdown.leaving().cancelled() => break,
-            changed = acceptance.changed() => if changed.is_err() { break },
+            changed = standing.changed() => if changed.is_err() { break },
         }
     }
     readiness.set_leaving();
@@ -247,8 +251,12 @@ async fn report(health: grpc::server::Health, readiness: Readiness, storage: Sto
     health.end_streams();
 }
 
-async fn say_ready(health: &grpc::server::Health, readiness: &Readiness, is_accepting: bool) {
-    readiness.set_accepting(is_accepting);
-    readiness.set_ready();
-    health.set_serving(is_accepting).await;
+async fn say(health: &grpc::server::Health, readiness: &Readiness, standing: &Standing) {
+    readiness.set_accepting(standing.is_accepting());
+    if standing.is_serving() {
+        readiness.set_ready();
+    } else {
+        readiness.set_away();
+    }
+    health.set_serving(standing.is_serving(), standing.is_accepting()).await;
 }

@@ -124,13 +124,13 @@ pub struct Health {
 }
 
 impl Health {
-    /// Ready to serve; `is_accepting` says whether webhooks can be stored.
-    pub async fn set_serving(&self, is_accepting: bool) {
+    /// `is_serving` says whether calls are served, `is_accepting` whether webhooks can be stored.
+    pub async fn set_serving(&self, is_serving: bool, is_accepting: bool) {
+        let status = |is| if is { ServingStatus::Serving } else { ServingStatus::NotServing };
         for name in ["", SERVICE_NAME, SUBSCRIPTIONS] {
-            self.reporter.set_service_status(name, ServingStatus::Serving).await;
+            self.reporter.set_service_status(name, status(is_serving)).await;
         }
-        let ingress = if is_accepting { ServingStatus::Serving } else { ServingStatus::NotServing };
-        self.reporter.set_service_status(INGRESS, ingress).await;
+        self.reporter.set_service_status(INGRESS, status(is_accepting)).await;
     }
 
     /// About to end.

@@ -1,7 +1,8 @@
 //! The port for probes, metrics and the log level: never exposed to the outside.
 //!
-//! `/livez` says that the process answers. `/readyz` says that calls are served, from start to drain. A store that
-//! refuses writes does not take sends and subscribers away: it shows in `/readyz/ingress`, which is about the webhook.
+//! `/livez` says that the process answers. `/readyz` says that calls are served, from start to drain, but not while the servers of
+//! the store are away. A store that refuses writes only does not take sends and subscribers away: it shows in
+//! `/readyz/ingress`, which is about the webhook.
 //!
 //! Everyone who reaches the port may read; the log level is changed from the machine itself alone, since less of it
 //! hides the audit log and more of it may fill a disk. In Kubernetes that is `kubectl port-forward`. Not from a page in a
@@ -39,11 +40,17 @@ struct Flags {
 const STARTING: u8 = 0;
 const READY: u8 = 1;
 const LEAVING: u8 = 2;
+const AWAY: u8 = 3;
 
 impl Readiness {
     /// Everything is up.
     pub fn set_ready(&self) {
         self.0.phase.store(READY, Ordering::Relaxed);
+    }
+
+    /// The servers of the store do not answer.
+    pub fn set_away(&self) {
+        self.0.phase.store(AWAY, Ordering::Relaxed);
     }
 
     /// About to end.
@@ -60,6 +67,7 @@ impl Readiness {
         match self.0.phase.load(Ordering::Relaxed) {
             READY => (StatusCode::OK, "ready"),
             LEAVING => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
+            AWAY => (StatusCode::SERVICE_UNAVAILABLE, "store away"),
             STARTING.. => (StatusCode::SERVICE_UNAVAILABLE, "starting"),
         }
     }

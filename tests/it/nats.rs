@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tonic::Code;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
 use whatsapp_gateway::contract::v1;
 
 use crate::eventually;
@@ -29,6 +32,12 @@ fn request(id: &str) -> v1::SendMessageRequest {
 
 async fn receive(gateway: &Gateway, message: &str) -> u16 {
     gateway.post_webhook(text(message, "16505551234", "Hi").to_string()).await
+}
+
+/// The health of everything.
+async fn overall(gateway: &Gateway) -> ServingStatus {
+    let mut client = HealthClient::new(gateway.endpoint().connect().await.unwrap());
+    client.check(HealthCheckRequest::default()).await.unwrap().into_inner().status()
 }
 
 /// Positions of the received messages, by their ids.
@@ -99,8 +108,12 @@ async fn nats_away_is_said_and_waited_for() {
     assert_eq!(refusal.code, Code::Unavailable);
     assert!(["EVENT_STORE_UNAVAILABLE", "NO_LEADER"].contains(&refusal.reason.as_str()), "{refusal:?}");
     eventually!(gateway.admin("/readyz/ingress").await.0 == 503);
+    eventually!(gateway.admin("/readyz").await == (503, "store away\ningress: refusing\n".to_owned()));
+    eventually!(overall(gateway).await == ServingStatus::NotServing);
     tokio::task::block_in_place(|| server.restart());
     eventually!(receive(gateway, "wamid.2").await == 200);
+    eventually!(gateway.admin("/readyz").await.0 == 200);
+    eventually!(overall(gateway).await == ServingStatus::Serving);
     assert_eq!(stream.take(1).await.unwrap()[0].subject, "wamid.2");
     assert!(!gateway.send(request("order-1")).await.replayed);
     assert_eq!(received(gateway).await.values().map(Vec::len).collect::<Vec<_>>(), [1, 1]);
