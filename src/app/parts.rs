@@ -68,7 +68,7 @@ impl Parts {
         let number_watch = NumberWatch::new(
             client.clone(),
             numbers.clone(),
-            lanes.clone(),
+            (lanes.clone(), storage.leadership.clone()),
             Arc::clone(&storage.log),
             config.sending.probe_interval,
             Arc::clone(clock),
@@ -183,8 +183,10 @@ impl Parts {
     /// The subscriptions, which go on from where an earlier leader has left them.
     pub(super) async fn subscriptions(&self, streams: DeliverEvents) -> Result<Subscriptions, StateError> {
         let stores = (Arc::clone(&self.storage.log), Arc::clone(&self.storage.state));
+        let leadership = self.storage.leadership.clone();
         let (tenants, clock) = (self.config.tenants(), Arc::clone(&self.clock));
-        let subscriptions = Subscriptions::new(stores, streams, tenants, clock, self.shutdown.clone());
+        let subscriptions =
+            Subscriptions::new(stores, leadership, streams, tenants, clock, self.shutdown.clone());
         subscriptions.resume().await?;
         self.shutdown.spawn_background("subscriptions", subscriptions.clone().run());
         Ok(subscriptions)

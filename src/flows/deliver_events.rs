@@ -200,6 +200,8 @@ pub enum End {
     TakenOver,
     /// The subscription was deleted.
     Deleted,
+    /// This process may not lead any more; another one hands out what the subscription has.
+    NotLeading,
 }
 
 impl End {
@@ -214,6 +216,7 @@ impl End {
             Self::Unreadable { .. } => "unreadable",
             Self::TakenOver => "taken_over",
             Self::Deleted => "deleted",
+            Self::NotLeading => "not_leading",
         }
     }
 }

@@ -26,6 +26,7 @@ use crate::domain::number_health::{Cause, Change, Complaint, NumberHealth, Sourc
 use crate::domain::schedule::Moment;
 use crate::lifecycle::Shutdown;
 use crate::storage::event_log::EventLog;
+use crate::storage::leadership::Leadership;
 use crate::tenants::TokenHash;
 
 use super::lanes::Lanes;
@@ -42,6 +43,7 @@ struct Inner {
     client: Client,
     numbers: Numbers,
     lanes: Lanes,
+    leadership: Leadership,
     log: Arc<dyn EventLog>,
     first_pause: Duration,
     clock: SharedClock,
@@ -82,20 +84,37 @@ impl NumberWatch {
     pub fn new(
         client: Client,
         numbers: Numbers,
-        lanes: Lanes,
+        (lanes, leadership): (Lanes, Leadership),
         log: Arc<dyn EventLog>,
         first_pause: Duration,
         clock: SharedClock,
         shutdown: Shutdown,
     ) -> Self {
         let (began, state, sooner) = (Instant::now(), Mutex::default(), Notify::new());
-        let inner = Inner { client, numbers, lanes, log, first_pause, clock, shutdown, began, state, sooner };
+        let inner = Inner {
+            client,
+            numbers,
+            lanes,
+            leadership,
+            log,
+            first_pause,
+            clock,
+            shutdown,
+            began,
+            state,
+            sooner,
+        };
         Self { inner: Arc::new(inner) }
     }
 
     /// The lanes that it steers.
     pub(super) fn lanes(&self) -> Lanes {
         self.inner.lanes.clone()
+    }
+
+    /// Whether this process may let a message go out: nobody else leads yet.
+    pub(super) fn may_send(&self) -> bool {
+        self.inner.leadership.holds()
     }
 
     /// Why the number cannot send, since when, and what ends it; nothing if it can.

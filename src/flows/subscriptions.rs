@@ -10,6 +10,8 @@ mod feed;
 mod parked;
 mod settings;
 mod storing;
+#[cfg(test)]
+mod tests;
 mod upkeep;
 
 use std::collections::BTreeMap;
@@ -28,6 +30,7 @@ use crate::domain::subscription::{AckId, Mode, Outcome, Terms, Wish};
 use crate::lifecycle::Shutdown;
 use crate::storage::event_log::EventLog;
 use crate::storage::keyed_state::{KeyedState, StateError};
+use crate::storage::leadership::Leadership;
 use crate::storage::subscriptions::{Settings, SubscriptionId, SubscriptionStore};
 use crate::telemetry::names;
 use crate::tenants::Tenants;
@@ -129,6 +132,7 @@ pub struct Subscriptions {
 struct Inner {
     log: Arc<dyn EventLog>,
     store: SubscriptionStore,
+    leadership: Leadership,
     streams: DeliverEvents,
     tenants: Tenants,
     clock: SharedClock,
@@ -143,6 +147,7 @@ impl Subscriptions {
     /// Over this log and state, beside these streams.
     pub fn new(
         (log, state): (Arc<dyn EventLog>, Arc<dyn KeyedState>),
+        leadership: Leadership,
         streams: DeliverEvents,
         tenants: Tenants,
         clock: SharedClock,
@@ -150,7 +155,8 @@ impl Subscriptions {
     ) -> Self {
         let (store, active) = (SubscriptionStore::new(state), Mutex::default());
         let changing = tokio::sync::Mutex::default();
-        Self { inner: Arc::new(Inner { log, store, streams, tenants, clock, shutdown, active, changing }) }
+        let inner = Inner { log, store, leadership, streams, tenants, clock, shutdown, active, changing };
+        Self { inner: Arc::new(inner) }
     }
 
     /// Takes up what an earlier process has left. Call it before anything else.

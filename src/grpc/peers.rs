@@ -41,8 +41,6 @@ struct Passed {
     client: Option<IpAddr>,
     /// The replica.
     via: String,
-    /// How long the call has waited for a leader.
-    waited_ms: u64,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -55,10 +53,6 @@ enum Kind {
     Jwt,
 }
 
-/// How long a call has waited in another replica; among the extensions of its request.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Waited(pub(super) Duration);
-
 /// The key as a header.
 pub(super) fn key_header(key: &PeerKey) -> HeaderValue {
     // Hexadecimal digits are a header value.
@@ -69,13 +63,7 @@ pub(super) fn key_header(key: &PeerKey) -> HeaderValue {
 }
 
 /// Writes who calls into the headers of a call that goes to the leader; `None` if that cannot be written.
-pub(super) fn pass(
-    headers: &mut HeaderMap,
-    key: HeaderValue,
-    who: &Identity,
-    via: &str,
-    waited: Duration,
-) -> Option<()> {
+pub(super) fn pass(headers: &mut HeaderMap, key: HeaderValue, who: &Identity, via: &str) -> Option<()> {
     let (credential, token_id, expires) = match &who.credential {
         Credential::Loopback => (Kind::Loopback, None, None),
         Credential::None => (Kind::None, None, None),
@@ -92,7 +80,6 @@ pub(super) fn pass(
         expires: expires.map(seconds),
         client: who.peer,
         via: via.to_owned(),
-        waited_ms: u64::try_from(waited.as_millis()).unwrap_or(u64::MAX),
     };
     let passed = serde_json::to_vec(&passed).ok()?;
     headers.insert(CALLER, HeaderValue::from_bytes(&passed).ok()?);
@@ -136,7 +123,6 @@ impl Peers {
             // Many callers share it: who does not read one stream must not cut the others.
             connection.kill = KillSwitch::default();
         }
-        request.extensions_mut().insert(Waited(Duration::from_millis(passed.waited_ms)));
         Some(self.known(passed))
     }
 
@@ -149,8 +135,7 @@ impl Peers {
     }
 
     fn known(&self, passed: Passed) -> Known {
-        let Passed { caller, credential, is_configured, token_id, expires, client, via, waited_ms: _ } =
-            passed;
+        let Passed { caller, credential, is_configured, token_id, expires, client, via } = passed;
         let expires = expires.map(|seconds| UNIX_EPOCH + Duration::from_secs(seconds));
         let id = token_id.unwrap_or_default();
         let credential = match credential {

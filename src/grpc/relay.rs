@@ -64,8 +64,6 @@ struct Call {
     began: Instant,
     /// By its caller's deadline.
     timeout: Option<Duration>,
-    /// How long it has waited in another replica already.
-    waited_before: Duration,
 }
 
 impl Call {
@@ -73,8 +71,7 @@ impl Call {
         let (head, body) = request.into_parts();
         let method = measure::method(head.uri.path());
         let timeout = deadline::timeout(&head.headers);
-        let waited_before = head.extensions.get::<peers::Waited>().map_or(Duration::ZERO, |waited| waited.0);
-        Self { head, source: Source::new(body), method, began: Instant::now(), timeout, waited_before }
+        Self { head, source: Source::new(body), method, began: Instant::now(), timeout }
     }
 
     /// What is left of its time; `None` if it has no deadline.
@@ -82,14 +79,9 @@ impl Call {
         Some(self.timeout?.saturating_sub(self.began.elapsed()))
     }
 
-    fn waited(&self) -> Duration {
-        self.waited_before + self.began.elapsed()
-    }
-
     /// Until when it may wait for a leader.
     fn until(&self) -> Instant {
-        let wait = WAIT_MAX.saturating_sub(self.waited_before);
-        self.began + self.timeout.map_or(wait, |timeout| wait.min(deadline::in_time(timeout)))
+        self.began + self.timeout.map_or(WAIT_MAX, |timeout| WAIT_MAX.min(deadline::in_time(timeout)))
     }
 
     /// Ends it with this status.
@@ -163,7 +155,10 @@ where
         loop {
             let missed = match (who_leads.place(), &self.shared.leader) {
                 (Place::Here, _) => return self.answer(call).await,
-                (Place::There(_), None) => return Ok(peers::not_leading(call.refuse(&status::no_leader()))),
+                // The replica that asks waits itself, and may know better who leads.
+                (Place::There(_) | Place::Nowhere, None) => {
+                    return Ok(peers::not_leading(call.refuse(&status::no_leader())));
+                }
                 (Place::There(replica), Some(leader)) => match leader.ask(&replica, &call).await {
                     Ok(answer) => {
                         call.count("answered");
@@ -171,7 +166,7 @@ where
                     }
                     Err(missed) => missed,
                 },
-                (Place::Nowhere, _) => Missed::NotTaken,
+                (Place::Nowhere, Some(_)) => Missed::NotTaken,
             };
             let status = match missed {
                 Missed::NotTaken => {
@@ -188,7 +183,7 @@ where
                 }
                 Missed::Lost => {
                     call.count("lost");
-                    status::relay::lost(call.method)
+                    call.lost()
                 }
                 Missed::Incomplete(failure) => {
                     call.count("incomplete");
@@ -196,9 +191,7 @@ where
                     return Ok(failure.into_http());
                 }
             };
-            let answer = call.refuse(&status);
-            let is_peers = self.shared.leader.is_none();
-            return Ok(if is_peers { peers::not_leading(answer) } else { answer });
+            return Ok(call.refuse(&status));
         }
     }
 
@@ -223,6 +216,20 @@ impl Call {
         let message = self.source.first_message(bytes_max).await;
         let request = message.and_then(|message| v1::SubscribeEventsRequest::decode(message).ok());
         request.is_some_and(|request| !request.subscription.is_empty())
+    }
+
+    /// What is said if the leader is gone before it has answered.
+    fn lost(&self) -> Status {
+        status::relay::lost(self.method, || self.reads_templates())
+    }
+
+    /// Whether a call of `ManageTemplate` changes nothing. What is not kept is no read: those are short.
+    fn reads_templates(&self) -> bool {
+        use v1::manage_template_request::Action as A;
+        let message = self.source.kept_message();
+        let request = message.and_then(|message| v1::ManageTemplateRequest::decode(message).ok());
+        let action = request.and_then(|request| request.action);
+        matches!(action, Some(A::Get(_) | A::List(_) | A::Library(_) | A::Compare(_) | A::Preview(_)))
     }
 }
 

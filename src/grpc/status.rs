@@ -426,6 +426,7 @@ pub(super) fn stream_end(end: End) -> Option<Status> {
         End::Unreadable { resume_cursor } => store_unavailable(Some(resume_cursor)),
         End::TakenOver => subscriptions::taken_over(),
         End::Deleted => subscriptions::deleted(),
+        End::NotLeading => relay::not_leading(),
     };
     Some(draft.build())
 }

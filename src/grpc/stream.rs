@@ -80,6 +80,8 @@ pub(super) fn closing(end: &End) -> Option<v1::StreamClosing> {
     let (reason, resume_cursor) = match end {
         End::CaughtUp | End::Expired { .. } => return None,
         End::Draining { resume_cursor } => (R::Draining, resume_cursor),
+        // For a worker it is the same: the next gateway has its subscription.
+        End::NotLeading => (R::Draining, &String::new()),
         End::Rotated { resume_cursor } => (R::Rotation, resume_cursor),
         End::SlowConsumer { resume_cursor } => (R::SlowConsumer, resume_cursor),
         End::Unreadable { resume_cursor } => (R::EventStoreUnavailable, resume_cursor),

@@ -216,7 +216,8 @@ metrics! {
     /// Event streams that ended.
     Counter EVENT_STREAMS_CLOSED = "whatsapp_gateway_event_streams_closed_total"
         [REASON: &[
-            "left", "caught_up", "draining", "rotated", "slow_consumer", "expired", "unreadable", "taken_over", "deleted"]];
+            "left", "caught_up", "draining", "rotated", "slow_consumer", "expired", "unreadable", "taken_over", "deleted",
+            "not_leading"]];
     /// Named subscriptions.
     Gauge SUBSCRIPTIONS = "whatsapp_gateway_subscriptions" [];
     /// Events that the subscription of a caller that is furthest behind has not done; `GetSubscription` tells of each one.

@@ -86,7 +86,7 @@ async fn who_does_not_show_the_key_gets_nothing() {
     let Some(server) = NatsServer::start() else { return };
     let serve = Serve::builder().on_nats(&server.url(), "1").start().await;
     let gateway = &serve.gateway;
-    let caller = r#"{"caller":"local","credential":"loopback","is_configured":false,"token_id":null,"expires":null,"client":null,"via":"me","waited_ms":0}"#;
+    let caller = r#"{"caller":"local","credential":"loopback","is_configured":false,"token_id":null,"expires":null,"client":null,"via":"me"}"#;
     let wrong = "00".repeat(32);
     for path in ["/whatsapp.gateway.v1.GatewayService/SendMessage", "/grpc.health.v1.Health/Check", "/"] {
         for key in ["", "00", "no digits", wrong.as_str()] {

@@ -14,6 +14,7 @@ use crate::flows::numbers::Numbers;
 use crate::flows::send_traces::SendTraces;
 use crate::storage::contract::sends::Mortal;
 use crate::storage::fallbacks::FallbackNotes;
+use crate::storage::leadership::Leadership;
 use crate::storage::memory::Memory;
 use crate::storage::send_traces;
 use crate::storage::sends::Sends;
@@ -45,7 +46,7 @@ impl World {
         let number_watch = NumberWatch::new(
             client.clone(),
             numbers.clone(),
-            lanes,
+            (lanes, Leadership::alone()),
             Arc::clone(&log) as _,
             Duration::from_secs(30),
             Arc::clone(&shared),

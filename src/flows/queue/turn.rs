@@ -63,6 +63,9 @@ impl Queue {
     }
 
     async fn take_turn(self, tag: SendTag, turn: Turn, retries: u32) {
+        if !self.parts().number_watch.may_send() {
+            return self.again(&tag, turn, Feedback::NotSent, RETRY_DELAY);
+        }
         let read = match self.read(&tag).await {
             Ok(Some(read)) => read,
             Ok(None) => return turn.done(Feedback::NotSent),
@@ -212,6 +215,10 @@ impl Queue {
     /// How long to wait before another attempt; `None` if there is none.
     fn pause(&self, outcome: &Outcome, queued: &QueuedSend, retries: u32) -> Option<Duration> {
         let Outcome::Refused(failure) = outcome else { return None };
+        // Its time ends in the queue, as that of any other, and by the word of who leads then.
+        if failure.verdict.reason == Reason::NoLeader {
+            return Some(RETRY_DELAY);
+        }
         // A number that cannot send waits for whoever must act; so do its messages.
         if failure.verdict.actor == Actor::Operator
             && self.parts().number_watch.refusal(&queued.message.phone_number_id).is_some()

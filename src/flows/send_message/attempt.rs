@@ -20,7 +20,7 @@ use crate::flows::unsettled::PROOF;
 use crate::storage::sends::Outcome;
 use crate::telemetry::names;
 
-use super::no_turn::{draining, refused};
+use super::no_turn::{draining, not_leading, refused};
 
 /// Retries of one send for which a caller waits. Whoever wants more asks again: it is told when.
 const RETRIES_MAX: u32 = 3;
@@ -73,6 +73,8 @@ async fn attempts(
     loop {
         let outcome = timed(elsewhere, attempt(client, number_watch, access_token, message)).await;
         let again = match &outcome {
+            // Who leads now answers at once; this process may never lead again.
+            Outcome::Refused(failure) if failure.verdict.reason == Reason::NoLeader => None,
             Outcome::Refused(failure) if retries < RETRIES_MAX => pause(&failure.verdict, retries),
             Outcome::Queued
             | Outcome::Sending
@@ -120,7 +122,7 @@ pub(in crate::flows) fn feedback(outcome: &Outcome) -> Feedback {
                 Feedback::PairLimited { retry_after: Some(pause) }
             }
             (Reason::UpstreamPairRate, _) => Feedback::PairLimited { retry_after: None },
-            (Reason::UpstreamUnreachable, _) => Feedback::NotSent,
+            (Reason::UpstreamUnreachable | Reason::NoLeader, _) => Feedback::NotSent,
             _ => Feedback::Other,
         },
         Outcome::Queued
@@ -131,13 +133,17 @@ pub(in crate::flows) fn feedback(outcome: &Outcome) -> Feedback {
     }
 }
 
-/// Sends a message once, and lets those who watch its number hear what came of it.
+/// Sends a message once, and lets those who watch its number hear what came of it. All that goes out goes through here: a
+/// process that may not lead any more sends nothing, whatever it had begun.
 pub(in crate::flows) async fn attempt(
     client: &Client,
     number_watch: &NumberWatch,
     access_token: &SecretString,
     message: &PreparedMessage,
 ) -> Outcome {
+    if !number_watch.may_send() {
+        return Outcome::Refused(not_leading());
+    }
     let outcome = outcome_of(client, access_token, message).await;
     number_watch.heard(&message.phone_number_id, access_token, &outcome);
     outcome
@@ -198,8 +204,23 @@ fn at_least(least: Duration) -> Pause {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::time::SystemTime;
+
+    use tokio::net::TcpListener;
+    use tokio::time::timeout;
+
     use super::*;
+    use crate::clock::{ManualClock, SharedClock};
     use crate::domain::failure::{Actor, Class};
+    use crate::domain::ids::PhoneNumberId;
+    use crate::domain::message::{Endpoint, PhoneNumber, Recipient};
+    use crate::flows::lanes::Pace;
+    use crate::flows::numbers::Numbers;
+    use crate::lifecycle::Shutdown;
+    use crate::storage::leadership::{Leadership, PeerKey};
+    use crate::storage::memory::Memory;
+    use crate::tenants::{Snapshot, Tenants};
 
     fn verdict(reason: Reason, retry: Retry) -> Verdict {
         Verdict { class: Class::ResourceExhausted, reason, actor: Actor::Caller, retry }
@@ -230,5 +251,53 @@ mod tests {
         let tenth = Duration::from_millis(100);
         assert!(drawn.iter().any(|d| *d < pause.least + tenth));
         assert!(drawn.iter().any(|d| *d + tenth > pause.most));
+    }
+
+    #[tokio::test]
+    async fn nothing_goes_out_while_somebody_else_may_lead() {
+        let meta = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let graph_url = format!("http://{}", meta.local_addr().unwrap());
+        let config = cloud_api::Config { graph_url, ..cloud_api::Config::default() };
+        let clock = ManualClock::new(SystemTime::UNIX_EPOCH) as SharedClock;
+        let client = Client::new(&config, Arc::clone(&clock)).unwrap();
+        let (leadership, appointment) = Leadership::pair(PeerKey::fresh());
+        let (shutdown, log) = (Shutdown::new(), Memory::new(Arc::clone(&clock)));
+        let numbers = Numbers::new(Tenants::new(Snapshot::new(Vec::new(), Vec::new(), Vec::new())));
+        let lanes = Lanes::new(Pace { fixed_rate: None, by_recipient: true }, shutdown.clone());
+        let steered = (lanes.clone(), leadership);
+        let number_watch =
+            NumberWatch::new(client.clone(), numbers, steered, log, Duration::from_hours(1), clock, shutdown);
+        let message = PreparedMessage {
+            phone_number_id: PhoneNumberId::parse("1").unwrap(),
+            recipient: Recipient::PhoneNumber(PhoneNumber::parse("+16505551234").unwrap()),
+            endpoint: Endpoint::Messages,
+            json: "{}".to_owned(),
+        };
+        let (token, drain) = (SecretString::from("token"), CancellationToken::new());
+        let send = || {
+            let wish = Wish::of(
+                &message,
+                crate::domain::caller::Caller::gateway(),
+                crate::domain::schedule::Class::Normal,
+                Some(Instant::now() + Duration::from_mins(1)),
+            );
+            deliver((&client, &token), &number_watch, &message, (&lanes, wish), &drain, Instant::now())
+        };
+        appointment.lead(1, Instant::now() + Duration::from_hours(1));
+        appointment.resign();
+        // It has its turn, and is answered at once: waiting here would help nobody.
+        let Outcome::Refused(failure) = timeout(Duration::from_secs(30), send()).await.unwrap() else {
+            panic!("certainly nothing was done");
+        };
+        assert_eq!((failure.verdict.class, failure.verdict.reason), (Class::Unavailable, Reason::NoLeader));
+        assert!(failure.verdict.retry.delay().is_some());
+        assert_eq!(feedback(&Outcome::Refused(failure)), Feedback::NotSent);
+        appointment.renew(Instant::now() + Duration::from_hours(1));
+        tokio::select! {
+            // The first connection of all: the send before made none.
+            accepted = meta.accept() => drop(accepted.unwrap()),
+            outcome = send() => panic!("nobody has answered: {outcome:?}"),
+            () = tokio::time::sleep(Duration::from_secs(30)) => panic!("nothing goes out"),
+        }
     }
 }

@@ -51,6 +51,18 @@ pub(super) fn refused(refusal: &Refusal, parked: impl FnOnce() -> Option<Failure
     Failure { verdict, message: format!("{message}; nothing was sent"), meta: None, field: None }
 }
 
+/// Somebody else may lead already, and send it too.
+pub(super) fn not_leading() -> Failure {
+    let verdict = Verdict {
+        class: Class::Unavailable,
+        reason: Reason::NoLeader,
+        actor: Actor::Operator,
+        retry: Retry::Backoff(STORE_RETRY_DELAY),
+    };
+    let message = "this gateway may not lead any more; nothing was sent, try again".to_owned();
+    Failure { verdict, message, meta: None, field: None }
+}
+
 /// The process ends before the turn comes.
 pub(super) fn draining() -> Failure {
     let verdict = Verdict {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use metrics::counter;
 use tokio::sync::watch;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -18,6 +18,7 @@ use crate::lifecycle::Shutdown;
 use crate::storage::event_log::ReadError;
 use crate::storage::events::{self, BatchEncoder, Delivery};
 use crate::storage::keyed_state::StateError;
+use crate::storage::leadership::Leadership;
 use crate::telemetry::names;
 
 use super::super::deliver_events::{
@@ -26,6 +27,10 @@ use super::super::deliver_events::{
 use super::active::Active;
 use super::{Inner, Work};
 
+/// How long a stream waits for a leader whose renewals are late, and between two looks.
+const WITHOUT_LEAD_MAX: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(100);
+
 /// Feeds one worker.
 pub(super) struct Feed {
     active: Arc<Active>,
@@ -33,6 +38,7 @@ pub(super) struct Feed {
     outlet: Outlet,
     news: watch::Receiver<u64>,
     rotation: Duration,
+    leadership: Leadership,
     clock: SharedClock,
     shutdown: Shutdown,
 }
@@ -59,6 +65,8 @@ struct Waking<'w> {
 enum Broken {
     /// Retention has removed what comes before.
     Trimmed(u64),
+    /// Somebody else may lead already, and hand out the same.
+    NotLeading,
     Stop(Stop),
 }
 
@@ -97,7 +105,8 @@ impl Feed {
     pub(super) fn new(inner: &Inner, active: Arc<Active>, work: Work, outlet: Outlet) -> Self {
         let (clock, shutdown) = (Arc::clone(&inner.clock), inner.shutdown.clone());
         let (news, rotation) = (inner.streams.news(), inner.streams.rotation());
-        Self { active, work, outlet, news, rotation, clock, shutdown }
+        let leadership = inner.leadership.clone();
+        Self { active, work, outlet, news, rotation, leadership, clock, shutdown }
     }
 
     pub(super) async fn run(self, stream_id: String) {
@@ -151,6 +160,11 @@ impl Feed {
                         return stop;
                     }
                 }
+                Err(Broken::NotLeading) => {
+                    if let Err(stop) = self.lead_again(&waking.drain).await {
+                        return stop;
+                    }
+                }
                 Err(Broken::Stop(stop)) => return stop,
             }
         }
@@ -158,6 +172,7 @@ impl Feed {
 
     async fn step(&self, state: &mut State, waking: &mut Waking<'_>) -> Result<(), Broken> {
         self.check(state, waking)?;
+        self.leads()?;
         if Instant::now() >= state.next_heartbeat {
             self.heartbeat(state).await?;
         }
@@ -191,6 +206,25 @@ impl Feed {
         Err(Stop::End(end))
     }
 
+    fn leads(&self) -> Result<(), Broken> {
+        if self.leadership.holds() { Ok(()) } else { Err(Broken::NotLeading) }
+    }
+
+    /// Waits until this process leads for sure; in vain if the worker must look for who leads now.
+    async fn lead_again(&self, drain: &CancellationToken) -> Result<(), Stop> {
+        let until = Instant::now() + WITHOUT_LEAD_MAX;
+        while !self.leadership.holds() && !drain.is_cancelled() && !self.active.deleted.is_cancelled() {
+            if Instant::now() >= until {
+                return Err(Stop::End(End::NotLeading));
+            }
+            tokio::select! {
+                () = sleep(LOOK) => {}
+                () = self.outlet.gone() => return Err(Stop::Gone),
+            }
+        }
+        Ok(())
+    }
+
     /// Waits until a frame fits in: a lease runs from the moment when it can go out. Others go on meanwhile.
     async fn room(&self, state: &State) -> Result<(), Stop> {
         if self.outlet.has_room() {
@@ -208,6 +242,8 @@ impl Feed {
         // Nothing is passed over for a caller of whom it cannot be told what it may see.
         let Some(filter) = self.active.filter() else { return Ok(None) };
         let most = Most { events: self.work.batch_events_max, bytes: FRAME_BYTES_MAX as u64 };
+        // There may have been no room for long.
+        self.leads()?;
         let (leases, is_any_left) = {
             let mut machine = self.active.machine();
             (machine.lease(state.worker, self.clock.now_ms(), most), machine.is_any_ready())
@@ -226,18 +262,19 @@ impl Feed {
             match self.add(&mut batch, *lease, &filter).await {
                 Ok(cursor) => added.extend(cursor.map(|cursor| (lease.number, cursor))),
                 Err(error) => {
-                    failed = Some(error);
+                    failed = Some(Broken::from(error));
                     break;
                 }
             }
         }
+        failed = failed.or_else(|| self.leads().err());
         {
             let mut machine = self.active.machine();
             // A seek or a takeover may have ended them meanwhile.
             if failed.is_some() || added.iter().any(|(number, _)| !machine.is_leased(*number)) {
                 // None of them was handed over.
                 leases.iter().rev().for_each(|lease| machine.unlease(lease.number));
-                return failed.map_or(Ok(None), |error| Err(error.into()));
+                return failed.map_or(Ok(None), Err);
             }
         }
         let Some((_, through)) = added.last().copied() else { return Ok(None) };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use metrics::gauge;
+use tokio::join;
 use tokio::time::{Instant, sleep};
 use tracing::warn;
 
@@ -17,6 +18,8 @@ use super::active::Active;
 
 /// Between two rounds.
 const INTERVAL: Duration = Duration::from_secs(2);
+/// Between two looks whether this process still leads.
+const LEAD_INTERVAL: Duration = Duration::from_millis(500);
 /// Between two writes of progress that moved only past what nobody wants. After a crash that much is looked at again.
 const POSITION_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -33,6 +36,21 @@ struct Sums {
 impl Subscriptions {
     /// Round after round until the process stops.
     pub async fn run(self) {
+        // A round may wait for the store for long.
+        join!(self.rounds(), self.watch_lead());
+    }
+
+    /// Wakes the streams while this process does not lead for sure: nothing else tells those that wait.
+    async fn watch_lead(&self) {
+        loop {
+            if !self.inner.leadership.holds() {
+                self.active().values().for_each(|active| active.tell());
+            }
+            sleep(LEAD_INTERVAL).await;
+        }
+    }
+
+    async fn rounds(&self) {
         let (mut sums, mut position_at) = (BTreeMap::new(), Instant::now() + POSITION_INTERVAL);
         loop {
             let with_position = Instant::now() >= position_at;

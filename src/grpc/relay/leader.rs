@@ -100,7 +100,7 @@ impl Leader {
         let missed = match sender.try_send_request(request).await {
             Ok(answer) if did_nothing(answer.headers()) => Missed::NotTaken,
             Ok(answer) => {
-                let lost = status::relay::lost(call.method);
+                let lost = call.lost();
                 let (mut head, body) = answer.into_parts();
                 head.extensions.clear();
                 return Ok(Response::from_parts(head, Body::new(Answer::new(body, kind, lost, drain()))));
@@ -137,7 +137,7 @@ impl Leader {
             headers.insert(deadline::HEADER, deadline::shown(left));
         }
         let who = call.head.extensions.get::<Arc<Identity>>()?;
-        peers::pass(&mut headers, self.0.key.clone(), who, &self.0.name, call.waited())?;
+        peers::pass(&mut headers, self.0.key.clone(), who, &self.0.name)?;
         *request.headers_mut() = headers;
         Some(request)
     }

@@ -82,8 +82,7 @@ impl Source {
         let mut reader = self.reader(None)?;
         let mut read = Vec::new();
         loop {
-            if let Some((&[flag, a, b, c, d], message)) = read.split_first_chunk::<PREFIX>() {
-                let length = usize::try_from(u32::from_be_bytes([a, b, c, d])).ok()?;
+            if let Some((flag, length, message)) = split(&read) {
                 if flag != 0 || length > bytes_max.min(KEPT_MAX) {
                     return None;
                 }
@@ -96,9 +95,22 @@ impl Source {
         }
     }
 
+    /// The first message, if all of it was read and is kept, and is not compressed. Who reads goes on.
+    pub(super) fn kept_message(&self) -> Option<Bytes> {
+        let read = self.state().kept.as_ref()?.concat();
+        let (flag, length, message) = split(&read)?;
+        (flag == 0).then(|| message.get(..length).map(Bytes::copy_from_slice))?
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The flag, the length and the beginning of the first message.
+fn split(read: &[u8]) -> Option<(u8, usize, &[u8])> {
+    let (&[flag, a, b, c, d], message) = read.split_first_chunk::<PREFIX>()?;
+    Some((flag, usize::try_from(u32::from_be_bytes([a, b, c, d])).ok()?, message))
 }
 
 impl State {
@@ -192,7 +204,9 @@ mod tests {
     #[tokio::test]
     async fn what_was_read_is_read_again() {
         let source = pieces(vec![vec![0, 0, 0], vec![], vec![0, 3, 7], vec![8, 9], vec![]]);
+        assert_eq!(source.kept_message(), None, "nothing was read");
         assert_eq!(source.first_message(100).await.unwrap(), &[7, 8, 9][..]);
+        assert_eq!(source.kept_message().unwrap(), &[7, 8, 9][..]);
         let mut first = source.reader(None).unwrap();
         assert_eq!(first.frame().await.unwrap().unwrap().into_data().unwrap(), &[0, 0, 0][..]);
         let second = source.reader(None).unwrap();

@@ -28,20 +28,31 @@ fn no_leader_with(message: &str) -> Draft {
         .retry_after(Some(NEXT_LEADER))
 }
 
-/// The leader was gone before it had answered.
-pub(in crate::grpc) fn lost(method: &'static str) -> Status {
+/// The stream of a worker ends because its leader may not be one any more.
+pub(super) fn not_leading() -> Draft {
+    no_leader_with(
+        "this gateway may not lead any more; open the stream again, the subscription goes on where it was",
+    )
+}
+
+/// The leader was gone before it had answered. `reads_templates` is asked of `ManageTemplate`, which reads and writes.
+pub(in crate::grpc) fn lost(method: &'static str, reads_templates: impl FnOnce() -> bool) -> Status {
     match method {
+        MANAGE_TEMPLATE if reads_templates() => lost_harmless(),
         SEND_MESSAGE | MANAGE_TEMPLATE | UPLOAD_MEDIA => {
-            let message = "the gateway that leads was gone before it answered, so this may have been done; ask again \
-                           with the same request_id, which does it once";
+            let message = "the gateway that leads was gone before it answered, so this may have been done; if the \
+                           request had a request_id, asking again with the same one does it once; without a \
+                           request_id it may be done twice, look first whether it was";
             Draft::new(Code::Unknown, Reason::SendOutcomeUnknown, message).actor(Actor::Caller).build()
         }
         SUBSCRIBE_EVENTS | WATCH_MESSAGE | SEND_MESSAGES | DOWNLOAD_MEDIA => draining(None).build(),
-        _ => no_leader_with(
-            "the gateway that leads was gone before it answered; try again, which does no harm",
-        )
-        .build(),
+        _ => lost_harmless(),
     }
+}
+
+fn lost_harmless() -> Status {
+    no_leader_with("the gateway that leads was gone before it answered; try again, which does no harm")
+        .build()
 }
 
 /// Whether an answer says that its gateway is about to end, and so has done nothing.
