@@ -21,7 +21,7 @@ pub(super) async fn fill(folder: PathBuf, count: u64) -> Result<Report> {
     let began = Instant::now();
     let on_fatal = Arc::new(|reason| eprintln!("gateway-bench: the log failed: {reason}"));
     let config = Config::Embedded(EmbeddedConfig::in_dir(folder));
-    let replica = Replica::of_this_process(String::new(), Default::default(), String::new());
+    let replica = Replica::of_this_process(String::new(), bytes::Bytes::new(), String::new());
     let storage = Storage::open(&config, replica, Arc::new(SystemClock), on_fatal)?;
     for first in (0..count).step_by(usize::try_from(CHUNK)?) {
         let bodies = (first..count.min(first + CHUNK)).map(webhook::message);
