@@ -312,7 +312,7 @@ async fn a_killed_leader_is_replaced_while_calls_wait() {
     assert!(!after.replayed);
     let lost = Refusal::of(&ended(lost).await.unwrap_err());
     assert_eq!(lost.is(), (Code::Unknown, "SEND_OUTCOME_UNKNOWN"));
-    assert!(lost.message.contains("same request_id"), "{}", lost.message);
+    assert!(lost.message.contains("if the request had a request_id"), "{}", lost.message);
     assert_eq!(cluster.at(2).send(request("before")).await.message_id, before.message_id);
     stop.store(true, Ordering::Relaxed);
     let statuses = ended(webhooks).await;
