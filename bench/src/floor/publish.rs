@@ -39,9 +39,9 @@ pub(super) struct Message {
 pub(super) struct Publisher(mpsc::UnboundedSender<Job>);
 
 impl Publisher {
-    /// Makes a stream of that name, with the newest `newest` messages of each subject (-1: all), and publishes into it.
+    /// Makes a stream of that name on the servers of `url`, comma separated, with the newest `newest` messages of each subject (-1: all), and publishes into it.
     pub(super) async fn open(url: &str, name: &str, replicas: u8, newest: i64) -> Result<Self> {
-        let client = async_nats::connect(url).await?;
+        let client = async_nats::connect(url.split(',').collect::<Vec<_>>()).await?;
         let config = json!({
             "name": name, "subjects": [format!("{name}.>")], "retention": "limits", "storage": "file",
             "num_replicas": replicas, "discard": "new", "max_msgs_per_subject": newest, "max_bytes": -1,
