@@ -21,6 +21,9 @@ const FRAMES: [&str; 2] = ["SubscribeEventsResponse", "ListParkedEventsResponse"
 /// Fields of files, which travel as shared bytes. The path of a field in a oneof does not name the oneof.
 const MEDIA_CHUNKS: [&str; 2] = ["UploadMediaRequest.chunk", "DownloadMediaResponse.chunk"];
 
+/// Content that is much larger than all other: in line, every request would be as large.
+const BOXED: &str = "SendMessageRequest.content.interactive";
+
 /// The status in a stream of answers, and the type that has it.
 const STATUS: (&str, &str) = (".google.rpc.Status", "::tonic_types::Status");
 
@@ -47,7 +50,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for field in MEDIA_CHUNKS {
         messages = messages.bytes(format!(".{PACKAGE}.{field}"));
     }
-    messages.compile_fds(ours.clone())?;
+    messages.boxed(format!(".{PACKAGE}.{BOXED}")).compile_fds(ours.clone())?;
 
     // The server streams events that are encoded already.
     let server_dir = out_dir.join("server");

@@ -19,6 +19,7 @@ mod peers;
 mod quotas;
 mod relay;
 mod rights;
+mod send;
 mod send_messages;
 mod sent;
 mod service;

@@ -92,8 +92,8 @@ impl Lead {
         let queue = parts.queue(windows.clone(), unsettled.clone(), fallbacks.clone(), identities);
         queue.resume(left_in_queue);
         shutdown.spawn_background("queue", queue.clone().run());
-        let send_message = parts.send_message(windows, unsettled, fallbacks);
-        shutdown.spawn_background("sends", send_message.clone().run());
+        let send_message = Arc::new(parts.send_message(windows, unsettled, fallbacks));
+        shutdown.spawn_background("sends", Arc::clone(&send_message).run());
         service.lead(flows(parts, follow_message, conversations, (send_message, queue), subscriptions));
         who_leads.set_ready();
         shutdown.spawn_background("projections", project_log.run(shutdown.clone()));

@@ -209,7 +209,7 @@ pub(super) fn flows(
     parts: Parts,
     follow_message: FollowMessage,
     conversations: Conversations,
-    (send_message, queue): (SendMessage, Queue),
+    (send_message, queue): (Arc<SendMessage>, Queue),
     subscriptions: Subscriptions,
 ) -> grpc::server::Flows {
     let Parts { client, numbers, templates, config, clock, shutdown, .. } = parts;

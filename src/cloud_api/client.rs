@@ -240,11 +240,11 @@ impl<T> Exchange<T> {
 
 impl Exchange<Bytes> {
     /// Reads the answer to its end.
-    pub(super) async fn read(operation: Operation, response: reqwest::Response) -> Self {
-        let (status, headers) = (response.status(), response.headers().clone());
-        let result = match read_all(response).await {
+    pub(super) async fn read(operation: Operation, mut response: reqwest::Response) -> Self {
+        let status = response.status();
+        let result = match read_all(&mut response).await {
             Ok(body) if status.is_success() => Ok(body),
-            Ok(body) => Err(failure(operation, status.as_u16(), &headers, &body)),
+            Ok(body) => Err(failure(operation, status.as_u16(), response.headers(), &body)),
             // Half an error is no proof of a refusal: the other half may hold a code that is ambiguous.
             Err(cause) => Err(Error::lost(operation, cause)),
         };
@@ -271,7 +271,7 @@ pub(super) fn authorization(scheme: &str, access_token: &SecretString) -> Result
     Ok(value)
 }
 
-async fn read_all(mut response: reqwest::Response) -> Result<Bytes, String> {
+async fn read_all(response: &mut reqwest::Response) -> Result<Bytes, String> {
     let mut body = BytesMut::new();
     while let Some(chunk) = response.chunk().await.map_err(causes)? {
         if body.len() + chunk.len() > ANSWER_BYTES_MAX {

@@ -85,7 +85,7 @@ pub struct IfClosed {
     /// Whether the gateway decides.
     pub policy: WindowPolicy,
     /// The template to send instead, as a whole message.
-    pub fallback: Option<OutboundMessage>,
+    pub fallback: Option<Box<OutboundMessage>>,
 }
 
 /// Who decides about a message that needs an open window.

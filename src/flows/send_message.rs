@@ -10,6 +10,8 @@ mod report;
 mod resend;
 mod tags;
 
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use secrecy::SecretString;
@@ -55,7 +57,7 @@ const LAST_TURN: Duration = Duration::from_millis(20);
 pub(super) const STORE_RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// Sends messages.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct SendMessage {
     /// The way to Meta.
     pub client: Client,
@@ -163,7 +165,7 @@ impl SendMessage {
     /// Sends one message, or the template in its place, and waits for Meta's answer; or says what became of it, if it was
     /// asked for before.
     pub async fn send(
-        &self,
+        self: &Arc<Self>,
         caller: &Caller,
         message: OutboundMessage,
         if_closed: IfClosed,
@@ -178,103 +180,113 @@ impl SendMessage {
             let key = RequestKey::of(caller, RPC, &id);
             Request { key, id, fingerprint, phone_number_id: Some(phone_number_id.clone()) }
         });
-        let admitted = match (self.windows.admit(message, if_closed, Some(deadline)).await, &request) {
-            (Ok(admitted), _) => admitted.counted(),
-            (Err(refusal), None) => return Err(refusal.counted().into()),
-            // What was sent before the window closed, or before the template changed, stays sent.
-            (Err(refusal), Some(request)) => {
-                let taken = Box::pin(self.unsettled.find(request)).await?.ok_or_else(|| refusal.counted())?;
-                return hear(taken, true, phone_number_id, request, deadline).await;
+        let admitted = match self.windows.admit(message, if_closed, Some(deadline)).await {
+            Ok(admitted) => admitted.counted(),
+            Err(refusal) => {
+                return Box::pin(self.not_admitted(refusal, request, phone_number_id, deadline)).await;
             }
         };
-        let Admitted { message, used_fallback, fallback, template } = admitted;
         let tag = new_tag();
-        // For traces, and for logs that ask for details: elsewhere the span would cost more than the lines that show it.
-        let span = || {
-            debug_span!(
-                "send_message",
-                caller = caller.name(),
-                phone_number.id = %phone_number_id,
-                message.kind = kind_label(&message.content.kind),
-                send.tag = tag.as_str(),
-            )
-        };
-        let span = if is_unseen() { Span::none() } else { span() };
-        let (kind, message) = (kind_label(&message.content.kind), prepare(&message, &tag));
-        let wish = Wish::of(&message, caller.clone(), priority, deadline.checked_sub(LAST_TURN));
-        let departure =
-            Departure { began, access_token, message, kind, wish, used_fallback, fallback, template };
+        let asked = (began, deadline, priority);
+        let (departure, span) = Departure::of(admitted, &tag, caller, access_token, asked);
         let Some(request) = request else {
             let flight = self.unsettled.begin(tag, phone_number_id.clone());
             let slot = flight.slot();
-            let tag = slot.tag.clone();
-            let work = self.shutdown.keep(as_decided(self.clone().fly(flight, departure).instrument(span)));
+            let used_fallback = departure.used_fallback;
+            let work = Arc::clone(self).fly(flight, departure).instrument(span);
+            let work = self.shutdown.keep(as_decided(work));
             // Who leaves hears of it by the tag alone.
-            let flown = timeout_at(deadline, work).await.map_err(|_late| Error::Late { tag: tag.clone() })?;
-            flown.ok_or_else(|| Error::Interrupted { tag: tag.clone() })?;
+            let flown =
+                timeout_at(deadline, work).await.map_err(|_late| Error::Late { tag: slot.tag.clone() })?;
+            flown.ok_or_else(|| Error::Interrupted { tag: slot.tag.clone() })?;
             let outcome = slot.landed(None).await?;
-            return result(Known { tag, used_fallback, outcome }, phone_number_id, None, false);
+            let known = Known { tag: slot.tag.clone(), used_fallback, outcome };
+            return result(known, phone_number_id, None, false);
         };
         let (told, hears) = oneshot::channel();
-        let work = self.clone().claim(request.clone(), tag.clone(), departure, on_unknown, told);
+        let work = Arc::clone(self).claim(request.clone(), tag.clone(), departure, on_unknown, told);
         let work = self.shutdown.keep(as_decided(work.instrument(span)));
-        let answer = async {
+        let answer = pin!(async {
             let (taken, is_ours) = hears.await.map_err(|_cut_off| Error::Interrupted { tag })??;
-            hear(taken, !is_ours, phone_number_id, &request, deadline).await
-        };
+            hear(taken, !is_ours, phone_number_id, request.id, deadline).await
+        });
         work.until(answer).await
+    }
+
+    /// What was sent before the window closed, or before the template changed, stays sent.
+    async fn not_admitted(
+        &self,
+        refusal: window::Refusal,
+        request: Option<Request>,
+        phone_number_id: PhoneNumberId,
+        deadline: Instant,
+    ) -> Result<Sent, Error> {
+        let Some(request) = request else { return Err(refusal.counted().into()) };
+        let taken = self.unsettled.find(&request).await?.ok_or_else(|| refusal.counted())?;
+        hear(taken, true, phone_number_id, request.id, deadline).await
     }
 
     /// Claims the request and lets the message go. Tells at once what stands under the id, and whether that is this work.
     async fn claim(
-        self,
+        self: Arc<Self>,
         request: Request,
         tag: SendTag,
-        departure: Departure,
+        departure: Box<Departure>,
         on_unknown: OnUnknown,
         told: oneshot::Sender<Result<(Taken, bool), unsettled::Error>>,
     ) {
         let resend = (on_unknown == OnUnknown::Resend)
             .then(|| Resend { message: departure.message.clone(), count: 0 });
-        // A caller who has hung up in the meantime does not hear of it.
-        let tell = |standing| drop(told.send(standing));
-        match self.unsettled.claim(&request, tag, departure.used_fallback, resend).await {
-            Ok(Claim::Mine(flight)) => {
-                tell(Ok((Taken::Running(flight.slot()), true)));
-                self.fly(flight, departure).await;
-            }
-            Ok(Claim::Taken(taken)) => tell(Ok((taken, false))),
-            Err(error) => tell(Err(error)),
+        let claimed = self.unsettled.claim(&request, tag, departure.used_fallback, resend).await;
+        if let Some(flight) = tell(claimed, told) {
+            self.fly(flight, departure).await;
         }
     }
 
     /// The work behind a send, from the claim to the record.
-    async fn fly(self, flight: Flight, departure: Departure) {
-        let Departure { began, access_token, message, kind, wish, fallback, template, .. } = departure;
-        let tag = flight.slot().tag.clone();
-        self.traces.keep(&tag);
-        let noted = match &fallback {
-            Some(fallback) => self.fallbacks.note(&tag, fallback).await,
+    async fn fly(self: Arc<Self>, flight: Flight, departure: Box<Departure>) {
+        let slot = flight.slot();
+        self.traces.keep(&slot.tag);
+        let noted = match &departure.fallback {
+            Some(fallback) => Box::pin(self.fallbacks.note(&slot.tag, fallback)).await,
             None => Ok(()),
         };
         let outcome = match noted {
             Ok(()) => {
                 let drain = self.shutdown.drain();
-                let (to, turn) = ((&self.client, &access_token), (&self.lanes, wish));
-                attempt::deliver(to, &self.number_watch, &message, turn, drain, began).await
+                let (to, turn) = ((&self.client, &departure.access_token), (&self.lanes, departure.wish));
+                attempt::deliver(to, &self.number_watch, &departure.message, turn, drain, departure.began)
+                    .await
             }
             Err(error) => Outcome::Refused(not_stored(&error)),
         };
-        if matches!(outcome, Outcome::Refused(_)) {
-            self.fallbacks.forget(&tag);
+        if departure.fallback.is_some() && matches!(outcome, Outcome::Refused(_)) {
+            self.fallbacks.forget(&slot.tag);
         }
-        template.inspect(|template| template.hear(&outcome));
-        report(kind, &tag, &outcome);
+        if let Some(template) = &departure.template {
+            template.hear(&outcome);
+        }
+        report(departure.kind, &slot.tag, &outcome);
         flight.land(outcome).await;
     }
 }
 
-/// A message with all that its attempts need.
+/// Says what stands under the id of a request. The work goes on if it is its own; a caller who has hung up in the meantime does
+/// not hear of it.
+fn tell(
+    claimed: Result<Claim, unsettled::Error>,
+    told: oneshot::Sender<Result<(Taken, bool), unsettled::Error>>,
+) -> Option<Flight> {
+    let (standing, flight) = match claimed {
+        Ok(Claim::Mine(flight)) => (Ok((Taken::Running(flight.slot()), true)), Some(flight)),
+        Ok(Claim::Taken(taken)) => (Ok((taken, false)), None),
+        Err(error) => (Err(error), None),
+    };
+    drop(told.send(standing));
+    flight
+}
+
+/// A message with all that its attempts need. Boxed, it is not copied from future to future.
 struct Departure {
     /// When it was asked for.
     began: Instant,
@@ -286,9 +298,38 @@ struct Departure {
     /// Whether the message is the fallback template of its request.
     used_fallback: bool,
     /// What goes out if Meta finds the window closed.
-    fallback: Option<OutboundMessage>,
+    fallback: Option<Box<OutboundMessage>>,
     /// The template of the message.
     template: Option<SentTemplate>,
+}
+
+impl Departure {
+    /// Of a message that may go out, and the span of its attempts.
+    fn of(
+        admitted: Admitted,
+        tag: &SendTag,
+        caller: &Caller,
+        access_token: SecretString,
+        (began, deadline, priority): (Instant, Instant, Priority),
+    ) -> (Box<Self>, Span) {
+        let Admitted { message, used_fallback, fallback, template } = admitted;
+        let kind = kind_label(&message.content.kind);
+        // For traces, and for logs that ask for details: elsewhere the span would cost more than the lines that show it.
+        let span = || {
+            debug_span!(
+                "send_message",
+                caller = caller.name(),
+                phone_number.id = %message.phone_number_id,
+                message.kind = kind,
+                send.tag = tag.as_str(),
+            )
+        };
+        let span = if is_unseen() { Span::none() } else { span() };
+        let message = prepare(&message, tag);
+        let wish = Wish::of(&message, caller.clone(), priority, deadline.checked_sub(LAST_TURN));
+        let departure = Self { began, access_token, message, kind, wish, used_fallback, fallback, template };
+        (Box::new(departure), span)
+    }
 }
 
 /// The failure of a send whose fallback cannot be noted.
@@ -309,7 +350,7 @@ async fn hear(
     taken: Taken,
     is_replayed: bool,
     phone_number_id: PhoneNumberId,
-    request: &Request,
+    request_id: String,
     deadline: Instant,
 ) -> Result<Sent, Error> {
     let known = match taken {
@@ -319,7 +360,7 @@ async fn hear(
             Known { tag: slot.tag.clone(), used_fallback: slot.used_fallback(), outcome }
         }
     };
-    result(known, phone_number_id, Some(request.id.clone()), is_replayed)
+    result(known, phone_number_id, Some(request_id), is_replayed)
 }
 
 /// What a caller hears.

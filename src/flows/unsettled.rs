@@ -34,7 +34,7 @@ use super::news::RequestNews;
 use lateness::Lateness;
 use parked::Parked;
 use recent::Recent;
-use slot::{Held, Standing};
+use slot::{Ending, Held, Standing};
 
 pub(super) use inquiry::Became;
 pub use queued::Left;
@@ -210,10 +210,10 @@ impl Unsettled {
     /// A send of this number without a request id.
     pub(super) fn begin(&self, tag: SendTag, phone_number_id: PhoneNumberId) -> Flight {
         let standing = Standing::flying(self.inner.clock.now());
-        self.take_off(Slot::new(tag, Some(phone_number_id), None, standing), in_doubt_outcome())
+        self.take_off(Slot::new(tag, Some(phone_number_id), None, standing), in_doubt_outcome)
     }
 
-    fn take_off(&self, slot: Slot, if_lost: Outcome) -> Flight {
+    fn take_off(&self, slot: Slot, if_lost: Ending) -> Flight {
         let slot = Arc::new(slot);
         self.inner.slots().insert(slot.tag.clone(), Arc::clone(&slot));
         Flight::new(self.clone(), slot, if_lost)
@@ -226,7 +226,7 @@ impl Unsettled {
         let silence = silence + self.inner.lateness().at(now);
         let slots: Vec<_> = self.inner.slots().values().filter(|slot| slot.may_resend()).cloned().collect();
         let due = slots.into_iter().filter(|slot| slot.take_off_again(now, silence));
-        due.take(count_max).map(|slot| Flight::new(self.clone(), slot, in_doubt_outcome())).collect()
+        due.take(count_max).map(|slot| Flight::new(self.clone(), slot, in_doubt_outcome)).collect()
     }
 }
 

@@ -30,7 +30,7 @@ pub struct Admitted {
     /// Whether it is the template.
     pub used_fallback: bool,
     /// The template that must go out if Meta finds the window closed.
-    pub fallback: Option<OutboundMessage>,
+    pub fallback: Option<Box<OutboundMessage>>,
     /// The template of the message, if it has one that was checked.
     pub template: Option<SentTemplate>,
 }
@@ -86,11 +86,31 @@ impl Windows {
         if_closed: IfClosed,
         deadline: Option<Instant>,
     ) -> Result<Admitted, Refusal> {
+        if self.is_free(&message, &if_closed) {
+            return Ok(Admitted::as_it_is(message));
+        }
+        // What most messages do not need is kept out of the state of each send.
+        Box::pin(self.look(message, if_closed, deadline)).await
+    }
+
+    /// Whether a message has nothing that could be held against it: no template, and no window that is known to be closed.
+    fn is_free(&self, message: &OutboundMessage, if_closed: &IfClosed) -> bool {
+        let (number, has_fallback) = (&message.phone_number_id, if_closed.fallback.is_some());
+        message.content.kind != "template"
+            && policy_of(message, if_closed.policy)
+                .is_none_or(|policy| self.is_irrelevant(number, policy, has_fallback))
+    }
+
+    async fn look(
+        &self,
+        message: OutboundMessage,
+        if_closed: IfClosed,
+        deadline: Option<Instant>,
+    ) -> Result<Admitted, Refusal> {
         let mut admitted = self.by_window(message, if_closed).await?;
         let Admitted { message, used_fallback, fallback, .. } = &admitted;
-        // What most messages do not need is kept out of the state of each send.
         if let Some(fallback) = fallback {
-            Box::pin(self.templates.check(fallback, true, deadline)).await?;
+            self.templates.check(fallback, true, deadline).await?;
         }
         admitted.template = self.templates.check(message, *used_fallback, deadline).await?;
         Ok(admitted)
@@ -109,7 +129,7 @@ impl Windows {
                 Admitted { fallback, ..Admitted::as_it_is(message) }
             }
             (Choice::Fallback, Some(template)) => {
-                Admitted { used_fallback: true, ..Admitted::as_it_is(template) }
+                Admitted { used_fallback: true, ..Admitted::as_it_is(*template) }
             }
             (Choice::Message { .. } | Choice::Fallback, _) => Admitted::as_it_is(message),
             (Choice::Nothing(closed), _) => return Err(closed),
@@ -143,6 +163,11 @@ impl Windows {
         self.templates.hear(message, outcome);
     }
 
+    /// Whether it makes no difference what is known of the window.
+    fn is_irrelevant(&self, number: &PhoneNumberId, policy: WindowPolicy, has_fallback: bool) -> bool {
+        !has_fallback && (policy == WindowPolicy::Ignore || !self.conversations.may_know_closed(number))
+    }
+
     /// The same for a message that needs the window, of which no more is known than this.
     pub(super) async fn choose(
         &self,
@@ -152,10 +177,10 @@ impl Windows {
         has_fallback: bool,
     ) -> Choice {
         let open = Choice::Message { may_need_fallback: false };
-        if !has_fallback && (policy == WindowPolicy::Ignore || !self.conversations.may_know_closed(number)) {
+        if self.is_irrelevant(number, policy, has_fallback) {
             return open;
         }
-        let window = Box::pin(self.conversations.window(number, recipient)).await;
+        let window = self.conversations.window(number, recipient).await;
         let window = window.unwrap_or_else(|error| {
             warn!(%error, "the window cannot be read; Meta decides");
             Some(Known::Unknown)

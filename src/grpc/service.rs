@@ -8,9 +8,7 @@ use tracing::error;
 use crate::contract::server::gateway_service_server::GatewayService;
 use crate::contract::v1;
 use crate::domain::ids::MessageId;
-use crate::domain::message::OutboundMessage;
 use crate::domain::schedule::Class as Priority;
-use crate::domain::window::IfClosed;
 use crate::flows::conversations::Conversations;
 use crate::flows::deliver_events::DeliverEvents;
 use crate::flows::download_media::DownloadMedia;
@@ -18,16 +16,16 @@ use crate::flows::follow_message::FollowMessage;
 use crate::flows::manage_template::ManageTemplate;
 use crate::flows::mark_read::MarkRead;
 use crate::flows::numbers::Numbers;
-use crate::flows::queue::{Enqueued, Queue};
+use crate::flows::queue::Queue;
 use crate::flows::send_message::SendMessage;
 use crate::flows::subscriptions::Subscriptions;
 use crate::flows::upload_media::UploadMedia;
-use crate::flows::window::{Admitted, Windows};
+use crate::flows::window::Windows;
 use crate::listener::ConnectionInfo;
 
 use super::audit::Key;
 use super::callers::Identity;
-use super::convert::{self, Asked, Violations};
+use super::convert::{Asked, Violations};
 use super::deadline::deadline;
 use super::manage_template;
 use super::measure::{
@@ -40,7 +38,6 @@ use super::message::MessageStream;
 use super::quotas::Quotas;
 use super::rights::{self, who};
 use super::send_messages::{AnswerStream, SendStreams};
-use super::sent::{queued_to_pb, sent_to_pb};
 use super::status;
 use super::stream::ResponseStream;
 use super::who_am_i;
@@ -60,7 +57,7 @@ pub struct Everywhere {
 #[derive(Debug)]
 pub struct Flows {
     /// Sends.
-    pub send_message: SendMessage,
+    pub send_message: Arc<SendMessage>,
     /// Sends later.
     pub queue: Queue,
     /// Holds messages against the window.
@@ -116,63 +113,6 @@ impl Service {
         self.flows.get().ok_or_else(status::no_leader)
     }
 
-    pub(super) async fn send(
-        &self,
-        who: &Identity,
-        request: v1::SendMessageRequest,
-        asked: Asked,
-    ) -> Result<v1::SendMessageResponse, Status> {
-        let mut found = Violations::default();
-        let outbound = convert::outbound(&request, &mut found);
-        let terms = convert::terms(&request, asked);
-        let number = self.number(who, ("phone_number_id", &request.phone_number_id), &mut found)?;
-        let (Some(outbound), Some(phone_number_id)) = (outbound, number) else {
-            return Err(status::invalid(found.into_inner()));
-        };
-        let message = OutboundMessage {
-            phone_number_id,
-            recipient: outbound.recipient,
-            reply_to: outbound.reply_to,
-            callback_data: request.callback_data,
-            content: outbound.content,
-            endpoint: outbound.endpoint,
-        };
-        who.note(|facts| facts.recipient = self.audit_key.recipient(&message.recipient));
-        let policy = convert::window_policy(request.window_policy);
-        let fallback = outbound.fallback.map(|content| convert::instead_of(&message, content));
-        let if_closed = IfClosed { policy, fallback };
-        let preview = |message: &OutboundMessage| {
-            if request.show_request { SendMessage::preview(message) } else { String::new() }
-        };
-        if request.validate_only {
-            let Admitted { message, used_fallback, .. } =
-                Box::pin(self.flows()?.windows.admit(message, if_closed, asked.deadline)).await?;
-            return Ok(v1::SendMessageResponse {
-                state: v1::SendState::Validated.into(),
-                phone_number_id: message.phone_number_id.to_string(),
-                request_json: preview(&message),
-                used_fallback,
-                ..Default::default()
-            });
-        }
-        let of_fallback = if_closed.fallback.as_ref().map(preview).unwrap_or_default();
-        let of_message = preview(&message);
-        self.quotas.send(who)?;
-        let sent = if terms.queue.is_some() {
-            match Box::pin(self.flows()?.queue.enqueue(&who.caller, message, if_closed, terms)).await? {
-                Enqueued::Waits { tag, phone_number_id, is_replayed } => {
-                    return Ok(queued_to_pb(&tag, &phone_number_id, is_replayed, of_message));
-                }
-                Enqueued::Sent(sent) => sent,
-            }
-        } else {
-            self.flows()?.send_message.send(&who.caller, message, if_closed, terms).await?
-        };
-        who.note(|facts| facts.message = self.audit_key.message(&sent.receipt.message_id));
-        let request_json = if sent.used_fallback { of_fallback } else { of_message };
-        Ok(v1::SendMessageResponse { request_json, ..sent_to_pb(sent) })
-    }
-
     async fn mark(
         &self,
         who: &Identity,
@@ -200,15 +140,15 @@ impl GatewayService for Service {
     ) -> Result<Response<v1::SendMessageResponse>, Status> {
         let (metadata, extensions, message) = request.into_parts();
         let request = Request::from_parts(metadata, extensions, ());
-        measured(SEND_MESSAGE, &request, async {
+        // On the heap, or each wrapper would copy it: it has more states than other calls.
+        let call = Box::pin(async {
             let who = who(&request)?;
             let asked = Asked { deadline: deadline(&request), usual: Priority::Normal };
-            // On the heap: it has more states than other calls.
-            let answer = Box::pin(self.send(who, message, asked)).await;
+            let answer = self.send(who, message, asked).await;
             answered(&answer);
             answer.map(Response::new)
-        })
-        .await
+        });
+        measured(SEND_MESSAGE, &request, call).await
     }
 
     type SendMessagesStream = AnswerStream;

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::panic::AssertUnwindSafe;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use futures_util::FutureExt;
@@ -35,14 +35,12 @@ impl<T: Send + 'static> Kept<T> {
     }
 
     /// Runs until `heard` is ready, and does the rest without anybody who waits.
-    pub async fn until<H>(mut self, heard: impl Future<Output = H>) -> H {
-        let mut heard = pin!(heard);
-        poll_fn(|cx| {
+    pub fn until<H>(mut self, mut heard: impl Future<Output = H> + Unpin) -> impl Future<Output = H> {
+        poll_fn(move |cx| {
             // The work may be over long before somebody hears of it.
             let _over = Pin::new(&mut self).poll(cx).is_ready();
-            heard.as_mut().poll(cx)
+            Pin::new(&mut heard).poll(cx)
         })
-        .await
     }
 }
 

@@ -1,5 +1,6 @@
 //! Sends whose outcome nobody knows go out again after a silence, if their callers want that.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -20,11 +21,11 @@ const AT_ONCE_MAX: usize = 20;
 
 impl SendMessage {
     /// Looks after what is unsettled until the process ends.
-    pub async fn run(self) {
+    pub async fn run(self: Arc<Self>) {
         while self.shutdown.drain().run_until_cancelled(sleep(INTERVAL)).await.is_some() {
             self.unsettled.round().await;
             for flight in self.unsettled.silent_for(self.resend_after, AT_ONCE_MAX) {
-                let (this, tag) = (self.clone(), flight.slot().tag.clone());
+                let (this, tag) = (Arc::clone(&self), flight.slot().tag.clone());
                 let span = info_span!(parent: None, "resend_message", send.tag = tag.as_str());
                 self.shutdown.spawn_alone(async move {
                     this.traces.link(&span, &tag).await;
@@ -35,7 +36,7 @@ impl SendMessage {
     }
 
     /// One more attempt, when it has its turn. A flight that is dropped here leaves the send as unknown as it was.
-    async fn resend(self, flight: Flight) {
+    async fn resend(&self, flight: Flight) {
         let message = match flight.message_to_resend().await {
             Ok(Some(message)) => message,
             Ok(None) => return,

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::domain::message::SendTag;
 use crate::storage::keyed_state::Precondition;
-use crate::storage::sends::{Claimed, Outcome, PendingSend, Resend, Stored};
+use crate::storage::sends::{Claimed, Outcome, PendingSend, RequestRecord, Resend, Stored};
 
 /// How often a claim is tried: it is only lost again when somebody else moved on in between.
 pub(super) const CLAIMS_MAX: usize = 8;
@@ -65,29 +65,19 @@ impl Unsettled {
         errand: Errand,
         is_stale: impl Fn(&[u8], SystemTime) -> bool,
     ) -> Result<Claim, Error> {
-        let (key, fingerprint, created) = (request.key, request.fingerprint, self.inner.clock.now());
-        let Errand { tag, used_fallback, resend, if_lost } = errand;
-        let is_pending = if_lost == IfLost::InDoubt;
-        let held = Held { key, fingerprint, created, used_fallback, is_pending, not_after: None };
-        let standing = Standing::flying(created);
-        let slot = Slot::new(tag, request.phone_number_id.clone(), Some(held.clone()), standing);
-        let record = slot.record(&held, Outcome::Sending);
-        let slot = slot.with_resends(resend.as_ref().map(|resend| resend.count));
-        let pending = PendingSend { request: key, created, not_after: None, resend, queued: None };
-        let pending = is_pending.then_some(pending);
         // Before the claim can be seen, so that whoever sees it finds the slot.
-        let mut flight = self.take_off(slot, undone_outcome());
+        let (mut flight, record, pending) = self.take_off_as(request, errand);
         let mut precondition = Precondition::Absent;
         for _ in 0..CLAIMS_MAX {
-            let claimed = self.inner.store.claim(&key, &record, pending.as_ref(), precondition).await;
+            let claimed = self.inner.store.claim(&request.key, &record, pending.as_ref(), precondition).await;
             precondition = match claimed.map_err(Error::Store)? {
                 Claimed::Won(revision) => {
-                    flight.claimed(revision, is_pending.then(in_doubt_outcome)).await;
+                    flight.claimed(revision, pending.is_some().then_some(in_doubt_outcome)).await;
                     flight.tell();
                     return Ok(Claim::Mine(flight));
                 }
                 Claimed::Lost(None) => Precondition::Absent,
-                Claimed::Lost(Some(stored)) if stored.record.fingerprint != fingerprint => {
+                Claimed::Lost(Some(stored)) if stored.record.fingerprint != request.fingerprint => {
                     return Err(Error::Reused);
                 }
                 Claimed::Lost(Some(stored)) => match self.standing_of(&stored) {
@@ -102,6 +92,20 @@ impl Unsettled {
             };
         }
         Err(Error::InProgress)
+    }
+
+    /// The flight of a claim, and what the claim writes.
+    fn take_off_as(&self, request: &Request, errand: Errand) -> (Flight, RequestRecord, Option<PendingSend>) {
+        let (key, fingerprint, created) = (request.key, request.fingerprint, self.inner.clock.now());
+        let Errand { tag, used_fallback, resend, if_lost } = errand;
+        let is_pending = if_lost == IfLost::InDoubt;
+        let held = Held { key, fingerprint, created, used_fallback, is_pending, not_after: None };
+        let standing = Standing::flying(created);
+        let slot = Slot::new(tag, request.phone_number_id.clone(), Some(held.clone()), standing);
+        let record = slot.record(&held, Outcome::Sending);
+        let slot = slot.with_resends(resend.as_ref().map(|resend| resend.count));
+        let pending = PendingSend { request: key, created, not_after: None, resend, queued: None };
+        (self.take_off(slot, undone_outcome), record, is_pending.then_some(pending))
     }
 
     /// The right to look again what became of a request that is in doubt, or what stands under its id if somebody else looks
@@ -124,7 +128,7 @@ impl Unsettled {
         };
         let Some(slot) = slot else { return Ok(self.standing_of(&stored).map(Claim::Taken)) };
         if slot.take_off_again(self.inner.clock.now(), Duration::ZERO) {
-            return Ok(Some(Claim::Mine(Flight::new(self.clone(), slot, in_doubt_outcome()))));
+            return Ok(Some(Claim::Mine(Flight::new(self.clone(), slot, in_doubt_outcome))));
         }
         // What was read of the store may be older than the slot.
         Ok(Some(Claim::Taken(match slot.outcome() {

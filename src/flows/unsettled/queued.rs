@@ -125,7 +125,7 @@ impl Unsettled {
         let slot = slot.with_resends(queued.may_resend.then_some(0)).owing_report();
         *slot.written.lock().await = Some((stored.revision, Outcome::Queued));
         // Before that can be seen, so that whoever sees it finds the slot.
-        let flight = self.take_off(slot, in_doubt_outcome());
+        let flight = self.take_off(slot, in_doubt_outcome);
         let slot = flight.slot();
         let recorded = self.inner.record(&slot).await;
         if recorded.is_err() || !slot.is_recorded().await {

@@ -13,6 +13,9 @@ use crate::domain::message::{PreparedMessage, Receipt, SendTag};
 use crate::storage::keyed_state::StateError;
 use crate::storage::sends::{Outcome, RequestKey, RequestRecord, Resend, Stored};
 
+/// How a call ends that is cut off. Most are not, so it is made when it is needed.
+pub(super) type Ending = fn() -> Outcome;
+
 /// How often a send goes out again at most.
 const RESENDS_MAX: u32 = 3;
 
@@ -281,16 +284,16 @@ impl Slot {
 pub(in crate::flows) struct Flight {
     unsettled: Unsettled,
     slot: Arc<Slot>,
-    if_lost: Option<Outcome>,
+    if_lost: Option<Ending>,
 }
 
 impl Flight {
-    pub(super) fn new(unsettled: Unsettled, slot: Arc<Slot>, if_lost: Outcome) -> Self {
+    pub(super) fn new(unsettled: Unsettled, slot: Arc<Slot>, if_lost: Ending) -> Self {
         Self { unsettled, slot, if_lost: Some(if_lost) }
     }
 
     /// The claim is durable. From here on it ends so if it is lost, where that is another end than before.
-    pub(super) async fn claimed(&mut self, revision: u64, if_lost: Option<Outcome>) {
+    pub(super) async fn claimed(&mut self, revision: u64, if_lost: Option<Ending>) {
         *self.slot.written.lock().await = Some((revision, Outcome::Sending));
         self.if_lost = if_lost.or(self.if_lost.take());
     }
@@ -387,7 +390,7 @@ impl Drop for Flight {
     fn drop(&mut self) {
         let Some(outcome) = self.if_lost.take() else { return };
         let inner = Arc::clone(&self.unsettled.inner);
-        self.slot.land(outcome, inner.clock.now());
+        self.slot.land(outcome(), inner.clock.now());
         self.tell();
         // Without a claim there is nothing to write.
         if self.slot.written.try_lock().is_ok_and(|written| written.is_none()) {
