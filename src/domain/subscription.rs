@@ -20,7 +20,7 @@
 //! - **A lease ends once**: what its worker says afterwards changes nothing.
 //! - **Bounds**: [`WINDOW_EVENTS`] events between the first that is not done and the last that was looked at and is not
 //!   done, [`PARKED_MAX`] parked ones. At the first bound nothing newer is handed out until one of them is done or parked; at
-//!   the second nothing is parked any more, but tried again.
+//!   the second nothing is parked any more, but tried again; nor while there is no room for copies.
 
 mod ack_id;
 mod lines;

@@ -17,8 +17,11 @@ pub const VALUE_BYTES_MAX: usize = 1024 * 1024;
 pub const KEY_BYTES_MAX: usize = 512;
 
 /// A named set of keys. Buckets are constants of the code, so that their number is bounded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Bucket(&'static str);
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bucket {
+    name: &'static str,
+    is_vital: bool,
+}
 
 impl Bucket {
     /// The bucket of that name: 1 to 32 characters of `a-z`, `0-9` and `_`, which every engine can store.
@@ -32,12 +35,19 @@ impl Bucket {
             assert!(matches!(first, b'a'..=b'z' | b'0'..=b'9' | b'_'), "a bucket name is a-z, 0-9 and _");
             bytes = rest;
         }
-        Self(name)
+        Self { name, is_vital: false }
+    }
+
+    /// The same, for what must be written also without room for more: by that, what is there comes to its end. Who writes
+    /// into it keeps it small. An entry that is new ([`Precondition::Absent`]) needs room all the same.
+    #[must_use]
+    pub const fn vital(self) -> Self {
+        Self { is_vital: true, ..self }
     }
 
     /// The name.
     pub const fn name(self) -> &'static str {
-        self.0
+        self.name
     }
 }
 
@@ -74,6 +84,11 @@ pub struct Put {
 }
 
 impl Put {
+    /// Whether it is refused while there is no room.
+    pub(super) fn grows(&self, precondition: Precondition) -> bool {
+        !self.bucket.is_vital || precondition == Precondition::Absent
+    }
+
     /// Refuses a key or a value that no engine takes.
     pub(super) fn check_size(&self) -> Result<(), StateError> {
         for (bytes, bytes_max) in [(self.key.len(), KEY_BYTES_MAX), (self.value.len(), VALUE_BYTES_MAX)] {
@@ -126,7 +141,8 @@ pub enum StateError {
         /// The entry that stands there, so that the loser of a race need not read again.
         current: Option<Entry>,
     },
-    /// Nothing was written; growing writes are refused, deletes are not.
+    /// Nothing was written; growing writes are refused, deletes and those to [`Bucket::vital`] are not, unless the disk is
+    /// full to its end.
     #[error("not written: {0}")]
     Refused(Refusal),
     /// The queue was full or stayed blocked for too long. Nothing was written.

@@ -37,7 +37,7 @@ struct Kept {
     append_ms: u64,
     /// Where the log seems to end, if not at the tail.
     seeming_tail: Option<u64>,
-    entries: BTreeMap<(Bucket, Vec<u8>), Held>,
+    entries: BTreeMap<(&'static str, Vec<u8>), Held>,
     revision: u64,
 }
 
@@ -192,7 +192,7 @@ impl KeyedState for Memory {
 
     async fn put(&self, put: Put, precondition: Precondition) -> Result<u64, StateError> {
         put.check_size()?;
-        self.check_acceptance(true)?;
+        self.check_acceptance(put.grows(precondition))?;
         let mut kept = self.kept();
         kept.check(put.bucket, &put.key, precondition, self.clock.now_ms())?;
         Ok(kept.put(put))
@@ -203,7 +203,7 @@ impl KeyedState for Memory {
             return Ok(());
         }
         puts.iter().try_for_each(Put::check_size)?;
-        self.check_acceptance(true)?;
+        self.check_acceptance(puts.iter().any(|put| put.grows(Precondition::None)))?;
         let mut kept = self.kept();
         for put in puts {
             kept.put(put);
@@ -220,7 +220,7 @@ impl KeyedState for Memory {
         self.check_acceptance(false)?;
         let mut kept = self.kept();
         let current = kept.check(bucket, key, precondition, self.clock.now_ms())?;
-        kept.entries.remove(&(bucket, key.to_vec()));
+        kept.entries.remove(&(bucket.name(), key.to_vec()));
         Ok(current.is_some())
     }
 
@@ -232,7 +232,9 @@ impl KeyedState for Memory {
     ) -> Result<Vec<(Bytes, Entry)>, StateError> {
         let (kept, now_ms) = (self.kept(), self.clock.now_ms());
         let entries = kept.entries.iter().filter(|((of, key), held)| {
-            *of == bucket && after_key.is_none_or(|after| key.as_slice() > after) && held.is_live(now_ms)
+            *of == bucket.name()
+                && after_key.is_none_or(|after| key.as_slice() > after)
+                && held.is_live(now_ms)
         });
         let page = entries.take(limit.max(1));
         Ok(page.map(|((_, key), held)| (Bytes::copy_from_slice(key), held.entry.clone())).collect())
@@ -263,7 +265,7 @@ impl Kept {
     }
 
     fn get(&self, bucket: Bucket, key: &[u8], now_ms: u64) -> Option<Entry> {
-        let held = self.entries.get(&(bucket, key.to_vec()))?;
+        let held = self.entries.get(&(bucket.name(), key.to_vec()))?;
         held.is_live(now_ms).then(|| held.entry.clone())
     }
 
@@ -289,7 +291,7 @@ impl Kept {
         self.revision += 1;
         let Put { bucket, key, value, expire_at_ms } = put;
         let entry = Entry { value, revision: self.revision };
-        self.entries.insert((bucket, key.to_vec()), Held { entry, expire_at_ms });
+        self.entries.insert((bucket.name(), key.to_vec()), Held { entry, expire_at_ms });
         self.revision
     }
 }

@@ -18,9 +18,10 @@ use super::event_log::StoredEvent;
 use super::keyed_state::{Bucket, Entry, KeyedState, Precondition, Put, StateError, VALUE_BYTES_MAX};
 
 const SETTINGS: Bucket = Bucket::named("subscriptions");
-const PROGRESS: Bucket = Bucket::named("subscription_progress");
-const PARKED: Bucket = Bucket::named("parked_events");
-const PARKED_BODIES: Bucket = Bucket::named("parked_bodies");
+// Without room for events, what becomes of those that are there has to be stored all the same.
+const PROGRESS: Bucket = Bucket::named("subscription_progress").vital();
+const PARKED: Bucket = Bucket::named("parked_events").vital();
+const PARKED_BODIES: Bucket = Bucket::named("parked_bodies").vital();
 const PAGE: usize = 1_000;
 const DELETES_AT_ONCE: usize = 256;
 

@@ -39,7 +39,7 @@ pub enum Refused {
     Expired,
     /// No such lease was ever given out.
     Unknown,
-    /// No further event can be parked; the lease goes on.
+    /// No further event can be parked: so many are, or there is no room for copies. The lease goes on.
     ParkedFull,
 }
 
@@ -118,6 +118,8 @@ pub struct Machine {
     parked: u64,
     /// Counts what must be stored.
     change: u64,
+    /// Whether what is parked can be copied.
+    has_room: bool,
     parkings: Vec<(u64, Parking)>,
     unparked: Vec<(u64, u64)>,
 }
@@ -144,6 +146,7 @@ impl Machine {
             parked: 0,
             change: 0,
             parkings: Vec::new(),
+            has_room: true,
             unparked: Vec::new(),
         }
     }
@@ -257,7 +260,7 @@ impl Machine {
                 let delay = delay.unwrap_or_else(|| self.terms.retry_delay(attempts));
                 self.give_back(place, later(now_ms, delay));
             }
-            Outcome::Park(_) if !place.is_parked && self.parked >= PARKED_MAX => {
+            Outcome::Park(_) if !self.can_park(place) => {
                 return Err(Refused::ParkedFull);
             }
             Outcome::Park(reason) => {
@@ -322,6 +325,16 @@ impl Machine {
             self.parked = self.parked.saturating_sub(1);
         }
         self.remove(Place { seq, is_parked: true });
+    }
+
+    /// Whether there is room for copies of parked events. Without it nothing is parked, as at [`PARKED_MAX`].
+    pub fn set_room(&mut self, has_room: bool) {
+        self.has_room = has_room;
+    }
+
+    /// The first `count` of [`Unsaved::parkings`] are stored, and never shown again.
+    pub fn stored_parkings(&mut self, count: usize) {
+        self.parkings.drain(..count.min(self.parkings.len()));
     }
 
     /// An event that was parked now had been parked before: it counts once.

@@ -12,7 +12,7 @@ use crate::domain::cursor::Cursor;
 use crate::domain::filter::EventFilter;
 use crate::domain::rights::Rights;
 use crate::domain::subscription::{Candidate, Lease, Machine, Outcome, Place, Progress, Refused, WorkerId};
-use crate::storage::event_log::{EventLog, ReadError, ReadLimit, StoredEvent};
+use crate::storage::event_log::{Acceptance, EventLog, ReadError, ReadLimit, Refusal, StoredEvent};
 use crate::storage::events;
 use crate::storage::keyed_state::StateError;
 use crate::storage::subscriptions::{ParkedHead, Settings, SubscriptionId, SubscriptionStore};
@@ -34,7 +34,7 @@ pub enum AckRefusal {
     Unknown,
     /// Of another subscription.
     NotOwner,
-    /// No further event can be parked.
+    /// No further event can be parked: so many are, or there is no room for copies.
     ParkedFull,
 }
 
@@ -266,8 +266,18 @@ impl Active {
 
     /// Hears outcomes; returns those that count for nothing.
     pub(super) fn settle(&self, outcomes: Vec<(String, Outcome)>) -> Vec<(String, AckRefusal)> {
-        let now_ms = self.clock.now_ms();
+        let now_ms = self.advance();
         let mut failures = Vec::new();
+    /// Ends what time has ended; returns the time. On a disk that is almost full nothing is parked: what is left is for those
+    /// writes that cannot wait.
+    pub(super) fn advance(&self) -> u64 {
+        let has_room = *self.log.watch_acceptance().borrow() != Acceptance::Refusing(Refusal::DiskLow);
+        let (mut machine, now_ms) = (self.machine(), self.clock.now_ms());
+        machine.set_room(has_room);
+        machine.advance(now_ms);
+        now_ms
+    }
+
         for (text, outcome) in outcomes {
             let word = match &outcome {
                 Outcome::Done => "done",

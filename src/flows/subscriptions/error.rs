@@ -52,6 +52,14 @@ pub enum Error {
     State(#[from] StateError),
 }
 
+impl Error {
+    /// Why the store does not take what must be written; `None` if this is about something else.
+    pub fn refusal(&self) -> Option<String> {
+        let Self::State(error) = self else { return None };
+        matches!(error, StateError::Refused(_) | StateError::Busy).then(|| error.to_string())
+    }
+}
+
 impl From<ReadError> for Error {
     fn from(error: ReadError) -> Self {
         Self::Start(StartError::Unreadable(error))

@@ -55,7 +55,7 @@ impl Subscriptions {
     ) -> Result<ParkedPage, Error> {
         let active = self.find(caller, name)?;
         let filter = rights.narrow(active.settings().filter)?;
-        active.machine().advance(self.inner.clock.now_ms());
+        active.advance();
         let pending = Arc::clone(&active);
         self.kept(async move { Ok(pending.persist().await?) }).await?;
         let heads: Vec<_> = active

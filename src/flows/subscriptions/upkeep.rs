@@ -73,10 +73,9 @@ impl Subscriptions {
         for active in all {
             active.set_rights(self.rights(&active.owner).as_deref());
             let has_ended = {
-                let mut machine = active.machine();
-                let before = machine.change();
-                machine.advance(self.inner.clock.now_ms());
-                machine.change() > before
+                let before = active.machine().change();
+                active.advance();
+                active.machine().change() > before
             };
             if has_ended {
                 active.tell();

@@ -2,13 +2,13 @@
 
 use tonic::{Code, Status};
 
-use super::{Draft, invalid, store_unavailable};
+use super::{Draft, RETRY_DELAY, invalid, store_unavailable};
 use crate::domain::failure::{Actor, FieldViolation, Reason};
 use crate::flows::subscriptions::Error;
 
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
-        let message = error.to_string();
+        let (message, refusal) = (error.to_string(), error.refusal());
         match error {
             Error::NotFound(_) => Draft::new(Code::NotFound, Reason::SubscriptionNotFound, message),
             Error::Exists(_) => Draft::new(Code::AlreadyExists, Reason::SubscriptionExists, message),
@@ -35,11 +35,22 @@ impl From<Error> for Status {
             }
             Error::Forbidden(forbidden) => return forbidden.into(),
             Error::Start(error) => return error.into(),
-            Error::State(_) => return store_unavailable(None).build(),
+            Error::State(_) => {
+                let draft = refusal.map_or_else(|| store_unavailable(None), |refusal| not_stored(&refusal));
+                return draft.build();
+            }
         }
         .actor(Actor::Caller)
         .build()
     }
+}
+
+/// Saying it again does no harm.
+fn not_stored(refusal: &str) -> Draft {
+    let message = format!("{refusal}; try again later, which does no harm");
+    Draft::new(Code::Unavailable, Reason::EventStoreUnavailable, message)
+        .retry_after(Some(RETRY_DELAY))
+        .actor(Actor::Operator)
 }
 
 pub(super) fn taken_over() -> Draft {

@@ -37,7 +37,7 @@ impl KeyedState for Embedded {
 
     async fn put(&self, put: Put, precondition: Precondition) -> Result<u64, StateError> {
         put.check_size()?;
-        let weight = weight(std::slice::from_ref(&put));
+        let weight = Weight { grows: put.grows(precondition), ..weight(std::slice::from_ref(&put)) };
         let written =
             self.queue.submit(weight, Patience::Settle, move |batch| entries::put(batch, &put, precondition));
         written.await?.map_err(|current| StateError::Conflict { current })
@@ -50,10 +50,11 @@ impl KeyedState for Embedded {
         beside: Beside,
     ) -> Result<u64, StateError> {
         put.check_size()?;
-        let mut weight = weight(std::slice::from_ref(&put));
+        let mut weight = Weight { grows: put.grows(precondition), ..weight(std::slice::from_ref(&put)) };
         if let Beside::Put(other) = &beside {
             other.check_size()?;
             weight.events += 1;
+            weight.grows |= other.grows(Precondition::None);
             weight.bytes += other.key.len() + other.value.len();
         }
         let written = self.queue.submit(weight, Patience::Settle, move |batch| {
@@ -127,5 +128,5 @@ impl KeyedState for Embedded {
 
 fn weight(puts: &[Put]) -> Weight {
     let bytes = puts.iter().map(|put| put.key.len() + put.value.len()).sum();
-    Weight { events: puts.len(), bytes, grows: true }
+    Weight { events: puts.len(), bytes, grows: puts.iter().any(|put| put.grows(Precondition::None)) }
 }

@@ -84,8 +84,9 @@ impl Machine {
     pub(super) fn give_back(&mut self, place: Place, due_ms: u64) {
         self.quiet(place);
         self.change += 1;
+        let can_park = self.can_park(place);
         let Some(entry) = self.entries.get_mut(&place) else { return };
-        if entry.attempts >= self.terms.attempts_max && (place.is_parked || self.parked < PARKED_MAX) {
+        if entry.attempts >= self.terms.attempts_max && can_park {
             self.park(place, Cause::AttemptsExhausted, String::new());
         } else {
             entry.due_ms = due_ms;
@@ -127,6 +128,10 @@ impl Machine {
         if let Some(first) = first.filter(|_| self.terms.mode == Mode::Exclusive) {
             self.revoke_after(first);
         }
+    }
+
+    pub(super) fn can_park(&self, place: Place) -> bool {
+        place.is_parked || self.has_room && self.parked < PARKED_MAX
     }
 
     pub(super) fn park(&mut self, place: Place, cause: Cause, reason: String) {

@@ -13,7 +13,7 @@ use crate::clock::Clock as _;
 use crate::storage::contract::event_log::read_all;
 use crate::storage::contract::sized_item;
 use crate::storage::event_log::{Acceptance, AppendError, Item, Refusal};
-use crate::storage::keyed_state::{Bucket, KeyedState as _, Precondition, Put, StateError};
+use crate::storage::keyed_state::{Beside, Bucket, KeyedState as _, Precondition, Put, StateError};
 
 const BUCKET: Bucket = Bucket::named("test");
 
@@ -48,6 +48,16 @@ async fn the_size_limit_refuses_and_trimming_ends_that() {
         Err(StateError::Refused(Refusal::SizeLimit))
     );
     assert!(engine.delete(BUCKET, b"kept", Precondition::None).await.unwrap());
+    // What is there comes to its end all the same.
+    let vital = || Put { bucket: BUCKET.vital(), ..put("vital") };
+    let full = Err(StateError::Refused(Refusal::SizeLimit));
+    assert_eq!(engine.put(vital(), Precondition::Absent).await, full, "it would be more");
+    let beside = Beside::Put(put("beside"));
+    assert_eq!(engine.put_beside(vital(), Precondition::None, beside).await, full);
+    assert_eq!(engine.put_all(vec![vital(), put("other")]).await, full.map(drop));
+    let revision = engine.put(vital(), Precondition::None).await.unwrap();
+    engine.put(vital(), Precondition::Revision(revision)).await.unwrap();
+    engine.put_all(vec![vital(), vital()]).await.unwrap();
 
     world.clock.advance(Duration::from_secs(1));
     assert_eq!(engine.trim(world.clock.now_ms()).await.unwrap(), stored);
