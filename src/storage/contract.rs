@@ -171,6 +171,10 @@ macro_rules! subscriptions_contract {
             keeps_settings
             lets_one_go_on
             parks_events
+            parks_many_in_one_write
+            deletes_without_reading_events
+            deletes_again_what_was_not_deleted
+            says_what_it_cannot_read
         }
     };
 }

@@ -24,6 +24,10 @@ const PARKED: Bucket = Bucket::named("parked_events").vital();
 const PARKED_BODIES: Bucket = Bucket::named("parked_bodies").vital();
 const PAGE: usize = 1_000;
 const DELETES_AT_ONCE: usize = 256;
+/// Events that are parked at once, and from how many bytes on no further one. One may be as large as an event can be.
+pub const PARKED_AT_ONCE: usize = 256;
+/// See [`PARKED_AT_ONCE`].
+pub const PARKED_BYTES_AT_ONCE: usize = 1024 * 1024;
 
 /// Identity of a subscription: random, so that another one of the same name has another.
 pub type SubscriptionId = [u8; 8];
@@ -76,11 +80,15 @@ impl SubscriptionStore {
         Self { state }
     }
 
-    /// Every subscription, with the revision of its settings.
+    /// Every subscription, with the revision of its settings. `Unreadable` names one that this version cannot read, as all
+    /// methods do: what is passed over would be lost.
     pub async fn all(&self) -> Result<Vec<(Settings, u64)>, StateError> {
-        let read =
-            |(key, entry): (Bytes, Entry)| Some((values::settings(&key, &entry.value)?, entry.revision));
-        Ok(self.under(SETTINGS, b"").await?.into_iter().filter_map(read).collect())
+        let read = |(key, entry): (Bytes, Entry)| {
+            let settings = values::settings(&key, &entry.value);
+            let settings = settings.ok_or_else(|| unreadable(&values::settings_name(&key)))?;
+            Ok((settings, entry.revision))
+        };
+        self.under(SETTINGS, b"").await?.into_iter().map(read).collect()
     }
 
     /// Writes settings: of a new subscription, or over those of this revision. Returns the new revision.
@@ -91,8 +99,9 @@ impl SubscriptionStore {
 
     /// How far a subscription has come, and the revision of that.
     pub async fn progress(&self, id: SubscriptionId) -> Result<Option<(Progress, u64)>, StateError> {
-        let entry = self.state.get(PROGRESS, &id).await?;
-        Ok(entry.and_then(|entry| Some((values::progress(&entry.value)?, entry.revision))))
+        let Some(entry) = self.state.get(PROGRESS, &id).await? else { return Ok(None) };
+        let progress = values::progress(&entry.value).ok_or_else(|| unreadable("its progress"))?;
+        Ok(Some((progress, entry.revision)))
     }
 
     /// Writes how far it has come: for the first time, or over the progress of this revision, so that of two processes
@@ -107,25 +116,22 @@ impl SubscriptionStore {
         self.state.put(put(PROGRESS, id.to_vec(), value), expected(revision)).await
     }
 
-    /// Parks events: each is readable when its head is there, and durable when this returns.
+    /// Parks events, all in one write: each is readable when its head is there, and durable when this returns.
     pub async fn park(
         &self,
         id: SubscriptionId,
         parked: &[(ParkedHead, Arc<StoredEvent>)],
     ) -> Result<(), StateError> {
-        // One by one: each may be as large as an event can be.
+        let mut puts = Vec::with_capacity(2 * parked.len());
         for (head, event) in parked {
             let body = values::body_value(event);
-            let pieces = body.chunks(VALUE_BYTES_MAX).zip(0_u8..).map(|(piece, index)| {
-                let mut key = parked_key(id, head.candidate.seq);
-                key.push(index);
-                put(PARKED_BODIES, key, piece.to_vec())
-            });
-            let mut puts: Vec<Put> = pieces.collect();
+            let pieces = body.chunks(VALUE_BYTES_MAX).zip(0_u8..);
+            puts.extend(pieces.map(|(piece, index)| {
+                put(PARKED_BODIES, piece_key(id, head.candidate.seq, index), piece.to_vec())
+            }));
             puts.push(head_put(id, head));
-            self.state.put_all(puts).await?;
         }
-        Ok(())
+        self.state.put_all(puts).await
     }
 
     /// Changes heads of events that are parked already.
@@ -135,14 +141,23 @@ impl SubscriptionStore {
 
     /// The heads of all parked events, in the order of the log.
     pub async fn heads(&self, id: SubscriptionId) -> Result<Vec<ParkedHead>, StateError> {
-        let entries = self.under(PARKED, &id).await?;
-        Ok(entries.iter().filter_map(|(_, entry)| values::head(&entry.value)).collect())
+        let read = |(key, entry): (Bytes, Entry)| {
+            let head = values::head(&entry.value);
+            head.ok_or_else(|| unreadable(&format!("its parked event at {}", seq_of(&key))))
+        };
+        self.under(PARKED, &id).await?.into_iter().map(read).collect()
     }
 
     /// A parked event; `None` if it is not there.
     pub async fn body(&self, id: SubscriptionId, seq: u64) -> Result<Option<StoredEvent>, StateError> {
-        let pieces = self.under(PARKED_BODIES, &parked_key(id, seq)).await?;
-        let body: Vec<u8> = pieces.into_iter().flat_map(|(_, entry)| entry.value).collect();
+        let mut body = Vec::new();
+        for index in 0..=u8::MAX {
+            let Some(piece) = self.state.get(PARKED_BODIES, &piece_key(id, seq, index)).await? else { break };
+            body.extend_from_slice(&piece.value);
+            if piece.value.len() < VALUE_BYTES_MAX {
+                break;
+            }
+        }
         Ok(values::body(seq, &body))
     }
 
@@ -150,50 +165,83 @@ impl SubscriptionStore {
     pub async fn unpark(&self, id: SubscriptionId, seqs: &[u64]) -> Result<(), StateError> {
         // Many at once share a commit.
         for some in seqs.chunks(DELETES_AT_ONCE) {
-            try_join_all(some.iter().map(|seq| self.unpark_one(parked_key(id, *seq)))).await?;
+            try_join_all(some.iter().map(|seq| self.unpark_one(id, *seq))).await?;
         }
         Ok(())
     }
 
-    async fn unpark_one(&self, key: Vec<u8>) -> Result<(), StateError> {
-        self.state.delete(PARKED, &key, Precondition::None).await?;
-        self.delete_under(PARKED_BODIES, &key).await
+    async fn unpark_one(&self, id: SubscriptionId, seq: u64) -> Result<(), StateError> {
+        self.state.delete(PARKED, &parked_key(id, seq), Precondition::None).await?;
+        for index in 0..=u8::MAX {
+            // Reading which pieces there are would read the event.
+            if !self.state.delete(PARKED_BODIES, &piece_key(id, seq, index), Precondition::None).await? {
+                break;
+            }
+        }
+        Ok(())
     }
 
-    /// Deletes a subscription; when this was begun and did not end, what remains is found by nobody.
+    /// Deletes a subscription, itself last: when this does not end, it is still there, without some of its parked events.
     pub async fn delete(&self, settings: &Settings) -> Result<(), StateError> {
-        let (key, _) = values::settings_entry(settings);
-        self.state.delete(SETTINGS, &key, Precondition::None).await?;
-        self.state.delete(PROGRESS, &settings.id, Precondition::None).await?;
-        self.delete_under(PARKED, &settings.id).await?;
-        self.delete_under(PARKED_BODIES, &settings.id).await
-    }
-
-    async fn delete_under(&self, bucket: Bucket, prefix: &[u8]) -> Result<(), StateError> {
-        let found = self.under(bucket, prefix).await?;
-        for some in found.chunks(DELETES_AT_ONCE) {
-            let deletes = some.iter().map(|(key, _)| self.state.delete(bucket, key, Precondition::None));
+        let id = settings.id;
+        loop {
+            let heads = self.page(PARKED, &id, None, DELETES_AT_ONCE).await?;
+            if heads.is_empty() {
+                break;
+            }
+            let seqs: Vec<u64> = heads.iter().map(|(key, _)| seq_of(key)).collect();
+            self.unpark(id, &seqs).await?;
+        }
+        loop {
+            // What a parking, or an unparking, has left that did not end.
+            let left = self.page(PARKED_BODIES, &id, None, DELETES_AT_ONCE).await?;
+            if left.is_empty() {
+                break;
+            }
+            let deletes =
+                left.iter().map(|(key, _)| self.state.delete(PARKED_BODIES, key, Precondition::None));
             try_join_all(deletes).await?;
         }
-        Ok(())
+        let (key, _) = values::settings_entry(settings);
+        self.state.delete(SETTINGS, &key, Precondition::None).await?;
+        self.state.delete(PROGRESS, &id, Precondition::None).await.map(drop)
     }
 
     /// The entries whose keys begin so.
     async fn under(&self, bucket: Bucket, prefix: &[u8]) -> Result<Vec<(Bytes, Entry)>, StateError> {
         let mut found: Vec<(Bytes, Entry)> = Vec::new();
-        // No key is its prefix alone.
-        let mut after = (!prefix.is_empty()).then(|| Bytes::copy_from_slice(prefix));
         loop {
-            let page = self.state.scan(bucket, after.as_deref(), PAGE).await?;
-            let Some((last, _)) = page.last() else { return Ok(found) };
-            let is_over = !last.starts_with(prefix);
-            after = Some(last.clone());
-            found.extend(page.into_iter().take_while(|(key, _)| key.starts_with(prefix)));
-            if is_over {
+            let after = found.last().map(|(key, _)| key.clone());
+            let page = self.page(bucket, prefix, after.as_deref(), PAGE).await?;
+            if page.is_empty() {
                 return Ok(found);
             }
+            found.extend(page);
         }
     }
+
+    /// The first of them behind this key.
+    async fn page(
+        &self,
+        bucket: Bucket,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<(Bytes, Entry)>, StateError> {
+        // No key is its prefix alone.
+        let after = after.or((!prefix.is_empty()).then_some(prefix));
+        let mut page = self.state.scan(bucket, after, limit).await?;
+        page.retain(|(key, _)| key.starts_with(prefix));
+        Ok(page)
+    }
+}
+
+/// Nothing is done without it: whoever goes on as if it were not there loses it.
+fn unreadable(what: &str) -> StateError {
+    StateError::Unreadable(format!(
+        "{what} cannot be read: written by a newer version, or damaged; start the version that wrote it, or restore the \
+         store from a backup"
+    ))
 }
 
 fn put(bucket: Bucket, key: Vec<u8>, value: Vec<u8>) -> Put {
@@ -206,6 +254,17 @@ fn head_put(id: SubscriptionId, head: &ParkedHead) -> Put {
 
 fn parked_key(id: SubscriptionId, seq: u64) -> Vec<u8> {
     [id, seq.to_be_bytes()].concat()
+}
+
+fn piece_key(id: SubscriptionId, seq: u64, index: u8) -> Vec<u8> {
+    let mut key = parked_key(id, seq);
+    key.push(index);
+    key
+}
+
+/// Of the key of a head.
+fn seq_of(key: &[u8]) -> u64 {
+    key.last_chunk().copied().map_or(0, u64::from_be_bytes)
 }
 
 fn expected(revision: Option<u64>) -> Precondition {

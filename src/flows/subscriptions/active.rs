@@ -90,11 +90,15 @@ impl Active {
 
     /// One that an earlier process has left.
     pub(super) async fn load(inner: &Inner, settings: Settings, revision: u64) -> Result<Self, StateError> {
-        let id = settings.id;
-        let Some((progress, written)) = inner.store.progress(id).await? else {
-            let name = &settings.name;
-            return Err(StateError::Unreadable(format!("the progress of subscription {name:?} is unknown")));
+        let (id, owner, name) = (settings.id, settings.owner.clone(), settings.name.clone());
+        let of_this = |error| {
+            let StateError::Unreadable(text) = error else { return error };
+            StateError::Unreadable(format!("subscription {name:?} of caller {owner:?}: {text}"))
         };
+        let lost =
+            || StateError::Unreadable("its progress is missing; restore the store from a backup".into());
+        let progress = inner.store.progress(id).await.and_then(|progress| progress.ok_or_else(lost));
+        let (progress, written) = progress.map_err(of_this)?;
         let holes = progress.holes.clone();
         let active = Self::new(inner, (settings, revision), (progress, written));
         for hole in holes {
@@ -109,7 +113,7 @@ impl Active {
             let unknown = Candidate { seq: hole.seq, key: hole.seq, bytes: 0, append_ms: 0 };
             active.machine().restore(event.as_deref().map_or(unknown, candidate), hole);
         }
-        let heads = inner.store.heads(id).await?;
+        let heads = inner.store.heads(id).await.map_err(of_this)?;
         {
             let mut machine = active.machine();
             machine.set_parked(heads.len() as u64);
@@ -264,10 +268,6 @@ impl Active {
         Cursor { engine: self.log.engine(), epoch: self.log.epoch(), seq: event.seq, id_prefix }
     }
 
-    /// Hears outcomes; returns those that count for nothing.
-    pub(super) fn settle(&self, outcomes: Vec<(String, Outcome)>) -> Vec<(String, AckRefusal)> {
-        let now_ms = self.advance();
-        let mut failures = Vec::new();
     /// Ends what time has ended; returns the time. On a disk that is almost full nothing is parked: what is left is for those
     /// writes that cannot wait.
     pub(super) fn advance(&self) -> u64 {
@@ -278,6 +278,10 @@ impl Active {
         now_ms
     }
 
+    /// Hears outcomes; returns those that count for nothing.
+    pub(super) fn settle(&self, outcomes: Vec<(String, Outcome)>) -> Vec<(String, AckRefusal)> {
+        let now_ms = self.advance();
+        let mut failures = Vec::new();
         for (text, outcome) in outcomes {
             let word = match &outcome {
                 Outcome::Done => "done",

@@ -1,15 +1,62 @@
 //! What must survive the process: progress and parked events.
 
+use std::pin::pin;
+use std::sync::Arc;
+
+use futures_util::stream::{self, StreamExt as _};
 use metrics::counter;
 use tracing::warn;
 
 use crate::domain::subscription::{Cause, Parking, Progress, Unsaved};
-use crate::storage::event_log::ReadError;
+use crate::storage::event_log::{ReadError, StoredEvent};
 use crate::storage::keyed_state::StateError;
-use crate::storage::subscriptions::ParkedHead;
+use crate::storage::subscriptions::{PARKED_AT_ONCE, PARKED_BYTES_AT_ONCE, ParkedHead};
 use crate::telemetry::names;
 
 use super::active::{Active, Kept, Written, candidate};
+
+/// Events that are read at a time to be parked.
+const READS: usize = 8;
+
+/// Parkings that are stored by one write.
+#[derive(Default)]
+struct Batch {
+    parkings: usize,
+    copies: Vec<(ParkedHead, Arc<StoredEvent>)>,
+    bytes: usize,
+    /// Of events that were parked before.
+    heads: Vec<ParkedHead>,
+    /// Events that retention removed.
+    missed: u64,
+}
+
+/// What is to be stored of a parking.
+enum Loaded {
+    Copy(ParkedHead, Arc<StoredEvent>),
+    Head(ParkedHead),
+    Missed,
+    /// It was dropped.
+    Nothing,
+}
+
+impl Batch {
+    fn add(&mut self, loaded: Loaded) {
+        self.parkings += 1;
+        match loaded {
+            Loaded::Copy(head, event) => {
+                self.bytes += event.size_bytes();
+                self.copies.push((head, event));
+            }
+            Loaded::Head(head) => self.heads.push(head),
+            Loaded::Missed => self.missed += 1,
+            Loaded::Nothing => {}
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.parkings >= PARKED_AT_ONCE || self.bytes >= PARKED_BYTES_AT_ONCE
+    }
+}
 
 impl Active {
     /// Stores all changes so far. Others that wait for the same find it done.
@@ -44,9 +91,7 @@ impl Active {
 
     async fn write(&self, written: &mut Written, unsaved: Unsaved) -> Result<(), StateError> {
         let Unsaved { change, parkings, progress, unparked } = unsaved;
-        for parking in parkings {
-            self.park(parking).await?;
-        }
+        self.park(parkings).await?;
         self.write_progress(written, progress).await?;
         self.store.unpark(self.id, &unparked).await?;
         {
@@ -74,42 +119,62 @@ impl Active {
         Ok(())
     }
 
-    async fn park(&self, parking: Parking) -> Result<(), StateError> {
-        let Parking { place, attempts, cause, reason } = parking;
-        let (id, park_ms) = (self.id, self.clock.now_ms());
-        let word = if cause == Cause::Worker { "worker" } else { "attempts" };
-        if place.is_parked {
-            let head = self.heads().get(&place.seq).cloned();
-            let Some(head) = head else { return Ok(()) };
-            let head = ParkedHead { attempts, cause, reason, park_ms, is_replaying: false, ..head };
-            self.store.put_heads(id, std::slice::from_ref(&head)).await?;
-            self.heads().insert(place.seq, head);
-        } else {
-            let event = match self.event(place).await {
-                Ok(event) => event,
-                Err(ReadError::Trimmed { .. }) => None,
-                Err(error @ (ReadError::Closed | ReadError::Failed(_))) => {
-                    return Err(StateError::Unreadable(error.to_string()));
-                }
-            };
-            let Some(event) = event else {
-                self.machine().lose_parked();
-                counter!(names::SUBSCRIPTION_MISSED).increment(1);
-                warn!("retention removed an event before it could be parked");
-                return Ok(());
-            };
-            let (candidate, event_id) = (candidate(&event), event.id);
-            // It may be parked already, after a seek or a crash.
-            let before = self.heads().get(&place.seq).cloned();
-            let is_replaying = before.as_ref().is_some_and(|before| before.is_replaying);
-            let head = ParkedHead { candidate, event_id, attempts, cause, reason, park_ms, is_replaying };
-            self.store.park(id, &[(head.clone(), event)]).await?;
-            self.heads().insert(place.seq, head);
-            if before.is_some() {
-                self.machine().was_parked();
+    /// Parks events, as many at a time as one write takes. What is stored is not stored again if a later write fails.
+    async fn park(&self, parkings: Vec<Parking>) -> Result<(), StateError> {
+        let mut loading =
+            pin!(stream::iter(parkings).map(|parking| self.load_parking(parking)).buffered(READS));
+        let mut batch = Batch::default();
+        while let Some(loaded) = loading.next().await {
+            batch.add(loaded?);
+            if batch.is_full() {
+                self.store_parked(std::mem::take(&mut batch)).await?;
             }
         }
-        counter!(names::SUBSCRIPTION_PARKINGS, names::REASON => word).increment(1);
+        self.store_parked(batch).await
+    }
+
+    async fn load_parking(&self, parking: Parking) -> Result<Loaded, StateError> {
+        let Parking { place, attempts, cause, reason } = parking;
+        let (before, park_ms) = (self.heads().get(&place.seq).cloned(), self.clock.now_ms());
+        if place.is_parked {
+            let head =
+                |before| ParkedHead { attempts, cause, reason, park_ms, is_replaying: false, ..before };
+            return Ok(before.map_or(Loaded::Nothing, |before| Loaded::Head(head(before))));
+        }
+        let event = match self.event(place).await {
+            Ok(event) => event,
+            Err(ReadError::Trimmed { .. }) => None,
+            Err(error @ (ReadError::Closed | ReadError::Failed(_))) => {
+                return Err(StateError::Unreadable(error.to_string()));
+            }
+        };
+        let Some(event) = event else { return Ok(Loaded::Missed) };
+        let (candidate, event_id) = (candidate(&event), event.id);
+        let is_replaying = before.is_some_and(|before| before.is_replaying);
+        let head = ParkedHead { candidate, event_id, attempts, cause, reason, park_ms, is_replaying };
+        Ok(Loaded::Copy(head, event))
+    }
+
+    async fn store_parked(&self, batch: Batch) -> Result<(), StateError> {
+        let Batch { parkings, copies, heads, missed, .. } = batch;
+        self.store.park(self.id, &copies).await?;
+        self.store.put_heads(self.id, &heads).await?;
+        let (mut machine, mut known) = (self.machine(), self.heads());
+        machine.stored_parkings(parkings);
+        let copied = copies.into_iter().map(|(head, _)| (head, true));
+        for (head, is_copy) in copied.chain(heads.into_iter().map(|head| (head, false))) {
+            let word = if head.cause == Cause::Worker { "worker" } else { "attempts" };
+            counter!(names::SUBSCRIPTION_PARKINGS, names::REASON => word).increment(1);
+            // It may have been parked already, before a seek or a crash.
+            if known.insert(head.candidate.seq, head).is_some() && is_copy {
+                machine.was_parked();
+            }
+        }
+        if missed > 0 {
+            (0..missed).for_each(|_| machine.lose_parked());
+            counter!(names::SUBSCRIPTION_MISSED).increment(missed);
+            warn!(missed, "retention removed events before they could be parked");
+        }
         Ok(())
     }
 

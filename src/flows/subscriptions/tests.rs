@@ -1,4 +1,4 @@
-//! What a subscription hands out while it is not sure who leads.
+//! What a subscription hands out while it is not sure who leads, and what it stores in trouble.
 
 use tokio::time::{Instant, timeout};
 
@@ -7,6 +7,8 @@ use crate::clock::{Clock as _, ManualClock};
 use crate::domain::event::{EventAttributes, Payload};
 use crate::flows::deliver_events::{End, Frame, Limits};
 use crate::flows::gateway_event::{About, gateway_event};
+use crate::storage::contract::sends::Mortal;
+use crate::storage::event_log::Refusal;
 use crate::storage::events;
 use crate::storage::leadership::{Appointment, PeerKey};
 use crate::storage::memory::Memory;
@@ -18,6 +20,7 @@ const MANY: u64 = 1_000_000;
 
 struct World {
     log: Arc<Memory>,
+    state: Arc<Mortal>,
     clock: Arc<ManualClock>,
     appointment: Appointment,
     subscriptions: Subscriptions,
@@ -33,7 +36,8 @@ impl World {
         let limits = Limits { streams_max: 10, send_timeout: LONG, rotation: Duration::from_hours(1) };
         let streams =
             DeliverEvents::new(Arc::clone(&log) as _, limits, Arc::clone(&shared), shutdown.clone());
-        let stores = (Arc::clone(&log) as _, Arc::clone(&log) as _);
+        let state = Mortal::new(Arc::clone(&log) as _, usize::MAX);
+        let stores = (Arc::clone(&log) as _, Arc::clone(&state) as _);
         let tenants = Tenants::new(Snapshot::new(Vec::new(), Vec::new(), Vec::new()));
         let subscriptions =
             Subscriptions::new(stores, leadership, streams, tenants, shared, shutdown.clone());
@@ -48,7 +52,7 @@ impl World {
         let (name, filter) = ("work".to_owned(), EventFilter::default());
         let draft = Draft { name, filter, terms, start: Start::Earliest };
         subscriptions.create(&Caller::local(), &Rights::everything(), draft).await.unwrap();
-        Self { log, clock, appointment, subscriptions }
+        Self { log, state, clock, appointment, subscriptions }
     }
 
     async fn append(&self, key: &str) {
@@ -72,8 +76,26 @@ impl World {
         self.subscriptions.open(&caller, &rights, work, Box::new(|| {})).await.unwrap()
     }
 
+    async fn status(&self) -> Status {
+        self.subscriptions.get(&Caller::local(), "work").await.unwrap()
+    }
+
     async fn outstanding(&self) -> u64 {
-        self.subscriptions.get(&Caller::local(), "work").await.unwrap().outstanding
+        self.status().await.outstanding
+    }
+
+    /// Says this of leases, which are numbered as they are given out.
+    async fn say(
+        &self,
+        leases: impl IntoIterator<Item = u64>,
+        outcome: Outcome,
+    ) -> Result<Vec<AckRefusal>, Error> {
+        let active = self.subscriptions.find(&Caller::local(), "work").unwrap();
+        let (subscription, incarnation) = (active.id, active.incarnation);
+        let id = |lease| AckId { subscription, incarnation, lease }.encode();
+        let outcomes = leases.into_iter().map(|lease| (id(lease), outcome.clone())).collect();
+        let refused = self.subscriptions.acknowledge(&Caller::local(), "work", outcomes).await?;
+        Ok(refused.into_iter().map(|(_, refusal)| refusal).collect())
     }
 }
 
@@ -132,4 +154,48 @@ async fn a_late_renewal_ends_no_stream() {
     tokio::task::yield_now().await;
     world.appointment.renew(Instant::now() + Duration::from_hours(1));
     read(&mut stream, 1).await;
+}
+
+fn parked() -> Outcome {
+    Outcome::Park("no stock".to_owned())
+}
+
+#[tokio::test]
+async fn many_are_parked_in_one_write_and_count_once_however_often_that_is_tried() {
+    let world = World::new().await;
+    let mut stream = world.open().await;
+    for number in 0..40 {
+        world.append(&number.to_string()).await;
+    }
+    read(&mut stream, 40).await;
+    // The events are stored, and then the progress is not.
+    world.state.allow(1);
+    let failed = world.say(1..=40, parked()).await;
+    assert!(matches!(failed, Err(Error::State(StateError::Busy))), "{failed:?}");
+    world.state.allow(usize::MAX);
+    assert_eq!(world.say(1..=40, parked()).await.unwrap(), []);
+    let status = world.status().await;
+    assert_eq!((status.parked, status.backlog, status.missed), (40, 0, 0));
+}
+
+#[tokio::test]
+async fn outcomes_count_while_the_log_is_full() {
+    let world = World::new().await;
+    let mut stream = world.open().await;
+    for number in 0..4 {
+        world.append(&number.to_string()).await;
+    }
+    read(&mut stream, 4).await;
+    world.log.refuse(Refusal::SizeLimit);
+    assert_eq!(world.say([1], Outcome::Done).await.unwrap(), []);
+    assert_eq!(world.say([2], parked()).await.unwrap(), []);
+    assert_eq!(world.status().await.parked, 1);
+    // What is parked is copied: not into the last of the disk.
+    world.log.refuse(Refusal::DiskLow);
+    assert_eq!(world.say([3], Outcome::Done).await.unwrap(), []);
+    assert_eq!(world.say([4], parked()).await.unwrap(), [AckRefusal::ParkedFull]);
+    assert_eq!(world.outstanding().await, 1);
+    assert_eq!(world.say([4], Outcome::Retry(Some(Duration::ZERO))).await.unwrap(), []);
+    let progress = world.subscriptions.inner.store.progress(world.status().await.settings.id).await.unwrap();
+    assert_eq!(progress.unwrap().0.holes.len(), 1);
 }

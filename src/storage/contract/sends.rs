@@ -258,17 +258,28 @@ pub async fn forgets_after_its_time(subject: &Subject) {
     assert_eq!(open_tags(subject).await, [tag(2)]);
 }
 
-/// Writes so often and then never again, as a process that is killed.
+/// Writes so often and then never again, as a process that is killed. Counts what it has read.
 #[derive(Debug)]
 pub struct Mortal {
     state: Arc<dyn KeyedState>,
     writes_left: AtomicUsize,
+    bytes_read: AtomicUsize,
 }
 
 impl Mortal {
     /// Writes so often to this state.
     pub fn new(state: Arc<dyn KeyedState>, writes: usize) -> Arc<Self> {
-        Arc::new(Self { state, writes_left: AtomicUsize::new(writes) })
+        Arc::new(Self { state, writes_left: AtomicUsize::new(writes), bytes_read: AtomicUsize::new(0) })
+    }
+
+    /// Bytes of all values that were read.
+    pub fn bytes_read(&self) -> usize {
+        self.bytes_read.load(Ordering::SeqCst)
+    }
+
+    fn note<'e>(&self, entries: impl IntoIterator<Item = &'e Entry>) {
+        let bytes = entries.into_iter().map(|entry| entry.value.len()).sum();
+        self.bytes_read.fetch_add(bytes, Ordering::SeqCst);
     }
 
     /// Writes so often from now on.
@@ -285,7 +296,9 @@ impl Mortal {
 #[async_trait]
 impl KeyedState for Mortal {
     async fn get(&self, bucket: Bucket, key: &[u8]) -> Result<Option<Entry>, StateError> {
-        self.state.get(bucket, key).await
+        let entry = self.state.get(bucket, key).await?;
+        self.note(&entry);
+        Ok(entry)
     }
 
     async fn get_many(&self, bucket: Bucket, keys: &[Bytes]) -> Result<Vec<Option<Entry>>, StateError> {
@@ -313,7 +326,9 @@ impl KeyedState for Mortal {
         after: Option<&[u8]>,
         limit: usize,
     ) -> Result<Vec<(Bytes, Entry)>, StateError> {
-        self.state.scan(bucket, after, limit).await
+        let page = self.state.scan(bucket, after, limit).await?;
+        self.note(page.iter().map(|(_, entry)| entry));
+        Ok(page)
     }
 
     async fn sweep(&self) -> Result<u64, StateError> {

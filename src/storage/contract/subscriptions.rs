@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::sends::Mortal;
 use super::{Subject, item, sized_item};
 use crate::domain::filter::EventFilter;
 use crate::domain::subscription::{Candidate, Cause, Hole, Mode, Progress, Terms};
 use crate::storage::event_log::StoredEvent;
-use crate::storage::keyed_state::{StateError, VALUE_BYTES_MAX};
+use crate::storage::keyed_state::{Bucket, KeyedState as _, Precondition, Put, StateError, VALUE_BYTES_MAX};
 use crate::storage::subscriptions::{ParkedHead, Settings, SubscriptionStore};
 
 fn store(subject: &Subject) -> SubscriptionStore {
@@ -97,4 +98,93 @@ pub async fn parks_events(subject: &Subject) {
     assert_eq!(store.body(own.id, 300).await.unwrap(), None);
     assert_eq!(store.progress(own.id).await.unwrap(), None);
     assert_eq!(store.body(other.id, 300).await.unwrap(), Some(small));
+}
+
+/// Events that are parked at one moment are one write, and each can be read by itself.
+pub async fn parks_many_in_one_write(subject: &Subject) {
+    let events: Vec<_> =
+        (1..=100).map(|seq| (parked(seq), Arc::new(StoredEvent::new(seq, 7, item(seq))))).collect();
+    let state = Mortal::new(Arc::clone(&subject.state), 1);
+    let store = SubscriptionStore::new(Arc::clone(&state) as _);
+    store.park([1; 8], &events).await.unwrap();
+    assert_eq!(store.heads([1; 8]).await.unwrap().len(), 100);
+    let before = state.bytes_read();
+    assert_eq!(store.body([1; 8], 50).await.unwrap().as_ref(), Some(&*events[49].1));
+    assert!(state.bytes_read() - before < 1_000, "it read what belongs to others");
+}
+
+/// What is deleted is not read, so that however much is parked needs no memory.
+pub async fn deletes_without_reading_events(subject: &Subject) {
+    const EVENTS: u64 = 300;
+    let (own, other) = (settings("a", 1), settings("b", 2));
+    let state = Mortal::new(Arc::clone(&subject.state), usize::MAX);
+    let store = SubscriptionStore::new(Arc::clone(&state) as _);
+    let event = |seq| (parked(seq), Arc::new(StoredEvent::new(seq, 7, sized_item(seq, 20_000))));
+    for seq in 1..=EVENTS {
+        store.park(own.id, &[event(seq)]).await.unwrap();
+    }
+    let large = StoredEvent::new(EVENTS + 1, 7, sized_item(0, 3 * VALUE_BYTES_MAX));
+    store.park(own.id, &[(parked(EVENTS + 1), Arc::new(large))]).await.unwrap();
+    store.park(other.id, &[event(1)]).await.unwrap();
+    store.put_settings(&own, None).await.unwrap();
+    store.put_progress(own.id, &Progress::default(), None).await.unwrap();
+    let before = state.bytes_read();
+    store.unpark(own.id, &[1, 2]).await.unwrap();
+    store.delete(&own).await.unwrap();
+    let read = state.bytes_read() - before;
+    assert!(read < 100_000, "{read} bytes were read");
+    assert_eq!((store.all().await.unwrap(), store.heads(own.id).await.unwrap()), (vec![], vec![]));
+    assert_eq!(store.progress(own.id).await.unwrap(), None);
+    for bucket in ["parked_events", "parked_bodies"] {
+        let left = state.scan(Bucket::named(bucket), None, 10).await.unwrap();
+        assert!(left.len() == 1 && left[0].0.starts_with(&other.id), "{bucket}: {left:?}");
+    }
+}
+
+/// A deletion that did not end leaves the subscription there, so that it can be deleted again.
+pub async fn deletes_again_what_was_not_deleted(subject: &Subject) {
+    let (own, state) = (settings("a", 1), Mortal::new(Arc::clone(&subject.state), usize::MAX));
+    let store = SubscriptionStore::new(Arc::clone(&state) as _);
+    store.put_progress(own.id, &Progress::default(), None).await.unwrap();
+    store.put_settings(&own, None).await.unwrap();
+    for seq in 1..=3 {
+        store.park(own.id, &[(parked(seq), Arc::new(StoredEvent::new(seq, 7, item(seq))))]).await.unwrap();
+    }
+    state.allow(1);
+    assert_eq!(store.delete(&own).await, Err(StateError::Busy));
+    state.allow(usize::MAX);
+    let [(found, _)] = &store.all().await.unwrap()[..] else { panic!("it is gone, and its events are not") };
+    assert!(store.progress(own.id).await.unwrap().is_some());
+    store.delete(found).await.unwrap();
+    for bucket in ["subscriptions", "subscription_progress", "parked_events", "parked_bodies"] {
+        assert_eq!(state.scan(Bucket::named(bucket), None, 10).await.unwrap(), [], "{bucket}");
+    }
+}
+
+/// What cannot be read is said with its name and what to do, and is never passed over.
+pub async fn says_what_it_cannot_read(subject: &Subject) {
+    let store = store(subject);
+    store.put_settings(&settings("a", 1), None).await.unwrap();
+    let damaged = |bucket: &'static str, key: &'static [u8]| Put {
+        bucket: Bucket::named(bucket),
+        key: key.into(),
+        value: vec![9, 9].into(),
+        expire_at_ms: None,
+    };
+    let texts = |error: StateError| {
+        let StateError::Unreadable(text) = error else { panic!("{error:?}") };
+        assert!(text.contains("start the version") && text.contains("backup"), "{text}");
+        text
+    };
+    for (bucket, key) in [
+        ("subscriptions", &b"orders\0main"[..]),
+        ("subscription_progress", &[1; 8]),
+        ("parked_events", &[1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 7]),
+    ] {
+        subject.state.put(damaged(bucket, key), Precondition::None).await.unwrap();
+    }
+    let text = texts(store.all().await.unwrap_err());
+    assert!(text.contains("\"main\"") && text.contains("\"orders\""), "{text}");
+    texts(store.progress([1; 8]).await.unwrap_err());
+    assert!(texts(store.heads([1; 8]).await.unwrap_err()).contains('7'));
 }

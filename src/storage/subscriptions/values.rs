@@ -131,6 +131,13 @@ pub(super) fn settings_entry(settings: &Settings) -> (Vec<u8>, Vec<u8>) {
     (key, value(&stored))
 }
 
+/// For people, also of a key that is damaged.
+pub(super) fn settings_name(key: &[u8]) -> String {
+    let text = String::from_utf8_lossy(key);
+    let (owner, name) = text.split_once(char::from(SEPARATOR)).unwrap_or((&text, ""));
+    format!("subscription {name:?} of caller {owner:?}: its settings")
+}
+
 pub(super) fn settings(key: &[u8], value: &[u8]) -> Option<Settings> {
     let stored: StoredSettings = read(value)?;
     let mut parts = key.splitn(2, |byte| *byte == SEPARATOR);
