@@ -140,7 +140,13 @@ impl Service {
         let mut found = Violations::of_message("SeekSubscriptionRequest", &request);
         let to = match request.to {
             Some(To::AfterCursor(cursor)) => start(Some(&Pb::AfterCursor(cursor)), &mut found)?,
-            Some(To::Position(position)) => start(Some(&Pb::Position(position)), &mut found)?,
+            Some(To::Position(position)) => {
+                if position == i32::from(v1::Position::Unspecified) {
+                    let remedy = "must be POSITION_EARLIEST, or POSITION_LATEST, which leaves out all that is not done";
+                    found.add("position", remedy);
+                }
+                start(Some(&Pb::Position(position)), &mut found)?
+            }
             Some(To::Time(time)) => {
                 convert::time("time", time, &mut found).map_or(Start::Latest, Start::Time)
             }

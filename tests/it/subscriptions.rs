@@ -223,6 +223,12 @@ async fn it_can_be_sought_elsewhere_while_workers_are_there() {
     let again = worker.take(2).await;
     assert_eq!(subjects(&again), ["b1", "a2"], "the first one is before the cursor");
     assert_eq!(again[0].delivery_attempt, 1);
+    // Who forgets the position must not lose what is not done.
+    let unsaid = To::Position(v1::Position::Unspecified.into());
+    let refusal = Refusal::of(&seek(&gateway, unsaid).await.unwrap_err());
+    assert_eq!((refusal.code, refusal.fields()), (Code::InvalidArgument, vec!["position"]));
+    let remedy = refusal.violations[0].1.as_str();
+    assert!(remedy.contains("POSITION_LATEST") && remedy.contains("POSITION_EARLIEST"), "{remedy}");
     seek(&gateway, To::Position(v1::Position::Latest.into())).await.unwrap();
     assert_eq!(gateway.subscribed("orders").await.backlog_estimate, 0);
     let epoch = prost_types::Timestamp { seconds: 0, nanos: 0 };
