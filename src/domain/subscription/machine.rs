@@ -16,6 +16,8 @@ pub const WINDOW_EVENTS: usize = 10_000;
 pub const PARKED_MAX: u64 = 10_000;
 /// Events that wait for a worker, from which on nothing further is looked at.
 const READY_AHEAD: usize = 256;
+/// How long it may take to read an event that was leased, and to hand it over.
+const HAND_OVER_MAX: Duration = Duration::from_mins(1);
 /// Ends of leases that are remembered, so that what is said twice counts once.
 const ENDS_REMEMBERED: usize = 20_000;
 
@@ -116,10 +118,10 @@ pub struct Machine {
     /// Entries whose copy among the parked events is delivered.
     replays: usize,
     parked: u64,
-    /// Counts what must be stored.
-    change: u64,
     /// Whether what is parked can be copied.
     has_room: bool,
+    /// Counts what must be stored.
+    change: u64,
     parkings: Vec<(u64, Parking)>,
     unparked: Vec<(u64, u64)>,
 }
@@ -144,9 +146,9 @@ impl Machine {
             missed,
             replays: 0,
             parked: 0,
+            has_room: true,
             change: 0,
             parkings: Vec::new(),
-            has_room: true,
             unparked: Vec::new(),
         }
     }
@@ -204,7 +206,7 @@ impl Machine {
         self.workers.is_attached(worker)
     }
 
-    /// Hands events to a worker.
+    /// Leases events to a worker, to be handed over at once: see [`Machine::handed_over`] and [`Machine::unlease`].
     pub fn lease(&mut self, worker: WorkerId, now_ms: u64, most: Most) -> Vec<Lease> {
         self.advance(now_ms);
         let next = self.ready.first().and_then(|place| self.entries.get(place));
@@ -221,7 +223,8 @@ impl Machine {
             }
             bytes += size;
             self.last_lease += 1;
-            let (number, deadline_ms) = (self.last_lease, later(now_ms, self.terms.ack_deadline));
+            let within = self.terms.ack_deadline + HAND_OVER_MAX;
+            let (number, deadline_ms) = (self.last_lease, later(now_ms, within));
             entry.attempts = entry.attempts.saturating_add(1);
             entry.state = State::Leased { number, worker, deadline_ms };
             leases.push(Lease { number, place, attempt: entry.attempts });
@@ -234,6 +237,17 @@ impl Machine {
             }
         }
         leases
+    }
+
+    /// The events have gone to their worker: from now on the time runs that it has for them, which is a millisecond longer for
+    /// each KiB, since a large event is long on its way.
+    pub fn handed_over(&mut self, numbers: &[u64], now_ms: u64) {
+        for number in numbers {
+            let Some(place) = self.leases.get(number).copied() else { continue };
+            let bytes = self.entries.get(&place).map_or(0, |entry| entry.candidate.bytes);
+            let within = self.terms.ack_deadline + Duration::from_millis(bytes / 1024);
+            self.extend(place, later(now_ms, within));
+        }
     }
 
     /// The event was never handed over: as if it had not been leased.
@@ -313,6 +327,16 @@ impl Machine {
         self.parked = count;
     }
 
+    /// Whether there is room for copies of parked events. Without it nothing is parked, as at [`PARKED_MAX`].
+    pub fn set_room(&mut self, has_room: bool) {
+        self.has_room = has_room;
+    }
+
+    /// The first `count` of [`Unsaved::parkings`] are stored, and never shown again.
+    pub fn stored_parkings(&mut self, count: usize) {
+        self.parkings.drain(..count.min(self.parkings.len()));
+    }
+
     /// A parked event is delivered again.
     pub fn replay(&mut self, candidate: Candidate) {
         self.insert(Place { seq: candidate.seq, is_parked: true }, candidate, 0, 0);
@@ -325,16 +349,6 @@ impl Machine {
             self.parked = self.parked.saturating_sub(1);
         }
         self.remove(Place { seq, is_parked: true });
-    }
-
-    /// Whether there is room for copies of parked events. Without it nothing is parked, as at [`PARKED_MAX`].
-    pub fn set_room(&mut self, has_room: bool) {
-        self.has_room = has_room;
-    }
-
-    /// The first `count` of [`Unsaved::parkings`] are stored, and never shown again.
-    pub fn stored_parkings(&mut self, count: usize) {
-        self.parkings.drain(..count.min(self.parkings.len()));
     }
 
     /// An event that was parked now had been parked before: it counts once.

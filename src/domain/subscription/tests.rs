@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod deadline;
 mod parked;
 
 const ALL: Most = Most { events: usize::MAX, bytes: u64::MAX };
@@ -36,6 +37,14 @@ fn machine(mode: Mode, keys: &[u64]) -> Machine {
     machine
 }
 
+/// Leases events and hands them over.
+fn hand(m: &mut Machine, worker: WorkerId, now: u64, most: Most) -> Vec<Lease> {
+    let leases = m.lease(worker, now, most);
+    let numbers: Vec<u64> = leases.iter().map(|lease| lease.number).collect();
+    m.handed_over(&numbers, now);
+    leases
+}
+
 fn seqs(leases: &[Lease]) -> Vec<u64> {
     leases.iter().map(|lease| lease.place.seq).collect()
 }
@@ -44,20 +53,20 @@ fn seqs(leases: &[Lease]) -> Vec<u64> {
 fn one_event_of_a_conversation_at_a_time() {
     let mut m = machine(Mode::Ordered, &[1, 1, 2, 1]);
     let (a, b) = (m.attach(wish(""), 0), m.attach(wish(""), 0));
-    let first = m.lease(a, 0, ALL);
+    let first = hand(&mut m, a, 0, ALL);
     assert_eq!(seqs(&first), [1], "two workers share what is ready");
-    let second = m.lease(b, 0, ALL);
+    let second = hand(&mut m, b, 0, ALL);
     assert_eq!(seqs(&second), [3]);
-    assert_eq!(m.lease(b, 0, ALL), []);
+    assert_eq!(hand(&mut m, b, 0, ALL), []);
     m.settle(first[0].number, Outcome::Retry(None), 0).unwrap();
     assert_eq!(m.next_wake_ms(), Some(1_000));
-    assert_eq!(m.lease(a, 999, ALL), [], "a retry keeps the conversation");
-    assert_eq!(m.lease(b, 1_000, ALL), [], "the other one has less in hand");
-    let again = m.lease(a, 1_000, ALL);
+    assert_eq!(hand(&mut m, a, 999, ALL), [], "a retry keeps the conversation");
+    assert_eq!(hand(&mut m, b, 1_000, ALL), [], "the other one has less in hand");
+    let again = hand(&mut m, a, 1_000, ALL);
     assert_eq!((seqs(&again), again[0].attempt), (vec![1], 2));
     assert_eq!(m.progress().holes.len(), 3, "the blocked one before the last that was handed out too");
     m.settle(again[0].number, Outcome::Park("no stock".to_owned()), 1_000).unwrap();
-    assert_eq!(seqs(&m.lease(a, 1_000, ALL)), [2], "a parked one releases it");
+    assert_eq!(seqs(&hand(&mut m, a, 1_000, ALL)), [2], "a parked one releases it");
     let parkings = m.unsaved(0).unwrap().parkings;
     assert_eq!((parkings.len(), parkings[0].attempts, parkings[0].cause), (1, 2, Cause::Worker));
 }
@@ -66,7 +75,7 @@ fn one_event_of_a_conversation_at_a_time() {
 fn a_lease_ends_once() {
     let mut m = machine(Mode::Shared, &[1, 1]);
     let worker = m.attach(wish(""), 0);
-    let leases = m.lease(worker, 0, ALL);
+    let leases = hand(&mut m, worker, 0, ALL);
     m.settle(leases[0].number, Outcome::Done, 1).unwrap();
     assert_eq!(m.settle(leases[0].number, Outcome::Done, 1), Ok(()), "a repetition is no error");
     assert_eq!(m.settle(leases[0].number, Outcome::Retry(None), 1), Err(Refused::Expired));
@@ -77,7 +86,7 @@ fn a_lease_ends_once() {
     m.advance(89_000);
     assert_eq!(m.leased(), 0);
     assert_eq!(m.settle(leases[1].number, Outcome::Done, 89_000), Err(Refused::Expired));
-    let again = m.lease(worker, 89_000, ALL);
+    let again = hand(&mut m, worker, 89_000, ALL);
     assert_eq!((seqs(&again), again[0].attempt), (vec![2], 2));
     assert_eq!((m.floor(), m.progress().through), (1, 2));
 }
@@ -87,9 +96,9 @@ fn what_cannot_be_done_is_parked_and_may_come_again() {
     let mut m = machine(Mode::Ordered, &[1, 1]);
     let worker = m.attach(wish(""), 0);
     for now in [0, 30_000, 60_000] {
-        assert_eq!(seqs(&m.lease(worker, now, ALL)), [1]);
+        assert_eq!(seqs(&hand(&mut m, worker, now, ALL)), [1]);
     }
-    let lease = m.lease(worker, 90_000, ALL);
+    let lease = hand(&mut m, worker, 90_000, ALL);
     assert_eq!((seqs(&lease), m.parked()), (vec![2], 1));
     let unsaved = m.unsaved(0).unwrap();
     assert_eq!(unsaved.parkings[0].cause, Cause::AttemptsExhausted);
@@ -97,7 +106,7 @@ fn what_cannot_be_done_is_parked_and_may_come_again() {
     m.settle(lease[0].number, Outcome::Done, 90_000).unwrap();
     assert_eq!(m.unsaved(unsaved.change).unwrap().parkings, []);
     m.replay(candidate(1, 1));
-    let replayed = m.lease(worker, 90_000, ALL);
+    let replayed = hand(&mut m, worker, 90_000, ALL);
     assert_eq!((replayed[0].place, replayed[0].attempt), (Place { seq: 1, is_parked: true }, 1));
     m.settle(replayed[0].number, Outcome::Done, 90_000).unwrap();
     let unsaved = m.unsaved(unsaved.change).unwrap();
@@ -108,30 +117,30 @@ fn what_cannot_be_done_is_parked_and_may_come_again() {
 fn one_worker_has_all_and_what_comes_back_brings_the_later_ones() {
     let mut m = machine(Mode::Exclusive, &[1, 2, 3, 4]);
     let (active, other) = (m.attach(wish(""), 0), m.attach(wish(""), 0));
-    assert_eq!(m.lease(other, 0, ALL), []);
-    let leases = m.lease(active, 0, Most { events: 3, ..ALL });
+    assert_eq!(hand(&mut m, other, 0, ALL), []);
+    let leases = hand(&mut m, active, 0, Most { events: 3, ..ALL });
     assert_eq!(seqs(&leases), [1, 2, 3]);
     m.settle(leases[0].number, Outcome::Done, 0).unwrap();
     m.settle(leases[1].number, Outcome::Retry(None), 0).unwrap();
     assert_eq!(m.settle(leases[2].number, Outcome::Done, 0), Err(Refused::Expired));
-    assert_eq!(m.lease(active, 500, ALL), [], "nothing overtakes it");
-    let again = m.lease(active, 1_000, ALL);
+    assert_eq!(hand(&mut m, active, 500, ALL), [], "nothing overtakes it");
+    let again = hand(&mut m, active, 1_000, ALL);
     assert_eq!(again.iter().map(|l| (l.place.seq, l.attempt)).collect::<Vec<_>>(), [(2, 2), (3, 1), (4, 1)]);
     m.detach(active);
-    assert_eq!(seqs(&m.lease(other, 1_000, ALL)), [2, 3, 4], "the next in line takes over at once");
+    assert_eq!(seqs(&hand(&mut m, other, 1_000, ALL)), [2, 3, 4], "the next in line takes over at once");
 }
 
 #[test]
 fn who_comes_again_takes_its_events_over() {
     let mut m = machine(Mode::Ordered, &[1, 2]);
     let first = m.attach(wish("worker-1"), 0);
-    let leases = m.lease(first, 0, ALL);
+    let leases = hand(&mut m, first, 0, ALL);
     m.detach(first);
     let other = m.attach(wish("worker-2"), 0);
-    assert_eq!(m.lease(other, 0, ALL), [], "what is in hand may still be done");
+    assert_eq!(hand(&mut m, other, 0, ALL), [], "what is in hand may still be done");
     let second = m.attach(wish("worker-1"), 0);
     assert!(!m.is_attached(first) && m.is_attached(second));
-    assert_eq!(seqs(&m.lease(second, 0, ALL)).len() + seqs(&m.lease(other, 0, ALL)).len(), 2);
+    assert_eq!(seqs(&hand(&mut m, second, 0, ALL)).len() + seqs(&hand(&mut m, other, 0, ALL)).len(), 2);
     assert_eq!(m.settle(leases[0].number, Outcome::Done, 0), Err(Refused::Expired));
 }
 
@@ -139,13 +148,13 @@ fn who_comes_again_takes_its_events_over() {
 fn a_worker_gets_no_more_than_it_wants() {
     let mut m = machine(Mode::Shared, &[1; 10]);
     let few = m.attach(Wish { events_max: 2, ..wish("") }, 0);
-    assert_eq!(m.lease(few, 0, ALL).len(), 2);
-    assert_eq!(m.lease(few, 0, ALL), []);
+    assert_eq!(hand(&mut m, few, 0, ALL).len(), 2);
+    assert_eq!(hand(&mut m, few, 0, ALL), []);
     let small = m.attach(Wish { bytes_max: 250, ..wish("") }, 0);
-    assert_eq!(m.lease(small, 0, ALL).len(), 2);
+    assert_eq!(hand(&mut m, small, 0, ALL).len(), 2);
     let tiny = m.attach(Wish { bytes_max: 1, ..wish("") }, 0);
-    assert_eq!(m.lease(tiny, 0, ALL).len(), 1, "one that is too large goes alone");
-    assert_eq!(m.lease(tiny, 0, ALL), []);
+    assert_eq!(hand(&mut m, tiny, 0, ALL).len(), 1, "one that is too large goes alone");
+    assert_eq!(hand(&mut m, tiny, 0, ALL), []);
 }
 
 #[test]
@@ -153,18 +162,18 @@ fn all_have_equally_many_in_hand_but_for_those_who_take_nothing() {
     let keys: Vec<u64> = (0..20).collect();
     let mut m = machine(Mode::Ordered, &keys);
     let (a, b) = (m.attach(wish(""), 0), m.attach(wish(""), 0));
-    assert_eq!((m.lease(a, 0, ALL).len(), m.lease(a, 0, ALL).len()), (10, 0));
+    assert_eq!((hand(&mut m, a, 0, ALL).len(), hand(&mut m, a, 0, ALL).len()), (10, 0));
     m.set_stalled(b, true);
-    assert_eq!(m.lease(a, 0, Most { events: 4, ..ALL }).len(), 4);
+    assert_eq!(hand(&mut m, a, 0, Most { events: 4, ..ALL }).len(), 4);
     m.set_stalled(b, false);
-    assert_eq!((m.lease(a, 0, ALL).len(), m.lease(b, 0, ALL).len()), (0, 6));
+    assert_eq!((hand(&mut m, a, 0, ALL).len(), hand(&mut m, b, 0, ALL).len()), (0, 6));
 }
 
 #[test]
 fn what_retention_removed_is_counted_and_a_seek_forgets() {
     let mut m = machine(Mode::Ordered, &[1, 2, 3]);
     let worker = m.attach(wish(""), 0);
-    let leases = m.lease(worker, 0, ALL);
+    let leases = hand(&mut m, worker, 0, ALL);
     m.settle(leases[1].number, Outcome::Done, 0).unwrap();
     assert!(m.has_before(2) && !m.has_before(1));
     assert_eq!(m.skip(6), 4, "two that were not done, two that nobody has seen");
@@ -248,7 +257,8 @@ impl World {
     }
 
     fn lease(&mut self, worker: usize, events: usize) {
-        let leases = self.machine.lease(self.workers[worker], self.now, Most { events, bytes: u64::MAX });
+        let leases =
+            hand(&mut self.machine, self.workers[worker], self.now, Most { events, bytes: u64::MAX });
         for lease in &leases {
             let seq = lease.place.seq;
             assert!(!self.done.contains(&seq), "{seq} was done");

@@ -180,9 +180,15 @@ impl Feed {
         waking.news.0.borrow_and_update();
         waking.news.1.borrow_and_update();
         self.room(state).await?;
-        if let Some(batch) = self.next_batch(state).await? {
+        if let Some((batch, leases)) = self.next_batch(state).await? {
             state.is_caught_up = false;
-            return Ok(self.send(state, Frame::Events(batch)).await?);
+            let sent = self.send(state, Frame::Events(batch)).await;
+            let mut machine = self.active.machine();
+            match &sent {
+                Ok(()) => machine.handed_over(&leases, self.clock.now_ms()),
+                Err(_) => leases.iter().rev().for_each(|number| machine.unlease(*number)),
+            }
+            return Ok(sent?);
         }
         if self.active.look().await? {
             return Ok(());
@@ -237,8 +243,8 @@ impl Feed {
         room
     }
 
-    /// Leases what there is for this worker, as one frame.
-    async fn next_batch(&self, state: &State) -> Result<Option<Batch>, Broken> {
+    /// Leases what there is for this worker, as one frame; and which leases are in it.
+    async fn next_batch(&self, state: &State) -> Result<Option<(Batch, Vec<u64>)>, Broken> {
         // Nothing is passed over for a caller of whom it cannot be told what it may see.
         let Some(filter) = self.active.filter() else { return Ok(None) };
         let most = Most { events: self.work.batch_events_max, bytes: FRAME_BYTES_MAX as u64 };
@@ -278,7 +284,8 @@ impl Feed {
             }
         }
         let Some((_, through)) = added.last().copied() else { return Ok(None) };
-        Ok(Some(Batch { encoded: batch.take(), events: added.len() as u64, through }))
+        let numbers: Vec<u64> = added.into_iter().map(|(number, _)| number).collect();
+        Ok(Some((Batch { encoded: batch.take(), events: numbers.len() as u64, through }, numbers)))
     }
 
     /// Adds an event to a frame; not if the caller may not see it any more.

@@ -7,10 +7,10 @@ fn in_order_a_first_event_that_is_parked_brings_back_the_later_ones_of_a_worker_
     let mut m = machine(Mode::Exclusive, &[1, 2, 3]);
     m.set_terms(Terms { attempts_max: 1, ..terms(Mode::Exclusive) });
     let (active, other) = (m.attach(wish(""), 0), m.attach(wish(""), 0));
-    assert_eq!(seqs(&m.lease(active, 0, ALL)), [1, 2, 3]);
+    assert_eq!(seqs(&hand(&mut m, active, 0, ALL)), [1, 2, 3]);
     m.detach(active);
     assert_eq!((m.parked(), m.leased()), (1, 0));
-    let again = m.lease(other, 0, ALL);
+    let again = hand(&mut m, other, 0, ALL);
     assert_eq!((seqs(&again), again[0].attempt), (vec![2, 3], 1), "at once, and as if for the first time");
 }
 
@@ -18,7 +18,7 @@ fn in_order_a_first_event_that_is_parked_brings_back_the_later_ones_of_a_worker_
 fn a_parked_event_counts_once() {
     let mut m = machine(Mode::Shared, &[1, 1]);
     let worker = m.attach(wish(""), 0);
-    let lease = |m: &mut Machine| m.lease(worker, 0, Most { events: 1, ..ALL }).remove(0);
+    let lease = |m: &mut Machine| hand(m, worker, 0, Most { events: 1, ..ALL }).remove(0);
     let first = lease(&mut m);
     m.settle(first.number, Outcome::Park("x".to_owned()), 0).unwrap();
     m.saved(m.change());
