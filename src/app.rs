@@ -12,10 +12,11 @@ mod standing;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
 use crate::clock::SharedClock;
@@ -27,9 +28,10 @@ use crate::flows::who_leads::WhoLeads;
 use crate::grpc::server::Around;
 use crate::grpc::{self, Callers};
 use crate::jwt;
-use crate::lifecycle::{Budgets, EXIT_STORAGE, Shutdown, Signal};
+use crate::lifecycle::{Budgets, EXIT_OK, EXIT_STORAGE, Shutdown, Signal, unless_asked};
 use crate::listener::{Listener, Tokens};
 use crate::storage::keyed_state::StateError;
+use crate::storage::leadership::Replica;
 use crate::storage::projections::Projections;
 use crate::storage::{self, Storage};
 use crate::telemetry::{LogLevel, Metrics};
@@ -67,6 +69,9 @@ pub enum Error {
     /// The event store could not be opened.
     #[error(transparent)]
     Storage(#[from] storage::OpenError),
+    /// The event store could not even be tried to open.
+    #[error("the event store cannot be opened: {0}")]
+    Opening(String),
     /// The projections could not be brought up to date.
     #[error("the projections of the event log cannot be brought up to date: {0}")]
     Projections(#[from] project_log::Error),
@@ -84,16 +89,14 @@ pub enum Error {
     Jwt(#[from] jwt::BuildError),
 }
 
-/// A gateway whose ports are bound and whose store is open. Nothing is served yet.
+/// A gateway whose ports are bound. Nothing is served yet, and the store is not open.
 #[derive(Debug)]
 pub struct App {
     grpc: Listener,
     webhook: Listener,
     admin: Listener,
     peers: Option<PeerPort>,
-    /// This replica, for logs.
-    name: String,
-    storage: Storage,
+    replica: Replica,
     client: cloud_api::Client,
     config: Config,
     /// What operators see and change while it runs.
@@ -116,7 +119,7 @@ pub struct Addresses {
 }
 
 impl App {
-    /// Binds every port and opens the store.
+    /// Binds every port.
     pub fn new(
         mut config: Config,
         operations: (Option<Metrics>, LogLevel),
@@ -128,12 +131,8 @@ impl App {
         let webhook = bind("webhook", config.webhook.listen)?;
         let admin = bind("admin", config.admin.listen)?;
         let (peers, replica) = peers::bind(&config)?;
-        let name = replica.name.clone();
         let client = cloud_api::Client::new(&config.cloud_api, Arc::clone(&clock))?;
-        let fatal = shutdown.clone();
-        let on_fatal = Arc::new(move |reason| fatal.fatal(reason));
-        let storage = Storage::open(&config.storage, replica, Arc::clone(&clock), on_fatal)?;
-        Ok(Self { grpc, webhook, admin, peers, name, storage, client, config, operations, clock, shutdown })
+        Ok(Self { grpc, webhook, admin, peers, replica, client, config, operations, clock, shutdown })
     }
 
     /// Where the ports are, with the numbers that were chosen for port 0.
@@ -146,11 +145,14 @@ impl App {
         }
     }
 
-    /// Serves until a signal or a failure ends the process; returns the exit code. `on_ready` is called once everything
-    /// is served.
-    pub async fn run(self, signals: mpsc::Receiver<Signal>, on_ready: impl FnOnce()) -> Result<u8, Error> {
-        let Self { grpc, webhook, admin, peers, name, storage, client, config, operations, clock, shutdown } =
-            self;
+    /// Opens the store and serves until a signal or a failure ends the process; returns the exit code. `on_ready` is called once
+    /// everything is served; until then only the admin port is.
+    pub async fn run(
+        self,
+        mut signals: mpsc::Receiver<Signal>,
+        on_ready: impl FnOnce(),
+    ) -> Result<u8, Error> {
+        let Self { grpc, webhook, admin, peers, replica, client, config, operations, clock, shutdown } = self;
         let config = Arc::new(config);
         let readiness = Readiness::default();
         let (metrics, log_level) = operations;
@@ -163,6 +165,10 @@ impl App {
             shutdown.spawn_background("upkeep", metrics.run_upkeep());
         }
 
+        let name = replica.name.clone();
+        let opened = open(config.storage.clone(), replica, &clock, &shutdown);
+        let Some(opened) = unless_asked(&mut signals, opened).await else { return Ok(EXIT_OK) };
+        let storage = opened?;
         let parts = Parts::new(client, &storage, &config, &clock, &shutdown);
         let projections = Projections::new(Arc::clone(&storage.state));
         let identities = Arc::new(Identities::new(projections.clone()));
@@ -218,6 +224,22 @@ impl App {
     pub fn budgets(&self) -> Budgets {
         self.config.shutdown
     }
+}
+
+/// Opens the store on a thread of its own, since it may wait for servers, or read for long: probes are answered meanwhile.
+async fn open(
+    config: storage::Config,
+    replica: Replica,
+    clock: &SharedClock,
+    shutdown: &Shutdown,
+) -> Result<Storage, Error> {
+    let (clock, fatal, (reply, opened)) = (Arc::clone(clock), shutdown.clone(), oneshot::channel());
+    let on_fatal = Arc::new(move |reason| fatal.fatal(reason));
+    // Who is asked to end meanwhile does not wait for it.
+    let opening = move || drop(reply.send(Storage::open(&config, replica, clock, on_fatal)));
+    let spawned = thread::Builder::new().name("storage-open".to_owned()).spawn(opening);
+    spawned.map_err(|error| Error::Opening(format!("{error}; raise the limit on threads")))?;
+    Ok(opened.await.map_err(|_| Error::Opening("it panicked".to_owned()))??)
 }
 
 /// Binds a port.

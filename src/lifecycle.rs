@@ -286,6 +286,20 @@ impl Shutdown {
     }
 }
 
+/// What this gives, before anything is served; `None` if the process is asked to end first.
+pub async fn unless_asked<T>(
+    signals: &mut mpsc::Receiver<Signal>,
+    work: impl Future<Output = T>,
+) -> Option<T> {
+    tokio::select! {
+        done = work => Some(done),
+        signal = next_signal(signals) => {
+            info!(%signal, "asked to end before anything was served");
+            None
+        }
+    }
+}
+
 /// The next signal; never, once nobody can send one.
 async fn next_signal(signals: &mut mpsc::Receiver<Signal>) -> Signal {
     match signals.recv().await {

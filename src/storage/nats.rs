@@ -64,6 +64,8 @@ use wire::{Fault, Wire};
 
 /// Reads from the server at the same time.
 const READS_MAX: usize = 32;
+/// How long the start waits for servers that are not there: they may be starting too.
+const UNREACHED_MAX: Duration = Duration::from_mins(2);
 /// How long the end waits for what is queued while NATS is away.
 const CLOSE_MAX: Duration = Duration::from_secs(5);
 
@@ -75,6 +77,16 @@ pub enum OpenError {
         "NATS cannot be reached at {urls}: {cause}; check storage.nats.urls, the credentials and the TLS files"
     )]
     Unreachable {
+        /// Where.
+        urls: String,
+        /// Why.
+        cause: String,
+    },
+    /// No server was there for as long as the start waits.
+    #[error(
+        "NATS cannot be reached at {urls}: {cause}; start the servers, or check storage.nats.urls and what lies between"
+    )]
+    Absent {
         /// Where.
         urls: String,
         /// Why.
@@ -187,6 +199,8 @@ struct Dependencies {
     replica: Arc<Replica>,
     /// Of the lease.
     pace: Pace,
+    /// How long servers that are not there are waited for.
+    unreached_max: Duration,
 }
 
 /// The open engine. Dropping it ends it in the background; [`Nats::close`] waits for that.
@@ -213,7 +227,8 @@ struct Running {
 }
 
 impl Nats {
-    /// Connects, creates or checks the streams, and reads what has to be in memory. Blocks. Does not wait for the lease.
+    /// Connects, creates or checks the streams, and reads what has to be in memory. Blocks, for two minutes if no server is
+    /// there. Does not wait for the lease.
     ///
     /// `on_fatal` is called once, from the thread of the engine, when it cannot go on: it must end the process.
     pub(super) fn open(
@@ -223,7 +238,8 @@ impl Nats {
         on_fatal: OnFatal,
     ) -> Result<Self, OpenError> {
         let (ring, replica) = (Arc::default(), Arc::new(replica));
-        Self::open_with(config, Dependencies { clock, on_fatal, ring, replica, pace: Pace::default() })
+        let (pace, unreached_max) = (Pace::default(), UNREACHED_MAX);
+        Self::open_with(config, Dependencies { clock, on_fatal, ring, replica, pace, unreached_max })
     }
 
     fn open_with(config: &Config, dependencies: Dependencies) -> Result<Self, OpenError> {
@@ -299,9 +315,9 @@ impl Running {
 }
 
 async fn connect(config: Config, dependencies: Dependencies) -> Result<(Nats, Running), OpenError> {
-    let opened = opening::open_streams(&config).await?;
+    let opened = opening::open_streams(&config, dependencies.unreached_max).await?;
     let Opened { wire, names, epoch, bounds, events, index, state_last, meta, peer_key, append_ms } = opened;
-    let Dependencies { clock, on_fatal, ring, replica, pace } = dependencies;
+    let Dependencies { clock, on_fatal, ring, replica, pace, unreached_max: _ } = dependencies;
     metrics::opened(bounds);
     let shared = Arc::new(Shared::new(epoch, bounds, ring));
     let (log, log_intake) = queue(Arc::clone(&shared), true);

@@ -11,9 +11,10 @@ use tracing_subscriber::reload;
 use super::Error;
 use super::traces::is_passed_over;
 
-/// Libraries that say much at `debug`, some of it about headers: they stay at `info` unless named in the log level.
-const QUIET: &str =
-    "h2=info,hyper=info,hyper_util=info,reqwest=info,rustls=info,tonic=info,tower=info,opentelemetry=info";
+/// Libraries that say much at `debug`, some of it about headers: they stay at `info` unless named in the log level. The client
+/// of NATS says four times a second at `info` that a server is away, which the engine says once.
+const QUIET: &str = "h2=info,hyper=info,hyper_util=info,reqwest=info,rustls=info,tonic=info,tower=info,\
+     opentelemetry=info,async_nats=warn";
 
 /// Whether any target is logged at `debug`, and so shows the spans of that level.
 static SHOWS_DEBUG: AtomicBool = AtomicBool::new(true);

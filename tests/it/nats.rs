@@ -119,6 +119,34 @@ async fn nats_away_is_said_and_waited_for() {
     assert_eq!(received(gateway).await.values().map(Vec::len).collect::<Vec<_>>(), [1, 1]);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_that_starts_before_nats_waits_for_it() {
+    let Some(mut server) = NatsServer::start() else { return };
+    server.kill();
+    let admin = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let builder = on_nats(&server.url()).env("WHATSAPP_GATEWAY__ADMIN__LISTEN", &admin);
+    let mut starting = tokio::task::JoinSet::new();
+    starting.spawn(builder.start());
+    let http = reqwest::Client::builder().timeout(Duration::from_secs(5)).no_proxy().build().unwrap();
+    let ask = async |path: &str| {
+        let answer = http.get(format!("http://{admin}{path}")).send().await.ok()?;
+        Some((answer.status().as_u16(), answer.text().await.ok()?))
+    };
+    // Alive, so that nobody restarts it, and not ready.
+    eventually!(ask("/livez").await == Some((200, "live\n".to_owned())));
+    let alive = tokio::time::Instant::now();
+    while alive.elapsed() < Duration::from_secs(3) {
+        assert_eq!(ask("/readyz").await, Some((503, "starting\ningress: refusing\n".to_owned())));
+        assert!(starting.try_join_next().is_none());
+    }
+    tokio::task::block_in_place(|| server.restart());
+    let serve = starting.join_next().await.unwrap().unwrap();
+    assert_eq!(receive(&serve.gateway, "wamid.1").await, 200);
+    let log = serve.gateway.log();
+    assert!(log.contains("waiting for NATS") && log.contains("NATS cannot be reached at"), "{log}");
+    assert!(!log.contains("async_nats"), "{log}");
+}
+
 #[tokio::test]
 async fn the_way_to_nats_is_encrypted_and_both_sides_known() {
     let authority = Authority::new();

@@ -1,8 +1,9 @@
 //! The start: a connection, streams that will do, and what they hold.
 
+use std::error::Error as _;
 use std::time::Duration;
 
-use async_nats::ConnectOptions;
+use async_nats::{ConnectError, ConnectErrorKind, ConnectOptions};
 use secrecy::ExposeSecret as _;
 use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
@@ -15,9 +16,12 @@ use super::wire::{Fault, Outgoing, Wire};
 use super::{Config, Credentials, OpenError};
 use crate::storage::event_log::Bounds;
 use crate::storage::leadership::PeerKey;
+use crate::telemetry::Seldom;
 
 /// How long connecting may take.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
+/// Between two tries to reach servers that are not there.
+const PAUSE_UNREACHED: Duration = Duration::from_millis(500);
 /// Until a lost connection is tried again, at most.
 const RECONNECT_MAX: Duration = Duration::from_millis(250);
 /// After three times this a connection on which nothing comes counts as lost.
@@ -43,9 +47,10 @@ pub(super) struct Opened {
     pub(super) append_ms: u64,
 }
 
-/// Connects, creates or checks the streams, and reads what has to be in memory. Others may be writing meanwhile.
-pub(super) async fn open_streams(config: &Config) -> Result<Opened, OpenError> {
-    let wire = Wire::new(connected(config).await?);
+/// Connects, creates or checks the streams, and reads what has to be in memory. Others may be writing meanwhile. Servers that are
+/// not there are waited for, `unreached_max` at most.
+pub(super) async fn open_streams(config: &Config, unreached_max: Duration) -> Result<Opened, OpenError> {
+    let wire = Wire::new(reached(config, unreached_max).await?);
     // For what is asked only now.
     let opening = wire.patient(START_MAX);
     streams::check_server(&opening).await?;
@@ -63,6 +68,55 @@ pub(super) async fn open_streams(config: &Config) -> Result<Opened, OpenError> {
     let StreamState { first_seq, last_seq: tail, .. } = events;
     let bounds = Bounds { earliest: first_seq.max(meta.trimmed_through + 1).min(tail + 1), tail };
     Ok(Opened { wire, names, epoch, bounds, events, index, state_last, meta, peer_key, append_ms })
+}
+
+/// Tries until a server is there.
+async fn reached(config: &Config, unreached_max: Duration) -> Result<async_nats::Client, OpenError> {
+    let (started, seldom) = (Instant::now(), Seldom::default());
+    loop {
+        let error = match connected(config).await {
+            Err(error @ OpenError::Absent { .. }) => error,
+            outcome => return outcome,
+        };
+        if started.elapsed() >= unreached_max {
+            return Err(error);
+        }
+        if let Some(tries) = seldom.count() {
+            let waited_s = started.elapsed().as_secs();
+            tracing::warn!(%error, tries, waited_s, at_most_s = unreached_max.as_secs(), "waiting for NATS");
+        }
+        sleep(PAUSE_UNREACHED).await;
+    }
+}
+
+/// Whether no server is there at all, as while they start: one that refuses the gateway will do so again.
+fn is_absence(error: &ConnectError) -> bool {
+    use std::io::ErrorKind as Io;
+    let mut source = error.source();
+    let mut sources = std::iter::from_fn(|| {
+        let this = source?;
+        source = this.source();
+        Some(this)
+    });
+    let io = sources.find_map(|error| error.downcast_ref::<std::io::Error>());
+    match error.kind() {
+        ConnectErrorKind::Dns | ConnectErrorKind::TimedOut => true,
+        ConnectErrorKind::Io => io.is_some_and(|io| {
+            matches!(
+                io.kind(),
+                Io::ConnectionRefused
+                    | Io::HostUnreachable
+                    | Io::NetworkUnreachable
+                    | Io::NetworkDown
+                    | Io::TimedOut
+            )
+        }),
+        ConnectErrorKind::ServerParse
+        | ConnectErrorKind::Authentication
+        | ConnectErrorKind::AuthorizationViolation
+        | ConnectErrorKind::Tls
+        | ConnectErrorKind::MaxReconnects => false,
+    }
 }
 
 pub(super) async fn connected(config: &Config) -> Result<async_nats::Client, OpenError> {
@@ -88,8 +142,11 @@ pub(super) async fn connected(config: &Config) -> Result<async_nats::Client, Ope
         options = options.add_client_certificate(cert.clone(), key.clone()).require_tls(true);
     }
     let connecting = timeout(CONNECT_MAX, options.connect(config.urls.clone())).await;
-    let connected = connecting.map_err(|_| unreachable("no answer in 10 s".to_owned()))?;
-    connected.map_err(|error| unreachable(error.to_string()))
+    let absent = |cause: String| OpenError::Absent { urls: urls.clone(), cause };
+    let connected = connecting.map_err(|_| absent("no answer in 10 s".to_owned()))?;
+    connected.map_err(|error| {
+        if is_absence(&error) { absent(error.to_string()) } else { unreachable(error.to_string()) }
+    })
 }
 
 /// Reads the state stream into the index; returns the number of the newest message in it, and what the engine keeps there.

@@ -32,6 +32,7 @@ struct World {
     fatal: Arc<StdMutex<Vec<String>>>,
     ring: Arc<Ring>,
     pace: Pace,
+    unreached_max: Duration,
 }
 
 impl World {
@@ -41,13 +42,27 @@ impl World {
         let mut config = Config::at(url, &prefix);
         config.size_max = 64 << 20;
         let clock = ManualClock::new(UNIX_EPOCH + contract::START);
-        Self { config, clock, fatal: Arc::default(), ring: Arc::default(), pace: Pace::default() }
+        Self {
+            config,
+            clock,
+            fatal: Arc::default(),
+            ring: Arc::default(),
+            pace: Pace::default(),
+            unreached_max: Duration::ZERO,
+        }
     }
 
     /// Another process on the same prefix.
     fn beside(&self) -> Self {
         let (config, clock) = (self.config.clone(), Arc::clone(&self.clock));
-        Self { config, clock, fatal: Arc::default(), ring: Arc::default(), pace: self.pace }
+        Self {
+            config,
+            clock,
+            fatal: Arc::default(),
+            ring: Arc::default(),
+            pace: self.pace,
+            unreached_max: self.unreached_max,
+        }
     }
 
     fn of_cluster(servers: &[NatsServer]) -> Self {
@@ -68,8 +83,9 @@ impl World {
         let on_fatal: OnFatal = Arc::new(move |reason| fatal.lock().unwrap().push(reason));
         let (clock, ring) = (self.clock.clone(), Arc::clone(&self.ring));
         let replica = Replica::of_this_process(String::new(), Bytes::new(), String::new());
-        let (replica, pace) = (Arc::new(replica), self.pace);
-        Nats::open_with(&self.config, Dependencies { clock, on_fatal, ring, replica, pace }).map(Arc::new)
+        let (replica, pace, unreached_max) = (Arc::new(replica), self.pace, self.unreached_max);
+        let dependencies = Dependencies { clock, on_fatal, ring, replica, pace, unreached_max };
+        Nats::open_with(&self.config, dependencies).map(Arc::new)
     }
 
     fn open(&self) -> Arc<Nats> {

@@ -1,6 +1,7 @@
 //! Servers and streams with which acknowledged events could be lost.
 
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::*;
 
@@ -60,6 +61,31 @@ async fn a_server_that_is_not_there_or_knows_nobody_is_said() {
     append(&world.open(), [1]).await;
     drop(server);
     assert!(refused(&world).contains("NATS cannot be reached"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_starts_later_is_waited_for() {
+    let lines = "max_payload: 8MB\nauthorization { user: gateway, password: right }";
+    let Some(mut server) = NatsServer::with(lines, "sync_interval: always") else { return };
+    let mut world = World::at(server.url());
+    world.unreached_max = PATIENCE;
+    // Who is refused is told at once.
+    let began = Instant::now();
+    assert!(refused(&world).contains("credentials"));
+    assert!(began.elapsed() < PATIENCE / 2);
+    let password = "right".to_owned().into();
+    world.config.credentials =
+        Credentials::User { user: "gateway".to_owned(), password_file: "/password".into(), password };
+    server.kill();
+    let opening = std::thread::spawn(move || world.open());
+    tokio::task::block_in_place(|| {
+        // One try at least is in vain.
+        std::thread::park_timeout(Duration::from_millis(700));
+        assert!(!opening.is_finished());
+        server.restart();
+    });
+    let engine = tokio::task::block_in_place(|| opening.join().unwrap());
+    append(&engine, [1]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
