@@ -191,8 +191,20 @@ async fn ensure_one(
         Some(info) => info,
         None => create(wire, names, kind, config, epoch).await?,
     };
-    check(name, &info, &wanted(names, kind, config)).map_err(OpenError::Unfit)?;
+    let checked = check(name, &info, &wanted(names, kind, config));
+    checked.map_err(|reason| {
+        OpenError::Unfit(if kind == Kind::Lease { renewable(name, &reason) } else { reason })
+    })?;
     Ok(info)
+}
+
+/// What is said of a lease that is not as it should be: nothing in it is worth keeping.
+fn renewable(name: &str, reason: &str) -> String {
+    let what = reason.split_once(':').map_or(reason, |(what, _)| what);
+    format!(
+        "{what}: another version made it, or somebody has altered it; remove it with `nats stream rm {name} --force`, which \
+         loses nothing: the gateway makes it anew"
+    )
 }
 
 async fn create(

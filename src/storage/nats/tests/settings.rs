@@ -115,6 +115,26 @@ async fn a_stream_that_somebody_altered_is_refused_with_the_setting() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_old_lease_is_refused_with_the_command_that_mends_it() {
+    let (_server, world) = open_world!();
+    let engine = world.open();
+    engine.close().await.unwrap();
+    let (wire, lease) = (other(&world).await, engine.context.names.lease.clone());
+    alter(&wire, &lease, "max_age", &json!(3_600_000_000_000_u64)).await;
+    let text = refused(&world);
+    let (found, command) = (
+        format!("the stream {lease} has max_age = 3600000000000"),
+        format!("`nats stream rm {lease} --force`"),
+    );
+    assert!(
+        text.starts_with(&found) && text.contains(&command) && !text.contains("nats stream edit"),
+        "{text}"
+    );
+    wire.ask::<Value>(&format!("STREAM.DELETE.{lease}"), &Value::Null).await.unwrap();
+    leading(&world.open()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_that_is_altered_meanwhile_ends_the_process() {
     let (_server, world) = open_world!();
     let engine = world.open();
