@@ -175,6 +175,23 @@ fn differing(own: &str, leaders: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::keyed_state::StateError;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_does_not_answer_is_tried_again_for_a_while() {
+        let began = Instant::now();
+        let patience = Patience::until(began + PATIENCE);
+        let error = || Error::Left(StateError::Busy);
+        let mut tries = 0_u32;
+        while patience.with(error()).await.is_ok() {
+            tries += 1;
+        }
+        let (took, most) = (began.elapsed(), PATIENCE + 2 * PAUSE);
+        assert!(took >= PATIENCE && took <= most && PAUSE * tries >= PATIENCE, "{took:?}, {tries} tries");
+        // At the start somebody looks.
+        assert!(matches!(Patience::NONE.with(error()).await, Err(Error::Left(StateError::Busy))));
+        assert_eq!(began.elapsed(), took);
+    }
 
     #[test]
     fn the_sections_that_differ_are_named() {

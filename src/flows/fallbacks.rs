@@ -20,7 +20,7 @@ use crate::domain::caller::Caller;
 use crate::domain::event::{
     Event, EventAttributes, FALLBACK, FallbackOutcome, FallbackReport, Payload, StatusReport,
 };
-use crate::domain::failure::Reason;
+use crate::domain::failure::{Failure, Reason};
 use crate::domain::message::{OutboundMessage, PreparedMessage, SendTag};
 use crate::domain::schedule::Class;
 use crate::lifecycle::Shutdown;
@@ -279,12 +279,8 @@ impl Inner {
                 return Ok(FallbackOutcome::Unknown(String::new()));
             }
         };
-        // The lane is parked now, and the template waits in it as any other.
-        let waits = || self.number_watch.refusal(&message.phone_number_id).map(|_| RETRY_DELAY_MIN);
-        match failure.verdict.retry.delay().or_else(waits) {
-            Some(delay) if self.clock.now() + delay < turn.note.created + FALLBACK_KEPT => Err(delay),
-            Some(_) | None => Ok(FallbackOutcome::Failed(failure.verdict.reason, failure.message)),
-        }
+        let is_parked = self.number_watch.refusal(&message.phone_number_id).is_some();
+        refused(failure, is_parked, (self.clock.now(), turn.note.created + FALLBACK_KEPT))
     }
 
     /// Says what became of it, and forgets it. The id of the event comes from the tag, so that a repetition adds nothing.
@@ -342,5 +338,34 @@ impl Waiting {
 
     fn remove(&mut self, tag: &SendTag) -> bool {
         self.until.remove(tag).is_some()
+    }
+}
+
+/// What a refusal means for a template that is kept until then: its end, or how long it waits.
+fn refused(
+    failure: Failure,
+    is_parked: bool,
+    (now, until): (SystemTime, SystemTime),
+) -> Result<FallbackOutcome, Duration> {
+    // The lane is parked now, and the template waits in it as any other.
+    let waits = || is_parked.then_some(RETRY_DELAY_MIN);
+    match failure.verdict.retry.delay().or_else(waits) {
+        Some(delay) if now + delay < until => Err(delay),
+        Some(_) | None => Ok(FallbackOutcome::Failed(failure.verdict.reason, failure.message)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flows::send_message::not_leading;
+
+    #[test]
+    fn a_template_waits_for_a_leader_as_long_as_it_is_kept() {
+        let now = SystemTime::UNIX_EPOCH;
+        let delay = refused(not_leading(), false, (now, now + FALLBACK_KEPT)).unwrap_err();
+        assert!(delay > Duration::ZERO);
+        let over = refused(not_leading(), false, (now, now + delay));
+        assert!(matches!(over, Ok(FallbackOutcome::Failed(Reason::NoLeader, _))), "{over:?}");
     }
 }

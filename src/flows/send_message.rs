@@ -33,6 +33,8 @@ use crate::storage::sends::{Outcome, RequestKey, Resend};
 use crate::telemetry::{as_decided, is_unseen};
 
 pub(super) use attempt::{attempt, feedback, pause};
+#[cfg(test)]
+pub(super) use no_turn::not_leading;
 pub(super) use report::{kind_label, report};
 pub(super) use tags::new_tag;
 

@@ -248,3 +248,34 @@ impl Drop for Waiting {
         gauge!(names::RELAY_WAITING).decrement(1.0);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+    use tonic::Code;
+
+    use super::*;
+    use crate::flows::who_leads::{Leadership, PeerKey};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_gateway_that_does_not_lead_says_so_to_others_at_once() {
+        let (leadership, appointment) = Leadership::pair(PeerKey::fresh());
+        // Nothing gets there: it would be an answer without that mark.
+        let methods = tower::service_fn(|_: Request<Body>| async { Ok(Response::new(Body::empty())) });
+        let mut relay = Relay::of_peers(methods, WhoLeads::new(leadership), 1024);
+        let began = Instant::now();
+        for leads_unready in [false, true] {
+            if leads_unready {
+                // It has been elected, and has not taken the lead up yet.
+                appointment.lead(1, Instant::now());
+            }
+            let request = Request::post(format!("{OURS}GatewayService/SendMessage"));
+            let answer = relay.call(request.body(Body::empty()).unwrap()).await.unwrap();
+            assert!(peers::is_not_leading(answer.headers()));
+            let status = Status::from_header_map(answer.headers()).unwrap();
+            assert_eq!(status.code(), Code::Unavailable);
+            assert!(answer.into_body().collect().await.unwrap().to_bytes().is_empty());
+        }
+        assert_eq!(began.elapsed(), Duration::ZERO);
+    }
+}

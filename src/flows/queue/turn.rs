@@ -1,6 +1,6 @@
 //! What a queued message does when its turn comes, and how it ends.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use metrics::counter;
 use secrecy::SecretString;
@@ -113,7 +113,8 @@ impl Queue {
         traces.keep(&tag);
         let outcome = attempt(client, number_watch, &departure.access_token, &departure.message).await;
         let feedback = feedback(&outcome);
-        if let Some(pause) = self.pause(&outcome, &queued, retries)
+        let is_parked = || number_watch.refusal(&queued.message.phone_number_id).is_some();
+        if let Some(pause) = wait(&outcome, is_parked, (self.now(), queued.not_after), retries)
             && self.requeue(&mut flight).await
         {
             return self.again(&tag, turn, feedback, pause);
@@ -210,23 +211,6 @@ impl Queue {
         }
         let departed = self.parts().unsettled.depart(queued, pending, stored, departure.used_fallback).await;
         departed.map_err(|error| warn!(%error, "a queued send cannot go out yet; it waits"))
-    }
-
-    /// How long to wait before another attempt; `None` if there is none.
-    fn pause(&self, outcome: &Outcome, queued: &QueuedSend, retries: u32) -> Option<Duration> {
-        let Outcome::Refused(failure) = outcome else { return None };
-        // Its time ends in the queue, as that of any other, and by the word of who leads then.
-        if failure.verdict.reason == Reason::NoLeader {
-            return Some(RETRY_DELAY);
-        }
-        // A number that cannot send waits for whoever must act; so do its messages.
-        if failure.verdict.actor == Actor::Operator
-            && self.parts().number_watch.refusal(&queued.message.phone_number_id).is_some()
-        {
-            return Some(Duration::ZERO);
-        }
-        let pause = pause(&failure.verdict, retries)?;
-        (self.now() + pause.most < queued.not_after).then(|| pause.drawn())
     }
 
     /// Writes down that it certainly did not go out and waits again; false if it must land after all.
@@ -370,4 +354,43 @@ fn expired() -> Failure {
 fn refusal(class: Class, reason: Reason, message: String) -> Failure {
     let verdict = Verdict { class, reason, actor: Actor::Caller, retry: Retry::AfterChange };
     Failure { verdict, message, meta: None, field: None }
+}
+
+/// How long a message waits before another attempt, of which this is its last moment; `None` if there is none.
+fn wait(
+    outcome: &Outcome,
+    is_parked: impl FnOnce() -> bool,
+    (now, not_after): (SystemTime, SystemTime),
+    retries: u32,
+) -> Option<Duration> {
+    let Outcome::Refused(failure) = outcome else { return None };
+    // Its time ends in the queue, as that of any other, and by the word of who leads then.
+    if failure.verdict.reason == Reason::NoLeader {
+        return Some(RETRY_DELAY);
+    }
+    // A number that cannot send waits for whoever must act; so do its messages.
+    if failure.verdict.actor == Actor::Operator && is_parked() {
+        return Some(Duration::ZERO);
+    }
+    let pause = pause(&failure.verdict, retries)?;
+    (now + pause.most < not_after).then(|| pause.drawn())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flows::send_message::not_leading;
+
+    #[test]
+    fn what_could_not_go_out_for_want_of_a_leader_waits_on() {
+        let (then, now) = (SystemTime::UNIX_EPOCH, SystemTime::UNIX_EPOCH + Duration::from_secs(9));
+        let outcome = Outcome::Refused(not_leading());
+        // However often, and also when its time is over: the next leader ends it.
+        assert_eq!(wait(&outcome, || false, (now, then), 100), Some(RETRY_DELAY));
+        let other = Failure {
+            verdict: Verdict { reason: Reason::ServerDraining, ..not_leading().verdict },
+            ..not_leading()
+        };
+        assert_eq!(wait(&Outcome::Refused(other), || false, (now, then), 0), None);
+    }
 }

@@ -52,7 +52,7 @@ pub(super) fn refused(refusal: &Refusal, parked: impl FnOnce() -> Option<Failure
 }
 
 /// Somebody else may lead already, and send it too.
-pub(super) fn not_leading() -> Failure {
+pub(in crate::flows) fn not_leading() -> Failure {
     let verdict = Verdict {
         class: Class::Unavailable,
         reason: Reason::NoLeader,

@@ -9,6 +9,7 @@ use tracing::{Instrument, info, info_span, warn};
 use super::attempt::{attempt, feedback};
 use super::{SendMessage, TIME_MAX};
 use crate::domain::caller::Caller;
+use crate::domain::failure::Failure;
 use crate::domain::schedule::Class;
 use crate::flows::lanes::Wish;
 use crate::flows::unsettled::Flight;
@@ -65,7 +66,7 @@ impl SendMessage {
         match &outcome {
             Outcome::Accepted(_) => info!("sent again and accepted"),
             Outcome::Refused(failure)
-                if failure.verdict.retry.delay().is_some()
+                if is_about_the_moment(failure)
                     || self.number_watch.refusal(&message.phone_number_id).is_some() =>
             {
                 flight.uncount_resend();
@@ -82,5 +83,21 @@ impl SendMessage {
             }
         }
         flight.land(outcome).await;
+    }
+}
+
+/// Whether a refusal says nothing of the message: then the attempt does not count.
+fn is_about_the_moment(failure: &Failure) -> bool {
+    failure.verdict.retry.delay().is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::no_turn::not_leading;
+    use super::*;
+
+    #[test]
+    fn an_attempt_without_a_leader_does_not_count() {
+        assert!(is_about_the_moment(&not_leading()));
     }
 }

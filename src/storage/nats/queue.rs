@@ -246,3 +246,44 @@ impl<Q, A> Job<Q, A> {
         drop(self.reply.send(answer));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::storage::event_log::Bounds;
+    use crate::storage::ring::Ring;
+
+    /// A queue of a writer that does nothing until it is asked to.
+    fn still() -> (Queue<u8, u8>, Intake<u8, u8>) {
+        let shared = Shared::new([0; 8], Bounds { earliest: 1, tail: 0 }, Arc::new(Ring::default()));
+        queue(Arc::new(shared), false)
+    }
+
+    const ONE: Weight = Weight { records: 1, bytes: 1 };
+
+    #[tokio::test(start_paused = true)]
+    async fn a_claim_is_given_up_after_three_seconds() {
+        let (queue, mut intake) = still();
+        let began = Instant::now();
+        assert_eq!(queue.submit(1, ONE, Patience::Bounded).await, Err(AppendError::Busy));
+        assert_eq!(began.elapsed(), WAIT_MAX);
+        // Also when the writer has it, and NATS is away.
+        let claiming = queue.submit(2, ONE, Patience::Bounded);
+        tokio::pin!(claiming);
+        assert!(timeout(Duration::ZERO, &mut claiming).await.is_err());
+        let Next::Commit(taken) = intake.next().await else { panic!("it waits there") };
+        assert_eq!(taken.iter().map(|job| job.request).collect::<Vec<_>>(), [2], "the first was given up");
+        assert_eq!(claiming.await, Err(AppendError::Busy));
+        assert_eq!(began.elapsed(), 2 * WAIT_MAX);
+        // A send must know.
+        let settling = queue.submit(3, ONE, Patience::Settle);
+        tokio::pin!(settling);
+        assert!(timeout(Duration::ZERO, &mut settling).await.is_err());
+        let Next::Commit(mut taken) = intake.next().await else { panic!("it waits there") };
+        assert!(timeout(10 * WAIT_MAX, &mut settling).await.is_err());
+        taken.remove(0).settle(Ok(4));
+        assert_eq!(settling.await, Ok(4));
+    }
+}
