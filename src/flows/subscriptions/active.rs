@@ -1,6 +1,6 @@
 //! One subscription of this process: its machine, and the log and the store beside it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sha2::{Digest, Sha256};
@@ -11,7 +11,9 @@ use crate::clock::SharedClock;
 use crate::domain::cursor::Cursor;
 use crate::domain::filter::EventFilter;
 use crate::domain::rights::Rights;
-use crate::domain::subscription::{Candidate, Lease, Machine, Outcome, Place, Progress, Refused, WorkerId};
+use crate::domain::subscription::{
+    Candidate, Hole, Lease, Machine, Outcome, Place, Progress, Refused, WorkerId,
+};
 use crate::storage::event_log::{Acceptance, EventLog, ReadError, ReadLimit, Refusal, StoredEvent};
 use crate::storage::events;
 use crate::storage::keyed_state::StateError;
@@ -21,8 +23,9 @@ use super::{Inner, count_outcome, lease_of, random};
 
 /// What one read takes.
 const PAGE: ReadLimit = ReadLimit { events: 256, bytes: 256 * 1024 };
-const ONE: ReadLimit = ReadLimit { events: 1, bytes: 1 };
-/// Bytes of events that are kept from reading them to handing them out. Others are read again.
+/// As above, when everything that was left undone is read at once.
+const LEFT: ReadLimit = ReadLimit { events: 4_096, bytes: 4 * 1024 * 1024 };
+/// Bytes of events that are kept from reading them to handing them out, the first ones. Others are read again, by the page.
 const KEPT_BYTES_MAX: usize = 1024 * 1024;
 
 /// Why an outcome counts for nothing.
@@ -65,7 +68,7 @@ pub(super) struct Active {
 
 #[derive(Debug, Default)]
 pub(super) struct Kept {
-    events: HashMap<u64, Arc<StoredEvent>>,
+    events: BTreeMap<u64, Arc<StoredEvent>>,
     bytes: usize,
 }
 
@@ -101,18 +104,7 @@ impl Active {
         let (progress, written) = progress.map_err(of_this)?;
         let holes = progress.holes.clone();
         let active = Self::new(inner, (settings, revision), (progress, written));
-        for hole in holes {
-            let event = match active.log.read(hole.seq.saturating_sub(1), ONE).await {
-                Ok(page) => page.into_iter().next().filter(|event| event.seq == hole.seq),
-                Err(ReadError::Trimmed { .. }) => None,
-                Err(error @ (ReadError::Closed | ReadError::Failed(_))) => {
-                    return Err(StateError::Unreadable(error.to_string()));
-                }
-            };
-            // What retention has removed stays a hole, so that it is told as missing.
-            let unknown = Candidate { seq: hole.seq, key: hole.seq, bytes: 0, append_ms: 0 };
-            active.machine().restore(event.as_deref().map_or(unknown, candidate), hole);
-        }
+        active.restore(holes).await.map_err(of_this)?;
         let heads = inner.store.heads(id).await.map_err(of_this)?;
         {
             let mut machine = active.machine();
@@ -121,6 +113,29 @@ impl Active {
         }
         *active.heads() = heads.into_iter().map(|head| (head.candidate.seq, head)).collect();
         Ok(active)
+    }
+
+    /// Takes up the events that an earlier process has left undone. There may be thousands, so they are read by the page.
+    async fn restore(&self, holes: Vec<Hole>) -> Result<(), StateError> {
+        let (mut page, mut through) = (Vec::new(), 0);
+        for hole in holes {
+            if hole.seq > through {
+                page = match self.log.read(hole.seq.saturating_sub(1), LEFT).await {
+                    Ok(page) => page,
+                    Err(ReadError::Trimmed { .. }) => Vec::new(),
+                    Err(error @ (ReadError::Closed | ReadError::Failed(_))) => {
+                        return Err(StateError::Unreadable(error.to_string()));
+                    }
+                };
+                through = page.last().map_or(hole.seq, |last| last.seq);
+            }
+            let found = page.binary_search_by_key(&hole.seq, |event| event.seq);
+            let event = found.ok().and_then(|index| page.get(index));
+            // What retention has removed stays a hole, so that it is told as missing.
+            let unknown = Candidate { seq: hole.seq, key: hole.seq, bytes: 0, append_ms: 0 };
+            self.machine().restore(event.map_or(unknown, |event| candidate(event)), hole);
+        }
+        Ok(())
     }
 
     fn new(inner: &Inner, settings: (Settings, u64), (progress, revision): (Progress, u64)) -> Self {
@@ -232,7 +247,7 @@ impl Active {
         }
         if !wanted.is_empty() {
             if self.machine().workers() > 0 {
-                self.kept().keep(wanted);
+                self.kept().keep(wanted.into_iter());
             }
             self.tell();
         }
@@ -249,8 +264,12 @@ impl Active {
         }
     }
 
-    /// An event that was leased; `None` if its copy among the parked ones is gone.
-    pub(super) async fn event(&self, place: Place) -> Result<Option<Arc<StoredEvent>>, ReadError> {
+    /// An event that was leased; `None` if its copy among the parked ones is gone. `page` is what was read for those before it.
+    pub(super) async fn event(
+        &self,
+        place: Place,
+        page: &mut Vec<Arc<StoredEvent>>,
+    ) -> Result<Option<Arc<StoredEvent>>, ReadError> {
         if place.is_parked {
             let body = self.store.body(self.id, place.seq).await;
             return body.map(|body| body.map(Arc::new)).map_err(|error| ReadError::Failed(error.to_string()));
@@ -258,8 +277,14 @@ impl Active {
         if let Some(event) = self.kept().take(place.seq) {
             return Ok(Some(event));
         }
-        let page = self.log.read(place.seq - 1, ONE).await?;
-        Ok(page.into_iter().next().filter(|event| event.seq == place.seq))
+        if let Ok(index) = page.binary_search_by_key(&place.seq, |event| event.seq) {
+            return Ok(page.get(index).cloned());
+        }
+        *page = self.log.read(place.seq - 1, PAGE).await?;
+        // What is behind it is due next.
+        let machine = self.machine();
+        self.kept().keep(page.iter().filter(|event| machine.is_due(event.seq)));
+        Ok(page.first().filter(|event| event.seq == place.seq).cloned())
     }
 
     /// The cursor on an event.
@@ -305,14 +330,17 @@ impl Active {
 }
 
 impl Kept {
-    fn keep(&mut self, events: Vec<&Arc<StoredEvent>>) {
+    fn keep<'a>(&mut self, events: impl Iterator<Item = &'a Arc<StoredEvent>>) {
         for event in events {
-            let bytes = event.size_bytes();
-            if self.bytes + bytes <= KEPT_BYTES_MAX
-                && self.events.insert(event.seq, Arc::clone(event)).is_none()
-            {
-                self.bytes += bytes;
+            if self.events.insert(event.seq, Arc::clone(event)).is_none() {
+                self.bytes += event.size_bytes();
             }
+        }
+        // The last ones are needed last.
+        while self.bytes > KEPT_BYTES_MAX
+            && let Some((_, last)) = self.events.pop_last()
+        {
+            self.bytes -= last.size_bytes();
         }
     }
 
@@ -334,4 +362,30 @@ pub(super) fn candidate(event: &StoredEvent) -> Candidate {
     let digest: [u8; 32] = Sha256::digest(line.as_bytes()).into();
     let key = digest.first_chunk().copied().map_or(0, u64::from_be_bytes);
     Candidate { seq: event.seq, key, bytes: event.size_bytes() as u64, append_ms: event.append_ms }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::storage::event_log::{Attributes, Item};
+
+    #[test]
+    fn the_events_that_are_due_first_are_kept() {
+        let event = |seq| {
+            let (attributes, typed) = (Attributes::default(), Bytes::new());
+            let envelope = Bytes::from(vec![0; KEPT_BYTES_MAX / 4]);
+            let item = Item { id: [0; 16], attributes, envelope, typed, raw: Bytes::new() };
+            Arc::new(StoredEvent::new(seq, 0, item))
+        };
+        let events: Vec<_> = (1..=8).map(event).collect();
+        let mut kept = Kept::default();
+        kept.keep(events[4..].iter());
+        kept.keep(events[..3].iter());
+        kept.keep(events[..3].iter());
+        assert_eq!(kept.events.keys().copied().collect::<Vec<_>>(), [1, 2, 3, 5]);
+        assert!((1..=8).filter_map(|seq| kept.take(seq)).map(|event| event.seq).eq([1, 2, 3, 5]));
+        assert_eq!(kept.bytes, 0);
+    }
 }

@@ -15,7 +15,7 @@ use crate::domain::cursor::{Cursor, engine_name};
 use crate::domain::filter::EventFilter;
 use crate::domain::subscription::{AckId, Lease, Most, WorkerId};
 use crate::lifecycle::Shutdown;
-use crate::storage::event_log::ReadError;
+use crate::storage::event_log::{ReadError, StoredEvent};
 use crate::storage::events::{self, BatchEncoder, Delivery};
 use crate::storage::keyed_state::StateError;
 use crate::storage::leadership::Leadership;
@@ -263,9 +263,9 @@ impl Feed {
         }
         let mut batch = BatchEncoder::default();
         let mut added = Vec::with_capacity(leases.len());
-        let mut failed = None;
+        let (mut failed, mut page) = (None, Vec::new());
         for lease in &leases {
-            match self.add(&mut batch, *lease, &filter).await {
+            match self.add(&mut batch, *lease, &filter, &mut page).await {
                 Ok(cursor) => added.extend(cursor.map(|cursor| (lease.number, cursor))),
                 Err(error) => {
                     failed = Some(Broken::from(error));
@@ -294,8 +294,9 @@ impl Feed {
         batch: &mut BatchEncoder,
         lease: Lease,
         filter: &EventFilter,
+        page: &mut Vec<Arc<StoredEvent>>,
     ) -> Result<Option<Cursor>, ReadError> {
-        let Some(event) = self.active.event(lease.place).await? else {
+        let Some(event) = self.active.event(lease.place, page).await? else {
             self.active.machine().pass(lease.number);
             return Ok(None);
         };

@@ -141,7 +141,7 @@ impl Active {
                 |before| ParkedHead { attempts, cause, reason, park_ms, is_replaying: false, ..before };
             return Ok(before.map_or(Loaded::Nothing, |before| Loaded::Head(head(before))));
         }
-        let event = match self.event(place).await {
+        let event = match self.event(place, &mut Vec::new()).await {
             Ok(event) => event,
             Err(ReadError::Trimmed { .. }) => None,
             Err(error @ (ReadError::Closed | ReadError::Failed(_))) => {
@@ -194,6 +194,7 @@ impl Active {
         let missing = {
             let _one = self.looking.lock().await;
             let mut machine = self.machine();
+            *self.kept() = Kept::default();
             if machine.has_before(earliest) { machine.skip(earliest) } else { 0 }
         };
         if missing > 0 {

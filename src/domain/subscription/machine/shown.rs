@@ -1,7 +1,7 @@
 //! What a machine shows: what must be stored of it, and how far it has come.
 
 use super::super::{Hole, Place, Progress, Unsaved, WorkerId};
-use super::{Entry, Machine};
+use super::{Entry, Machine, State};
 
 impl Machine {
     /// What must be stored so that nothing that was answered is forgotten; `None` if nothing has changed since `saved`.
@@ -94,6 +94,12 @@ impl Machine {
     /// Whether this one has not ended.
     pub fn is_leased(&self, number: u64) -> bool {
         self.leases.contains_key(&number)
+    }
+
+    /// Whether an event of the log is still to be handed out.
+    pub fn is_due(&self, seq: u64) -> bool {
+        let entry = self.entries.get(&Place { seq, is_parked: false });
+        entry.is_some_and(|entry| !matches!(entry.state, State::Leased { .. }))
     }
 
     /// When time alone changes something; `None` while it does not.
