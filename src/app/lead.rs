@@ -6,6 +6,7 @@ use std::time::Duration;
 use metrics::{counter, gauge};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
+use tokio::try_join;
 use tracing::{error, info, warn};
 
 use crate::flows::conversations::WebhookWatch;
@@ -75,15 +76,22 @@ impl Lead {
         while let Err(error) = fallbacks.resume().await {
             patience.with(error.into()).await?;
         }
-        while let Err(error) = project_log.catch_up().await {
-            patience.with(error.into()).await?;
-        }
-        let subscriptions = loop {
-            match parts.subscriptions(service.streams()).await {
-                Ok(subscriptions) => break subscriptions,
-                Err(error) => patience.with(error.into()).await?,
+        let caught_up = async {
+            while let Err(error) = project_log.catch_up().await {
+                patience.with(error.into()).await?;
+            }
+            Ok::<_, Error>(())
+        };
+        let resumed = async {
+            loop {
+                match parts.subscriptions(service.streams()).await {
+                    Ok(subscriptions) => break Ok::<_, Error>(subscriptions),
+                    Err(error) => patience.with(error.into()).await?,
+                }
             }
         };
+        // Both read much, and neither needs the other.
+        let ((), subscriptions) = try_join!(Box::pin(caught_up), Box::pin(resumed))?;
         let (calls, limits) = (unsettled.clone(), watch_limits(&parts.config));
         let follow_message = FollowMessage::new(projections.clone(), calls, news, limits, shutdown.clone());
         let applied = project_log.watch_position();

@@ -12,7 +12,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use metrics::{counter, gauge};
 use tokio::sync::watch;
-use tracing::warn;
+use tokio::time::Instant;
+use tracing::{debug, warn};
 
 use crate::domain::conversation::Alias;
 use crate::domain::event::{Fact, MESSAGE_RECEIVED, Moved, StatusReport};
@@ -34,6 +35,8 @@ use windows::PageWindows;
 
 /// Longer message ids than this are not followed: keys of the state are bounded. `message_life.proto` says so.
 const MESSAGE_ID_BYTES_MAX: usize = 440;
+/// What one step takes. Each costs a write or two, however many events it applies.
+const PAGE: ReadLimit = ReadLimit { events: 2_048, bytes: 4 * 1024 * 1024 };
 /// Between two tries when the store refuses or cannot be read; doubles up to the second.
 const RETRY_DELAY_MIN: Duration = Duration::from_secs(1);
 const RETRY_DELAY_MAX: Duration = Duration::from_mins(1);
@@ -124,12 +127,19 @@ impl ProjectLog {
     /// Applies everything that is stored now, so that what is served next knows it. A store that takes no writes at this
     /// moment is no reason not to start: [`ProjectLog::run`] goes on when it does.
     pub async fn catch_up(&mut self) -> Result<(), Error> {
-        let tail = *self.log.watch_tail().borrow();
-        let mut position = None;
+        let (began, tail) = (Instant::now(), *self.log.watch_tail().borrow());
+        let (mut position, mut first) = (None, None);
         loop {
             match self.advance(position).await {
-                Ok(next) if next >= tail => return Ok(()),
-                Ok(next) => position = Some(next),
+                Ok(next) if next >= tail => {
+                    let behind = next.saturating_sub(first.unwrap_or(next));
+                    debug!(behind, took_ms = began.elapsed().as_millis(), "projections have caught up");
+                    return Ok(());
+                }
+                Ok(next) => {
+                    first.get_or_insert(next);
+                    position = Some(next);
+                }
                 Err(Error::State(error @ (StateError::Refused(_) | StateError::Busy))) => {
                     warn!(%error, "projections start behind the log");
                     return Ok(());
@@ -155,7 +165,7 @@ impl ProjectLog {
     /// Applies one page after `position`; returns the new position. What retention took in the meantime is passed over:
     /// it is older than anything the projections promise.
     async fn step(&mut self, position: u64) -> Result<u64, Error> {
-        let page = match self.log.read(position, ReadLimit::default()).await {
+        let page = match self.log.read(position, PAGE).await {
             Err(ReadError::Trimmed { earliest }) => return Ok(earliest.saturating_sub(1)),
             page => page?,
         };
