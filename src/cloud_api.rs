@@ -24,6 +24,7 @@ pub mod signature;
 mod value_json;
 mod webhook;
 
+pub use body::Departure;
 pub use client::{BuildError, Client};
 pub use config::Config;
 pub use error::Error;

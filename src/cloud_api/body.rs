@@ -7,7 +7,7 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -17,11 +17,14 @@ use tokio::sync::mpsc;
 /// buffers keep it busy.
 const PIECES_WAITING_MAX: usize = 2;
 
+/// What a body waits for when everything else is ready: the connection is there and the head is written.
+pub type Departure = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
+
 /// Bytes that go out in one piece, with their exact size.
-#[derive(Debug)]
 pub(super) struct WatchedBody {
     bytes: Bytes,
     polled: Arc<AtomicBool>,
+    departure: Option<Departure>,
 }
 
 /// What is known of a [`WatchedBody`] after it was given away.
@@ -37,9 +40,9 @@ impl Watch {
 
 impl WatchedBody {
     /// The body and its watch. An empty body is never asked for, so it counts as left from the start.
-    pub(super) fn new(bytes: Bytes) -> (Self, Watch) {
+    pub(super) fn new(bytes: Bytes, departure: Option<Departure>) -> (Self, Watch) {
         let polled = Arc::new(AtomicBool::new(bytes.is_empty()));
-        (Self { bytes, polled: Arc::clone(&polled) }, Watch(polled))
+        (Self { bytes, polled: Arc::clone(&polled), departure }, Watch(polled))
     }
 }
 
@@ -49,8 +52,12 @@ impl Body for WatchedBody {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
+        cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if let Some(departure) = &mut self.departure {
+            ready!(departure.as_mut().poll(cx));
+            self.departure = None;
+        }
         self.polled.store(true, Ordering::Release);
         let bytes = std::mem::take(&mut self.bytes);
         Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
@@ -136,7 +143,7 @@ impl Body for FedBody {
             let head = std::mem::take(&mut self.head);
             return self.frame(head);
         }
-        if let Some(piece) = std::task::ready!(self.pieces.poll_recv(cx)) {
+        if let Some(piece) = ready!(self.pieces.poll_recv(cx)) {
             return self.frame(piece);
         }
         let tail = std::mem::take(&mut self.tail);
@@ -158,6 +165,7 @@ impl Body for FedBody {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
     use http_body_util::BodyExt;
 
     use super::*;
@@ -194,11 +202,23 @@ mod tests {
 
     #[tokio::test]
     async fn it_remembers_the_first_poll() {
-        let (body, watch) = WatchedBody::new(Bytes::from_static(b"{}"));
+        let (body, watch) = WatchedBody::new(Bytes::from_static(b"{}"), None);
         assert_eq!(body.size_hint().exact(), Some(2));
         assert!(!body.is_end_stream() && !watch.may_have_left());
         assert_eq!(body.collect().await.unwrap().to_bytes(), "{}");
         assert!(watch.may_have_left());
-        assert!(WatchedBody::new(Bytes::new()).1.may_have_left());
+        assert!(WatchedBody::new(Bytes::new(), None).1.may_have_left());
+    }
+
+    #[tokio::test]
+    async fn it_has_not_left_while_it_waits_for_its_departure() {
+        let (leave, left) = tokio::sync::oneshot::channel::<()>();
+        let departure = Box::pin(async { left.await.unwrap() });
+        let (mut body, watch) = WatchedBody::new(Bytes::from_static(b"{}"), Some(departure));
+        assert!(body.frame().now_or_never().is_none());
+        assert!(!watch.may_have_left());
+        leave.send(()).unwrap();
+        assert_eq!(body.collect().await.unwrap().to_bytes(), "{}");
+        assert!(watch.may_have_left());
     }
 }

@@ -12,7 +12,7 @@ use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
 use tracing::Instrument;
 
-use super::body::{Watch, WatchedBody};
+use super::body::{Departure, Watch, WatchedBody};
 use super::config::{Config, MediaHosts, base_url};
 use super::envelope::{ErrorAnswer, with_stated_delay};
 use super::error::{Error, causes};
@@ -90,7 +90,17 @@ impl Client {
 
     /// Makes one call and returns the body of its 2xx answer. Every other answer is an error.
     pub(super) async fn call(&self, access_token: &SecretString, call: Call<'_>) -> Result<Bytes, Error> {
-        self.call_at(&self.graph, access_token, call).await
+        self.call_at(&self.graph, access_token, call, None).await
+    }
+
+    /// As [`Client::call`]; its body leaves when `departure` is there.
+    pub(super) async fn call_departing(
+        &self,
+        access_token: &SecretString,
+        call: Call<'_>,
+        departure: Departure,
+    ) -> Result<Bytes, Error> {
+        self.call_at(&self.graph, access_token, call, Some(departure)).await
     }
 
     /// As [`Client::call`], at the host that knows no versions.
@@ -99,13 +109,19 @@ impl Client {
         access_token: &SecretString,
         call: Call<'_>,
     ) -> Result<Bytes, Error> {
-        self.call_at(&self.api, access_token, call).await
+        self.call_at(&self.api, access_token, call, None).await
     }
 
-    async fn call_at(&self, base: &Url, access_token: &SecretString, call: Call<'_>) -> Result<Bytes, Error> {
+    async fn call_at(
+        &self,
+        base: &Url,
+        access_token: &SecretString,
+        call: Call<'_>,
+        departure: Option<Departure>,
+    ) -> Result<Bytes, Error> {
         let (template, method) = (call.template, call.method.clone());
         // On the heap, or each wrapper would hold it twice.
-        let exchange = Box::pin(self.exchange(base, access_token, call));
+        let exchange = Box::pin(self.exchange(base, access_token, call, departure));
         observed_at(base, template, &method, exchange).await
     }
 
@@ -119,9 +135,15 @@ impl Client {
         observed_at(&self.graph, template, method, exchange).await
     }
 
-    async fn exchange(&self, base: &Url, access_token: &SecretString, call: Call<'_>) -> Exchange<Bytes> {
+    async fn exchange(
+        &self,
+        base: &Url,
+        access_token: &SecretString,
+        call: Call<'_>,
+        departure: Option<Departure>,
+    ) -> Exchange<Bytes> {
         let operation = call.operation;
-        let (body, watch) = WatchedBody::new(call.body.unwrap_or_default());
+        let (body, watch) = WatchedBody::new(call.body.unwrap_or_default(), departure);
         let mut request = self.http.request(call.method, appended(base, call.path, call.query));
         request = match authorization("Bearer", access_token) {
             Ok(value) => request.header(header::AUTHORIZATION, value),

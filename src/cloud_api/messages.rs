@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::json;
 
+use super::body::Departure;
 use super::client::{Call, Client};
 use super::error::Error;
 use super::error_code::Operation;
@@ -35,11 +36,13 @@ pub fn template_name(json: &str) -> Option<String> {
 }
 
 impl Client {
-    /// Sends a message, once. An answer that cannot be understood leaves the outcome unknown.
+    /// Sends a message, once; no byte of it leaves before its departure. An answer that cannot be understood leaves the outcome
+    /// unknown.
     pub async fn send_message(
         &self,
         access_token: &SecretString,
         message: &PreparedMessage,
+        departure: Departure,
     ) -> Result<Receipt, Error> {
         let body = message.json.clone().into_bytes();
         let (edge, template) = match message.endpoint {
@@ -47,7 +50,8 @@ impl Client {
             Endpoint::MarketingMessages => MARKETING_MESSAGES,
         };
         let path = [message.phone_number_id.as_str(), edge];
-        let answer = self.call(access_token, post(Operation::Send, template, &path, body)).await?;
+        let call = post(Operation::Send, template, &path, body);
+        let answer = self.call_departing(access_token, call, departure).await?;
         let (message_id, acceptance, recipient) = read_receipt(&answer, &message.recipient)
             .ok_or_else(|| Error::lost(Operation::Send, "the answer names no message".to_owned()))?;
         Ok(Receipt { message_id, acceptance, recipient, accept_time: self.clock.now() })

@@ -6,7 +6,7 @@
 //! ```text
 //! offer ─▶ Refuse            it could not have its turn inside its deadline
 //!       ─▶ Go ───────────────┐
-//!       ─▶ Wait ─▶ poll ─────┴─▶ in flight ─▶ done
+//!       ─▶ Wait ─▶ poll ─────┴─▶ in flight (depart, leave) ─▶ done
 //!                  │ expired              └─▶ again ─▶ as offer, in its old place
 //!                  └─▶ cancel
 //! ```
@@ -15,6 +15,7 @@
 //!
 //! - **Throughput**: sent and received messages together never exceed the number's rate by more than 5 % in any sliding
 //!   second, as long as the received ones alone do not (reference 6.1); 130429 lowers the rate for a while.
+//! - **Departures**: what leaves keeps to that too, whatever holds messages up after their turns ([`Lane::leave`]).
 //! - **Pair limit**: no recipient gets more than Meta allows (reference 6.1, [`PairRule`]); after a 131056 the pair sleeps.
 //! - **Classes**: [`Class::Urgent`] goes before everything. [`Class::Bulk`] keeps a tenth of what urgent leaves.
 //! - **Fairness**: inside a class callers take turns, so whoever has demand gets at least an equal part of the slots.

@@ -265,7 +265,7 @@ impl Inner {
                 return Ok(FallbackOutcome::Failed(Reason::PhoneNumberNotConfigured, error.to_string()));
             }
         };
-        let outcome = attempt(&self.client, &self.number_watch, &access_token, message).await;
+        let outcome = attempt((&self.client, &access_token), &self.number_watch, message, &slot).await;
         slot.done(feedback(&outcome));
         report("template", &turn.tag, &outcome);
         let failure = match outcome {

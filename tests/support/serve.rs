@@ -3,12 +3,14 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread;
 
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
+use tokio::runtime::Builder as Runtime;
+use tokio::sync::oneshot;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use whatsapp_gateway::clock::{Clock, SystemClock};
 use whatsapp_gateway::simulator::{Account, Config, Number, Simulator};
 
@@ -66,7 +68,7 @@ pub struct Serve {
     pub folder: TempDir,
     environment: Vec<(String, String)>,
     simulator: SocketAddr,
-    _simulator: JoinSet<()>,
+    _simulator: DropGuard,
 }
 
 impl Serve {
@@ -164,14 +166,11 @@ impl Builder {
 
     /// Starts it and waits until it is ready.
     pub async fn start(self) -> Serve {
-        let simulator = simulator(self.numbers).await;
-        let address = simulator.local_addr();
+        let (address, simulator) = simulator(self.numbers).await;
         let folder = self.prepare(address);
         let gateway = served(&folder, &self.environment, address).await;
-        simulator.set_webhook_url(gateway.webhook_url());
-        let mut tasks = JoinSet::new();
-        tasks.spawn(simulator.run(CancellationToken::new()));
-        Serve { gateway, folder, environment: self.environment, simulator: address, _simulator: tasks }
+        gateway.simulate("webhook_url", &json!({"url": gateway.webhook_url()})).await;
+        Serve { gateway, folder, environment: self.environment, simulator: address, _simulator: simulator }
     }
 
     /// Starts it and waits until it ends by itself; returns its exit code and what it wrote to stderr.
@@ -287,7 +286,8 @@ async fn served(folder: &TempDir, environment: &[(String, String)], simulator: S
     gateway
 }
 
-async fn simulator(numbers: usize) -> Simulator {
+/// Has a thread of its own, so that it notes when something came, and not when the test had time for it.
+async fn simulator(numbers: usize) -> (SocketAddr, DropGuard) {
     let config = Config::new("127.0.0.1:0".parse().unwrap(), Arc::new(|| SystemClock.now()));
     let second = Number {
         phone_number_id: SECOND_NUMBER.to_owned(),
@@ -302,5 +302,15 @@ async fn simulator(numbers: usize) -> Simulator {
         display_phone_number: format!("1555200{index:04}"),
         waba_id: waba(index),
     }));
-    Simulator::bind(Config { account, ..config }).await.unwrap()
+    let stop = CancellationToken::new();
+    let (stopped, (tell, told)) = (stop.clone(), oneshot::channel());
+    thread::spawn(move || {
+        let runtime = Runtime::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let simulator = Simulator::bind(Config { account, ..config }).await.unwrap();
+            tell.send(simulator.local_addr()).unwrap();
+            simulator.run(stopped).await;
+        });
+    });
+    (told.await.unwrap(), stop.drop_guard())
 }

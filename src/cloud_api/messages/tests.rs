@@ -96,7 +96,10 @@ async fn a_send_returns_a_receipt() {
     let body = r#"{"messaging_product":"whatsapp","contacts":[{"input":"+16505551234","wa_id":"16505551234"}],"messages":[{"id":"wamid.A"}]}"#;
     let peer = Peer::answering("200 OK", body);
     let sent = message(number("+16505551234"));
-    let receipt = client(&peer.url()).send_message(&token(), &prepare(&sent, &tag())).await.unwrap();
+    let receipt = client(&peer.url())
+        .send_message(&token(), &prepare(&sent, &tag()), Box::pin(async {}))
+        .await
+        .unwrap();
     let expected = Receipt {
         message_id: MessageId::parse("wamid.A").unwrap(),
         acceptance: MessageAcceptance::Accepted,
@@ -122,7 +125,10 @@ async fn a_200_that_names_no_message_proves_nothing() {
     ] {
         let peer = Peer::answering("200 OK", body);
         let sent = message(number("+16505551234"));
-        let error = client(&peer.url()).send_message(&token(), &prepare(&sent, &tag())).await.unwrap_err();
+        let error = client(&peer.url())
+            .send_message(&token(), &prepare(&sent, &tag()), Box::pin(async {}))
+            .await
+            .unwrap_err();
         assert!(matches!(error, Error::OutcomeUnknown { .. }), "{body}: {error:?}");
     }
 }

@@ -35,6 +35,8 @@ pub struct Lane {
     /// Everything that waits or is in flight.
     pub(super) tickets: FastMap<TicketId, Entry>,
     pub(super) waiting: usize,
+    /// How many had their turn and have not departed.
+    aboard: usize,
     pub(super) deadlines: BTreeSet<(Moment, TicketId)>,
     /// What the next poll reports.
     pub(super) expired: Vec<(TicketId, Refusal)>,
@@ -56,6 +58,7 @@ pub(super) struct Entry {
     pub(super) ticket: Ticket,
     /// When it had its turn; `None` while it waits.
     granted_at: Option<Moment>,
+    has_departed: bool,
 }
 
 impl Lane {
@@ -68,6 +71,7 @@ impl Lane {
             turns: Turns::default(),
             tickets: FastMap::default(),
             waiting: 0,
+            aboard: 0,
             deadlines: BTreeSet::new(),
             expired: Vec::new(),
             parked: None,
@@ -112,9 +116,26 @@ impl Lane {
         }
         let ready = (self.turns.ready() > 0).then_some(Moment::ZERO);
         let opens = ready.into_iter().chain(self.recipients.opens_at()).min();
-        let turn = opens.map(|at| at.max(self.pacer.opens_at()));
+        let turn = opens.filter(|_| !self.is_held_up()).map(|at| at.max(self.pacer.opens_at()));
         let deadline = self.deadlines.first().map(|(deadline, _)| *deadline);
         turn.into_iter().chain(deadline).min()
+    }
+
+    /// Nothing holds up a message any more that has its turn. Until they are told so, or of an answer, some turns may be out, and
+    /// then no further one is given: what a slow write holds up must not grow.
+    pub fn depart(&mut self, now: Moment, id: TicketId) {
+        self.advance(now);
+        if let Some(entry) = self.tickets.get_mut(&id).filter(|entry| entry.granted_at.is_some())
+            && !std::mem::replace(&mut entry.has_departed, true)
+        {
+            self.aboard -= 1;
+        }
+    }
+
+    /// When a message leaves that is ready to now; each is asked for once. So what was held up together does not leave together.
+    pub fn leave(&mut self, now: Moment) -> Moment {
+        self.advance(now);
+        self.pacer.leave(self.now)
     }
 
     /// Takes back a ticket that waits; false if it does not. One in flight is answered with [`Lane::done`].
@@ -241,6 +262,11 @@ impl Lane {
         self.parked.is_some() && !self.lets_one_pass
     }
 
+    /// Whether so many turns were not used yet that no further one is given.
+    fn is_held_up(&self) -> bool {
+        self.aboard >= self.pacer.aboard_max()
+    }
+
     fn advance(&mut self, now: Moment) {
         self.now = self.now.max(now);
         self.pacer.refresh(self.now);
@@ -258,7 +284,7 @@ impl Lane {
         self.deadlines.extend(ticket.deadline.map(|deadline| (deadline, id)));
         let is_first = self.recipients.is_open(&ticket.pair, ticket.class, self.now)
             && self.recipients.get(&ticket.pair).and_then(|pair| pair.line(ticket.class).first()) == Some(id);
-        self.tickets.insert(id, Entry { ticket, granted_at: None });
+        self.tickets.insert(id, Entry { ticket, granted_at: None, has_departed: false });
         self.waiting += 1;
         // If nobody else is ready, then the next turn is the one of this message.
         if is_first && self.turns.ready() == 1 && self.grant() == Some(id) {
@@ -270,7 +296,7 @@ impl Lane {
 
     /// Gives the next turn, if the number allows it.
     fn grant(&mut self) -> Option<TicketId> {
-        if self.is_shut() || self.now < self.pacer.opens_at() {
+        if self.is_shut() || self.is_held_up() || self.now < self.pacer.opens_at() {
             return None;
         }
         loop {
@@ -283,6 +309,7 @@ impl Lane {
             let entry = self.tickets.get_mut(&id)?;
             entry.granted_at = Some(self.now);
             self.waiting -= 1;
+            self.aboard += 1;
             if let Some(deadline) = entry.ticket.deadline {
                 self.deadlines.remove(&(deadline, id));
             }
@@ -314,7 +341,8 @@ impl Lane {
     /// A ticket in flight has come to its end, or goes again not before `again_at`.
     fn land(&mut self, id: TicketId, feedback: Feedback, again_at: Option<Moment>) -> Option<Ticket> {
         let granted_at = self.tickets.get(&id)?.granted_at?;
-        let ticket = self.tickets.remove(&id)?.ticket;
+        let Entry { ticket, has_departed, .. } = self.tickets.remove(&id)?;
+        self.aboard -= usize::from(!has_departed);
         let now = self.now;
         let rule = self.recipients.rule;
         let pace = self.recipients.pace(&ticket.pair);

@@ -21,6 +21,9 @@ const LONG_SECOND_NANOS: u64 = 1_020_000_000;
 /// More than the tolerance of any rate: 7 % of a second.
 const TOLERANCE_MAX: Duration = Duration::from_millis(80);
 
+/// So many messages may be held up in any case.
+const ABOARD_MIN: usize = 2;
+
 /// No throttling brings the rate below a twentieth, and each quiet second brings back as much.
 const STEPS: u32 = 20;
 
@@ -35,6 +38,8 @@ pub(super) struct Pacer {
     grows_at: Moment,
     /// The moment at which everything sent and received so far is paid for.
     paid_at: Moment,
+    /// As above, for what has left, by when it did.
+    left_paid_at: Moment,
     last_send: Option<Moment>,
     paused_until: Moment,
 }
@@ -48,6 +53,7 @@ impl Pacer {
             shrunk_at: None,
             grows_at: Moment::ZERO,
             paid_at: Moment::ZERO,
+            left_paid_at: Moment::ZERO,
             last_send: None,
             paused_until: Moment::ZERO,
         }
@@ -137,6 +143,21 @@ impl Pacer {
     pub(super) fn sent(&mut self, now: Moment) {
         self.charge(now, 1);
         self.last_send = Some(now);
+    }
+
+    /// How many messages may be held up between their turns and the moment when they leave: those of a quarter of a second.
+    pub(super) fn aboard_max(&self) -> usize {
+        usize::try_from(self.allowed / 4).unwrap_or(usize::MAX).max(ABOARD_MIN)
+    }
+
+    /// When a message that is ready now leaves, which is charged for. That is now, unless several come together, or were held up
+    /// since they had their turns: what goes out stays inside the rate, whatever came between. Two messages less than with
+    /// turns may run ahead, so that the way to Meta may move some together too.
+    pub(super) fn leave(&mut self, now: Moment) -> Moment {
+        let tolerance = self.tolerance().saturating_sub(self.interval().saturating_mul(2));
+        let at = now.max(self.left_paid_at.saturating_sub(tolerance));
+        self.left_paid_at = self.left_paid_at.max(at).saturating_add(self.interval());
+        at
     }
 
     /// Messages came in; nobody can refuse them, and after a second they no longer count.

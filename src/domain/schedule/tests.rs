@@ -93,6 +93,7 @@ impl World {
     }
 
     fn depart(&mut self, id: TicketId) {
+        self.lane.depart(self.now, id);
         self.sent.push((self.now, id));
         self.moved.push((self.now, true));
         self.in_flight.insert((self.now + self.way * 2, id));

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::sleep_until;
+
 use super::{NumberLane, Offered, Waiter};
+use crate::cloud_api::Departure;
 use crate::domain::schedule::{Feedback, Lane, Moment, Offer, Refusal, TicketId, Why};
 
 /// The right to send one message now, and the duty to say what came of it.
@@ -23,6 +26,18 @@ impl Turn {
     /// How long it has been there.
     pub(in crate::flows) fn age(&self) -> Duration {
         self.lane.began.elapsed().saturating_sub(self.granted_at)
+    }
+
+    /// Nothing holds the message up any more but the way to Meta. What its first byte waits for there: nothing, unless others
+    /// were held up with it since they had their turns.
+    pub(in crate::flows) fn departure(&self) -> Departure {
+        let (lane, id) = (Arc::clone(&self.lane), self.id);
+        lane.with(|lane, now| lane.depart(now, id));
+        Box::pin(async move {
+            if let Some(at) = lane.with(|lane, now| Some(lane.leave(now)).filter(|at| *at > now)) {
+                sleep_until(lane.began + at).await;
+            }
+        })
     }
 
     /// What came of it.

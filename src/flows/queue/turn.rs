@@ -111,7 +111,8 @@ impl Queue {
         };
         let Parts { client, number_watch, traces, .. } = self.parts();
         traces.keep(&tag);
-        let outcome = attempt(client, number_watch, &departure.access_token, &departure.message).await;
+        let outcome =
+            attempt((client, &departure.access_token), number_watch, &departure.message, &turn).await;
         let feedback = feedback(&outcome);
         let is_parked = || number_watch.refusal(&queued.message.phone_number_id).is_some();
         if let Some(pause) = wait(&outcome, is_parked, (self.now(), queued.not_after), retries)

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 use uuid::Uuid;
 
-use crate::cloud_api::{self, Client};
+use crate::cloud_api::{self, Client, Departure};
 use crate::domain::failure::{Reason, Retry, Verdict};
 use crate::domain::message::PreparedMessage;
 use crate::domain::schedule::Feedback;
@@ -72,7 +72,7 @@ async fn attempts(
 ) -> Outcome {
     let mut retries = 0;
     loop {
-        let outcome = timed(elsewhere, attempt(client, number_watch, access_token, message)).await;
+        let outcome = timed(elsewhere, attempt((client, access_token), number_watch, message, &turn)).await;
         let again = match &outcome {
             // Who leads now answers at once; this process may never lead again.
             Outcome::Refused(failure) if failure.verdict.reason == Reason::NoLeader => None,
@@ -133,24 +133,30 @@ pub(in crate::flows) fn feedback(outcome: &Outcome) -> Feedback {
     }
 }
 
-/// Sends a message once, and lets those who watch its number hear what came of it. All that goes out goes through here: a
-/// process that may not lead any more sends nothing, whatever it had begun.
+/// Sends a message once in its turn, and lets those who watch its number hear what came of it. All that goes out goes through
+/// here: no faster than the number may, whatever was waited for since the turn was given, and a process that may not lead any
+/// more sends nothing, whatever it had begun.
 pub(in crate::flows) async fn attempt(
-    client: &Client,
+    (client, access_token): (&Client, &SecretString),
     number_watch: &NumberWatch,
-    access_token: &SecretString,
     message: &PreparedMessage,
+    turn: &Turn,
 ) -> Outcome {
     if !number_watch.may_send() {
         return Outcome::Refused(not_leading());
     }
-    let outcome = outcome_of(client, access_token, message).await;
+    let outcome = outcome_of(client, access_token, message, turn.departure()).await;
     number_watch.heard(&message.phone_number_id, access_token, &outcome);
     outcome
 }
 
-async fn outcome_of(client: &Client, access_token: &SecretString, message: &PreparedMessage) -> Outcome {
-    let cause = match client.send_message(access_token, message).await {
+async fn outcome_of(
+    client: &Client,
+    access_token: &SecretString,
+    message: &PreparedMessage,
+    departure: Departure,
+) -> Outcome {
+    let cause = match client.send_message(access_token, message, departure).await {
         Ok(receipt) => return Outcome::Accepted(receipt),
         Err(cause) => cause,
     };

@@ -60,7 +60,7 @@ impl SendMessage {
             Ok(None) => return,
             Err(error) => return warn!(%error, "not sent again, since that cannot be stored"),
         };
-        let outcome = attempt(&self.client, &self.number_watch, &access_token, &message).await;
+        let outcome = attempt((&self.client, &access_token), &self.number_watch, &message, &turn).await;
         turn.done(feedback(&outcome));
         self.windows.hear(&message, &outcome);
         match &outcome {

@@ -1,5 +1,7 @@
 //! The throughput of the number, and what lowers it.
 
+use std::collections::VecDeque;
+
 use super::*;
 
 /// Callers that offer so many messages per second each, evenly, for so long.
@@ -187,4 +189,34 @@ fn a_suspended_lane_waits() {
     world.run_until(until + SECOND);
     assert_eq!(world.sent.len(), 2);
     world.assert_empty();
+}
+
+#[test]
+fn what_was_held_up_leaves_as_slowly_as_it_had_its_turns() {
+    let mut lane = Lane::new(80, PairRule::NONE);
+    let mut granted = VecDeque::new();
+    let mut left = Vec::new();
+    for to in 0..1_000 {
+        if let Offer::Go(id) = lane.offer(Moment::ZERO, ticket("a", Class::Normal, to)) {
+            granted.push_back(id);
+        }
+    }
+    // The store is away now and then, for up to a second; whoever had a turn waits for it.
+    for now in (0..12_000).map(ms) {
+        granted.extend(lane.poll(now).granted);
+        let is_away = now.as_millis() / 500 % 4 >= 2;
+        while let Some(id) = granted.pop_front_if(|_| !is_away) {
+            lane.depart(now, id);
+            left.push(lane.leave(now));
+        }
+        assert!(granted.len() <= 20, "{} would all leave later than they should", granted.len());
+    }
+    assert!(left.windows(2).all(|pair| pair[0] <= pair[1]));
+    let fullest = (0..left.len())
+        .map(|first| left[first..].iter().take_while(|at| **at <= left[first] + SECOND).count());
+    let fullest = fullest.max().unwrap();
+    println!("{} left, at most {fullest} in a second", left.len());
+    assert!(fullest <= 82, "{fullest}");
+    // Half of the time nothing left.
+    assert!(left.len() >= 6 * 76, "{}", left.len());
 }
