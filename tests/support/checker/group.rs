@@ -14,6 +14,7 @@ use whatsapp_gateway::contract::v1::{
 
 use super::verdicts::{Answer, Delivery};
 use super::{PAUSE, Places, SILENCE};
+use crate::support::gateway::Client;
 use crate::support::subscriber::position;
 use crate::support::worker::{done, subject, work};
 use crate::support::{Rng, Subscriber};
@@ -34,6 +35,10 @@ pub type Decide = Arc<dyn Fn(&ReceivedEvent, &mut Rng) -> Deed + Send + Sync>;
 pub fn diligent() -> Decide {
     Arc::new(|_, _| Deed::Say(done()))
 }
+
+/// Where a worker says what became of events: by one connection to any gateway, as long as that works.
+#[derive(Default)]
+struct Line(tokio::sync::Mutex<Option<Client>>);
 
 /// A subscription and its workers.
 #[derive(Clone)]
@@ -95,6 +100,7 @@ impl Group {
     async fn worker(&self, seed: u64, stop: CancellationToken) -> u64 {
         let mut rng = Rng::new(seed);
         let mut deaths = 0;
+        let (line, mut saying) = (Arc::default(), JoinSet::new());
         while !stop.is_cancelled() {
             let request =
                 SubscribeEventsRequest { max_outstanding_events: self.outstanding_max, ..work(&self.name) };
@@ -106,7 +112,7 @@ impl Group {
             if let Ok(Ok(mut stream)) = opening {
                 let mut mine = Vec::new();
                 let has_died = tokio::select! {
-                    has_died = self.life(&mut stream, &mut mine, &mut rng) => has_died,
+                    has_died = self.life(&mut stream, &mut mine, &mut rng, (&line, &mut saying)) => has_died,
                     () = stop.cancelled() => true,
                 };
                 self.ended(&mine, has_died);
@@ -114,12 +120,20 @@ impl Group {
             }
             sleep(PAUSE).await;
         }
+        saying.join_all().await;
         deaths
     }
 
     /// One stream's; whether its worker has left it.
-    async fn life(&self, stream: &mut Subscriber, mine: &mut Vec<usize>, rng: &mut Rng) -> bool {
+    async fn life(
+        &self,
+        stream: &mut Subscriber,
+        mine: &mut Vec<usize>,
+        rng: &mut Rng,
+        (line, saying): (&Arc<Line>, &mut JoinSet<()>),
+    ) -> bool {
         loop {
+            while saying.try_join_next().is_some() {}
             let batch = match timeout(SILENCE, stream.next_frame()).await {
                 Ok(Ok(Some(Frame::Events(batch)))) => batch,
                 Ok(Ok(Some(_))) => continue,
@@ -136,7 +150,10 @@ impl Group {
                 }
             }
             if !outcomes.is_empty() {
-                self.say(outcomes, rng).await;
+                // It works on meanwhile.
+                let (group, line, rng) = (self.clone(), Arc::clone(line), Rng::new(rng.next()));
+                let sent = self.noted_as_said(&outcomes);
+                saying.spawn(async move { group.say(outcomes, sent, &line, rng).await });
             }
         }
     }
@@ -162,12 +179,18 @@ impl Group {
         first
     }
 
-    async fn say(&self, outcomes: Vec<(usize, String, Outcome)>, rng: &mut Rng) {
+    /// From now on it may have been heard.
+    fn noted_as_said(&self, outcomes: &[(usize, String, Outcome)]) -> u64 {
         let sent = self.now();
-        for (index, _, outcome) in &outcomes {
+        let mut journal = self.journal.lock().unwrap();
+        for (index, _, outcome) in outcomes {
             let answer = if *outcome == done() { Answer::Unknown { sent } } else { Answer::NotDone { sent } };
-            self.journal.lock().unwrap()[*index].answer = answer;
+            journal[*index].answer = answer;
         }
+        sent
+    }
+
+    async fn say(&self, outcomes: Vec<(usize, String, Outcome)>, sent: u64, line: &Line, rng: Rng) {
         let request = AcknowledgeEventsRequest {
             subscription: self.name.clone(),
             outcomes: outcomes
@@ -178,10 +201,9 @@ impl Group {
                 })
                 .collect(),
         };
-        // At any gateway: the one of the stream may be gone.
-        let mut client = self.places.client(rng).await;
+        let mut client = line.client(&self.places, rng).await;
         let answer = timeout(Duration::from_secs(10), client.acknowledge_events(request)).await;
-        let Ok(Ok(answer)) = answer else { return };
+        let Ok(Ok(answer)) = answer else { return line.broken().await };
         let failures = answer.into_inner().failures;
         let answered = self.now();
         let mut journal = self.journal.lock().unwrap();
@@ -207,5 +229,20 @@ impl Group {
                 delivery.ended = Some(if has_left { now } else { delivery.at });
             }
         }
+    }
+}
+
+impl Line {
+    async fn client(&self, places: &Places, mut rng: Rng) -> Client {
+        let mut client = self.0.lock().await;
+        match &*client {
+            Some(client) => client.clone(),
+            None => client.insert(places.client(&mut rng).await).clone(),
+        }
+    }
+
+    /// The gateway of the line is gone, or cannot answer.
+    async fn broken(&self) {
+        *self.0.lock().await = None;
     }
 }

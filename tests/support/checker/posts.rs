@@ -77,6 +77,7 @@ pub struct Load {
     posters: JoinSet<Poster>,
     started: Instant,
     width: u64,
+    per_second: Option<u64>,
 }
 
 impl Load {
@@ -90,7 +91,7 @@ impl Load {
             let (places, counts, stop) = (places.clone(), Arc::clone(&counts), stop.clone());
             tasks.spawn(post(Poster::new(name, width), places, counts, stop, started, pause));
         }
-        Self { counts, stop, posters: tasks, started, width }
+        Self { counts, stop, posters: tasks, started, width, per_second }
     }
 
     /// Waits until so many posts more are acknowledged; fails after a minute.
@@ -112,10 +113,12 @@ impl Load {
         let posters = posters.expect("a last post is never acknowledged");
         let posts: u64 = posters.iter().map(|poster| poster.acknowledged).sum();
         let events = posts * self.width;
+        let offered = self.per_second.map(|posts| format!(" of {} offered", posts * self.width));
         eprintln!(
-            "{what}: {events} events acknowledged in {took:.1?}, {} per second; {} posts were repeated; longest \
+            "{what}: {events} events acknowledged in {took:.1?}, {} per second{}; {} posts were repeated; longest \
              time without an acknowledgement {} ms",
             u128::from(events) * 1_000 / took.as_millis().max(1),
+            offered.unwrap_or_default(),
             self.counts.refused.load(Ordering::SeqCst),
             self.counts.longest_ms.load(Ordering::SeqCst),
         );
