@@ -269,15 +269,24 @@ impl Gateway {
         line.trim().trim_end_matches(" kB").trim().parse::<usize>().unwrap() * 1024
     }
 
+    /// As [`Gateway::metric`]; `None` if it does not answer.
+    pub async fn try_metric(&self, series: &str) -> Option<u64> {
+        let answer = self.http.get(format!("http://{}/metrics", self.address("admin"))).send().await.ok()?;
+        Some(value_of(&answer.text().await.ok()?, series))
+    }
+
     /// The value of a series in `/metrics`, such as `whatsapp_gateway_connections{listener="grpc"}`; 0 if it is not there.
     pub async fn metric(&self, series: &str) -> u64 {
-        let (_, text) = self.admin("/metrics").await;
-        let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-        value.map_or(0, |value| value.parse().unwrap())
+        value_of(&self.admin("/metrics").await.1, series)
     }
 
     /// What it wrote to stderr so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log_file).unwrap()
     }
+}
+
+fn value_of(metrics: &str, series: &str) -> u64 {
+    let value = metrics.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    value.map_or(0, |value| value.parse().unwrap())
 }

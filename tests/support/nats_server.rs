@@ -53,21 +53,26 @@ impl NatsServer {
     /// Three servers that hold each stream three times.
     pub fn cluster() -> Option<Vec<Self>> {
         binary()?;
-        let routes: Vec<u16> = (0..3).map(|_| free_port()).collect();
-        let urls: Vec<String> = routes.iter().map(|port| format!("nats-route://127.0.0.1:{port}")).collect();
-        let mut servers: Vec<Self> = routes
-            .iter()
-            .map(|route| {
-                let lines = format!(
-                    "max_payload: 8MB\ncluster {{ name: test, listen: \"127.0.0.1:{route}\", routes: [{}] }}",
-                    urls.join(", ")
-                );
-                Self::prepared(free_port(), &lines, "")
-            })
-            .collect();
+        let ports = [(); 3].map(|()| free_port());
+        Some(Self::routed(ports, |_| ports.to_vec(), ""))
+    }
+
+    /// As [`NatsServer::cluster`]: each listens for the others at its port of these, connects to them at the ports that are said
+    /// for it, and has these lines about the cluster.
+    pub fn routed(listen: [u16; 3], others: impl Fn(usize) -> Vec<u16>, lines: &str) -> Vec<Self> {
+        let prepared = listen.iter().enumerate().map(|(index, listen)| {
+            let routes: Vec<String> =
+                others(index).iter().map(|port| format!("nats-route://127.0.0.1:{port}")).collect();
+            let lines = format!(
+                "max_payload: 8MB\ncluster {{ name: test, listen: \"127.0.0.1:{listen}\", routes: [{}]\n{lines} }}",
+                routes.join(", ")
+            );
+            Self::prepared(free_port(), &lines, "")
+        });
+        let mut servers: Vec<Self> = prepared.collect();
         servers.iter_mut().for_each(Self::begin);
         servers.iter().for_each(Self::wait);
-        Some(servers)
+        servers
     }
 
     pub fn url(&self) -> String {
@@ -155,6 +160,7 @@ impl Drop for NatsServer {
     }
 }
 
-fn free_port() -> u16 {
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

@@ -17,6 +17,7 @@ pub mod jwt;
 pub mod nats_server;
 pub mod proxy;
 pub mod rng;
+pub mod routes;
 pub mod rpc;
 pub mod scrape;
 pub mod serve;

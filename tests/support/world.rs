@@ -53,6 +53,11 @@ impl World {
         Some(Self::on(engine.servers()?, 1, &[], callers).await)
     }
 
+    /// So many that share these servers.
+    pub async fn over(servers: Vec<NatsServer>, gateways: usize) -> Self {
+        Self::on(servers, gateways, &[], "").await
+    }
+
     async fn on(servers: Vec<NatsServer>, gateways: usize, settings: &[(&str, &str)], callers: &str) -> Self {
         let urls: Vec<_> = servers.iter().map(NatsServer::url).collect();
         let builder = settings.iter().fold(engine(&urls).more(callers), |builder, (key, value)| {

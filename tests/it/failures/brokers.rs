@@ -10,13 +10,15 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 use whatsapp_gateway::contract::v1::GetSubscriptionRequest;
 
+use super::cluster::{all_live, all_serve_one_log, until_one_leads};
 use super::groups::{HELD, three_seconds};
 use super::streams::check;
 use crate::support::checker::group::{Group, diligent};
 use crate::support::checker::posts::Load;
 use crate::support::checker::tail::{Followed, Storing, follow};
-use crate::support::checker::verdicts::{assert_none, of_done, of_group};
+use crate::support::checker::verdicts::{Answer, Delivery, assert_none, of_done, of_group};
 use crate::support::jetstream::{leader, until_current};
+use crate::support::routes::Routes;
 use crate::support::world::{Engine, World};
 use crate::support::{Rng, is_short, rounds};
 
@@ -59,9 +61,29 @@ impl Everything {
         started.elapsed()
     }
 
+    /// Sees that nothing is acknowledged while there is no quorum.
+    async fn nothing_more(&self) {
+        let counts = &self.load.counts;
+        let wait_for = async |more: u64| {
+            let goal = counts.refused.load(Ordering::SeqCst) + more;
+            let deadline = Instant::now() + Duration::from_secs(30);
+            while counts.refused.load(Ordering::SeqCst) < goal {
+                assert!(Instant::now() < deadline, "posts are neither acknowledged nor refused");
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        // Who was under way is refused in time, so that nobody's old answer is counted.
+        wait_for(16).await;
+        let acknowledged = counts.acknowledged.load(Ordering::SeqCst);
+        wait_for(100).await;
+        assert_eq!(counts.acknowledged.load(Ordering::SeqCst), acknowledged, "200 without a quorum");
+    }
+
     /// Ends it, and holds everything against everything.
     pub(super) async fn judge(self, number: &str, world: &World) {
         let posters = self.load.end(number).await;
+        let ended = Instant::now();
+        let before = self.group.done();
         check(number, world.gateway(), &posters, self.goal, self.followers).await;
         let log = world.gateway().log_of_messages().await;
         let deadline = Instant::now() + Duration::from_secs(rounds(30, 300));
@@ -77,13 +99,31 @@ impl Everything {
             }
             sleep(Duration::from_millis(50)).await;
         }
+        let took = ended.elapsed();
         self.stop.cancel();
         self.workers.join_all().await;
         let journal = self.group.journal();
         assert_none(number, &of_group(&journal, HELD));
         assert_none(number, &of_done(&journal, &log));
-        eprintln!("{number}: {} events in the log, {} deliveries to workers", log.len(), journal.len());
+        eprintln!(
+            "{number}: {} events in the log, {} deliveries to workers; {before} were done when the posts ended, and all {took:.1?} \
+             later; longest time in which none was done {} ms",
+            log.len(),
+            journal.len(),
+            longest_pause(&journal),
+        );
     }
+}
+
+/// The longest time between two answers that something is done, in milliseconds.
+fn longest_pause(journal: &[Delivery]) -> u64 {
+    let answered = journal.iter().filter_map(|delivery| match delivery.answer {
+        Answer::Done { answered, .. } => Some(answered),
+        Answer::None | Answer::Unknown { .. } | Answer::NotDone { .. } | Answer::Refused { .. } => None,
+    });
+    let mut answered: Vec<_> = answered.collect();
+    answered.sort_unstable();
+    answered.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
 }
 
 async fn backlog(world: &World) -> Result<u64, Status> {
@@ -151,23 +191,10 @@ async fn test_26_a_stopped_leader_and_no_quorum() {
         // With two of three away nothing may be acknowledged.
         until_current(&world.servers).await;
         let stays = usize::try_from(rng.between(0, 2)).unwrap();
-        let counts = &everything.load.counts;
         for index in (0..3).filter(|index| *index != stays) {
             world.servers[index].stop(true);
         }
-        // Who was under way is refused in time, so that nobody's old answer is counted.
-        let wait_for = async |more: u64| {
-            let goal = counts.refused.load(Ordering::SeqCst) + more;
-            let deadline = Instant::now() + Duration::from_secs(30);
-            while counts.refused.load(Ordering::SeqCst) < goal {
-                assert!(Instant::now() < deadline, "posts are neither acknowledged nor refused");
-                sleep(Duration::from_millis(10)).await;
-            }
-        };
-        wait_for(16).await;
-        let acknowledged = counts.acknowledged.load(Ordering::SeqCst);
-        wait_for(100).await;
-        assert_eq!(counts.acknowledged.load(Ordering::SeqCst), acknowledged, "200 without a quorum");
+        everything.nothing_more().await;
         for index in (0..3).filter(|index| *index != stays) {
             world.servers[index].stop(false);
         }
@@ -175,6 +202,48 @@ async fn test_26_a_stopped_leader_and_no_quorum() {
         eprintln!("no quorum: posts go through again {away:?} after it is back");
     }
     everything.judge("26", &world).await;
+}
+
+/// A partition: clients reach the server that the others do not, and it knows of none.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn test_26_a_server_is_cut_off_from_the_others() {
+    let mut rng = Rng::seeded(2_026_112_227);
+    let Some((routes, servers)) = Routes::cluster().await else { return };
+    let mut world = World::over(servers, 3).await;
+    let everything = Everything::start(&world).await;
+    for round in 0..rounds(1, 10) {
+        until_current(&world.servers).await;
+        // The one that leads first: only that one can have been about to acknowledge something.
+        let index = if round == 0 {
+            leader(&world.servers).await
+        } else {
+            usize::try_from(rng.between(0, 2)).unwrap()
+        };
+        routes.cut_off(index);
+        let cut = Instant::now();
+        let away = everything.go_on().await;
+        eprintln!("a server is cut off: posts go through again after {away:?}");
+        while cut.elapsed() < Duration::from_secs(rounds(1, 15)) {
+            everything.load.more(1).await;
+        }
+        routes.heal(index);
+        everything.go_on().await;
+        // Who led from the wrong side ends when it finds another one's lease.
+        until_one_leads(&mut world).await;
+        if is_short() {
+            continue;
+        }
+        until_current(&world.servers).await;
+        (0..3).for_each(|index| routes.cut_off(index));
+        everything.nothing_more().await;
+        (0..3).for_each(|index| routes.heal(index));
+        let away = everything.go_on().await;
+        eprintln!("all are cut off: posts go through again {away:?} after they hear each other");
+        until_one_leads(&mut world).await;
+    }
+    everything.judge("26, cut off", &world).await;
+    all_live(&mut world);
+    all_serve_one_log(&world).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

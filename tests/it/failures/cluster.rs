@@ -45,8 +45,16 @@ async fn test_28_the_leader_is_killed_and_its_subscriptions_go_on() {
     all_live(&mut world);
 }
 
+/// Gateways do not serve different logs.
+pub(super) async fn all_serve_one_log(world: &World) {
+    let first = world.at(0).log_of_messages().await;
+    for index in 1..world.count() {
+        assert_eq!(world.at(index).log_of_messages().await, first, "gateways serve different logs");
+    }
+}
+
 /// Nobody has ended who was not killed.
-fn all_live(world: &mut World) {
+pub(super) fn all_live(world: &mut World) {
     for index in 0..world.count() {
         let status = world.at_mut(index).child.try_wait().unwrap();
         assert!(status.is_none(), "{status:?}: {}", world.at(index).log());
@@ -86,6 +94,39 @@ async fn test_29_a_tail_that_was_starved_goes_on_without_gaps() {
     }
 }
 
+/// Who has lost the lease ends, and so does who cannot take the lead up; Kubernetes would start it again. Returns how many.
+async fn start_again_who_ended(world: &mut World) -> u64 {
+    let mut ended = 0;
+    for index in 0..world.count() {
+        if let Some(status) = world.at_mut(index).child.try_wait().unwrap() {
+            let log = world.at(index).log();
+            assert!(matches!(status.code(), Some(1 | 74)), "{status:?}: {log}");
+            let why = log.lines().rfind(|line| line.contains("\"ERROR\""));
+            eprintln!("one ended by itself, {status}: {}", why.unwrap_or_default());
+            world.start_again(index).await;
+            ended += 1;
+        }
+    }
+    ended
+}
+
+/// Waits until one leads, and nobody else thinks so.
+pub(super) async fn until_one_leads(world: &mut World) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        start_again_who_ended(world).await;
+        let mut leaders = 0;
+        for index in 0..world.count() {
+            leaders += world.at(index).try_metric("whatsapp_gateway_leads").await.unwrap_or(2);
+        }
+        if leaders == 1 {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{leaders} lead");
+        sleep(LOOK).await;
+    }
+}
+
 /// Kills gateways and servers in turn until the time is over, and starts again what ends by itself.
 async fn storm(world: &mut World, lasts: Duration, rng: &mut Rng) -> (u64, u64, u64) {
     const GATEWAYS: Duration = Duration::from_secs(5);
@@ -95,17 +136,7 @@ async fn storm(world: &mut World, lasts: Duration, rng: &mut Rng) -> (u64, u64, 
     let (mut gateways, mut servers, mut by_themselves) = (0, 0, 0);
     while started.elapsed() < lasts {
         sleep(LOOK).await;
-        for index in 0..world.count() {
-            // Who has lost the lease ends, and so does who cannot take the lead up; Kubernetes would start it again.
-            if let Some(status) = world.at_mut(index).child.try_wait().unwrap() {
-                let log = world.at(index).log();
-                assert!(matches!(status.code(), Some(1 | 74)), "{status:?}: {log}");
-                let why = log.lines().rfind(|line| line.contains("\"ERROR\""));
-                eprintln!("one ended by itself, {status}: {}", why.unwrap_or_default());
-                world.start_again(index).await;
-                by_themselves += 1;
-            }
-        }
+        by_themselves += start_again_who_ended(world).await;
         if Instant::now() >= next_gateway {
             let index = usize::try_from(rng.between(0, 2)).unwrap();
             world.restart(index).await;
@@ -138,8 +169,5 @@ async fn all_gateways_and_all_servers_under_fire() {
     everything.go_on().await;
     everything.judge("all", &world).await;
     all_live(&mut world);
-    let first = world.at(0).log_of_messages().await;
-    for index in 1..world.count() {
-        assert_eq!(world.at(index).log_of_messages().await, first, "gateways serve different logs");
-    }
+    all_serve_one_log(&world).await;
 }
