@@ -17,7 +17,7 @@ pub(super) fn run(config: Config) -> Result<u8, u8> {
     let runtime = Runtime::new().map_err(|error| failed(&error))?;
     runtime.block_on(async {
         let (telemetry, log_level) = telemetry::init(&config.telemetry).map_err(|error| failed(&error))?;
-        let outcome = serve(config, log_level).await;
+        let outcome = Box::pin(serve(config, log_level)).await;
         telemetry.flush().await;
         outcome
     })

@@ -7,6 +7,7 @@
 //! Slots in doubt are bounded: beyond `SLOTS_MAX` the store alone knows them, and a status looks there.
 
 mod claim;
+mod flight;
 mod inquiry;
 mod lateness;
 mod parked;
@@ -31,15 +32,17 @@ use crate::storage::keyed_state::StateError;
 use crate::storage::sends::{Outcome, PendingSend, RequestKey, Sends, Stored};
 
 use super::news::RequestNews;
+use flight::Ending;
 use lateness::Lateness;
 use parked::Parked;
 use recent::Recent;
-use slot::{Ending, Held, Standing};
+use slot::{Held, Standing};
 
+pub(super) use flight::Flight;
 pub(super) use inquiry::Became;
 pub use queued::Left;
 pub(super) use queued::wish_of;
-pub(super) use slot::{Flight, Slot};
+pub(super) use slot::Slot;
 
 /// What shows the outcome of a send whose answer is lost.
 pub(super) const PROOF: &str = "the message may have gone out: a status event with the send tag proves it";

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
-use super::slot::{Flight, Held, Slot, Standing};
+use super::flight::Flight;
+use super::slot::{Held, Slot, Standing};
 use super::{
     Claim, Error, IfLost, Known, RESENDS_WAITING_MAX, Request, Taken, Unsettled, in_doubt_outcome,
     undone_outcome,
