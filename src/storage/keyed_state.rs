@@ -247,7 +247,8 @@ pub trait KeyedState: Send + Sync + Debug + 'static {
 /// Entries that one call of [`Claims::claim`] may have.
 pub const CLAIMS_MAX: usize = 256;
 
-/// Agreement between processes that choose something for the same keys at the same moment.
+/// Agreement between processes that choose something for the same keys at the same moment. Keys that are claimed are written by
+/// claims alone.
 #[async_trait]
 pub trait Claims: Send + Sync {
     /// Writes all these keys and values at one moment, for `kept`, if none of the keys is there; else nothing. Tells which. After

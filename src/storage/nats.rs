@@ -10,6 +10,7 @@ mod log;
 mod state;
 
 mod log_writer;
+mod plan;
 mod queue;
 mod state_writer;
 mod writer;

@@ -1,6 +1,6 @@
 //! Which keys there are, in memory: key, revision, expiry and size, but no values.
 //!
-//! The stream has the newest message of each key; its number is the revision. The index is what one gets by reading
+//! The stream has the newest message of each key; its number is the revision. Claims of one commit share a message. The index is what one gets by reading
 //! the stream from its beginning, and follows each write once that is durable.
 
 use std::collections::{BTreeMap, HashMap};
@@ -18,6 +18,8 @@ pub(super) struct Slot {
     pub(super) revision: u64,
     pub(super) expire_at_ms: Option<u64>,
     pub(super) value_bytes: usize,
+    /// As [`EntryWrite::is_shared`].
+    pub(super) is_shared: bool,
 }
 
 impl Slot {
@@ -39,7 +41,7 @@ impl Index {
     pub(super) fn apply<'a>(&self, writes: impl IntoIterator<Item = (u64, &'a EntryWrite)>) {
         let mut buckets = self.buckets.write().unwrap_or_else(PoisonError::into_inner);
         for (revision, write) in writes {
-            let EntryWrite { bucket, key, value, expire_at_ms } = write;
+            let EntryWrite { bucket, key, value, expire_at_ms, is_shared } = write;
             if !buckets.contains_key(bucket) {
                 buckets.insert(bucket.clone(), Keys::new());
             }
@@ -47,7 +49,8 @@ impl Index {
             match value {
                 None => drop(keys.remove(&key[..])),
                 Some(value) => {
-                    let slot = Slot { revision, expire_at_ms: *expire_at_ms, value_bytes: value.len() };
+                    let (expire_at_ms, is_shared) = (*expire_at_ms, *is_shared);
+                    let slot = Slot { revision, expire_at_ms, value_bytes: value.len(), is_shared };
                     keys.insert(key.as_ref().into(), slot);
                 }
             }
@@ -65,10 +68,10 @@ impl Index {
         keys.into_iter().map(|key| held.and_then(|held| held.get(key).copied())).collect()
     }
 
-    /// The revision of a key, expired or not.
-    pub(super) fn revision_of(&self, bucket: &str, key: &[u8]) -> Option<u64> {
+    /// The slot of a key, expired or not.
+    pub(super) fn slot_of(&self, bucket: &str, key: &[u8]) -> Option<Slot> {
         let buckets = self.buckets.read().unwrap_or_else(PoisonError::into_inner);
-        Some(buckets.get(bucket)?.get(key)?.revision)
+        buckets.get(bucket)?.get(key).copied()
     }
 
     /// Live keys behind `after`, in their order, up to these limits, but at least one if there is one.

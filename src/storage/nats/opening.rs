@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::index::Index;
 use super::journal;
-use super::records::{EntryWrite, Mark, Meta, decode_entry, decode_event, encode_entry, entry_token};
+use super::records::{EntryWrite, Mark, Meta, decode_entries, decode_event, encode_entries, entry_token};
 use super::streams::{self, Kind, Names, StreamState};
 use super::wire::{Fault, Outgoing, Wire};
 use super::{Config, Credentials, OpenError};
@@ -163,15 +163,17 @@ async fn load_state(
         // The newest ones are gone.
         let Some(newest) = page.messages.last().map(|message| message.seq) else { break };
         for message in page.messages {
-            let (_, write) = decode_entry(message.payload).ok_or_else(|| {
+            let (_, writes) = decode_entries(message.payload).ok_or_else(|| {
                 OpenError::Unfit(format!(
                     "the stream {} holds something at {} that no gateway of this version wrote; run a newer version, or remove it \
                      with `nats stream rmm`",
                     names.state, message.seq
                 ))
             })?;
-            meta.note(&write);
-            index.apply([(message.seq, &write)]);
+            for write in &writes {
+                meta.note(write);
+            }
+            index.apply(writes.iter().map(|write| (message.seq, write)));
         }
         last = newest;
     }
@@ -188,10 +190,11 @@ async fn first_peer_key(wire: &Wire, names: &Names) -> Result<PeerKey, OpenError
         key: put.key,
         value: Some(put.value),
         expire_at_ms: None,
+        is_shared: false,
     };
     let message = Outgoing {
         subject,
-        payload: encode_entry(Mark { write: Uuid::now_v7().into_bytes(), part: 0 }, &entry),
+        payload: encode_entries(Mark { write: Uuid::now_v7().into_bytes(), part: 0 }, &[entry]),
         expected_of_subject: Some(0),
         kept_seconds: None,
     };
@@ -206,7 +209,8 @@ async fn first_peer_key(wire: &Wire, names: &Names) -> Result<PeerKey, OpenError
         }
         if let Some(stored) = wire.newest(&names.state, &message.subject).await? {
             let mut meta = Meta::default();
-            decode_entry(stored.payload).inspect(|(_, write)| meta.note(write));
+            decode_entries(stored.payload)
+                .inspect(|(_, writes)| writes.iter().for_each(|write| meta.note(write)));
             let unread = || OpenError::Fault("the key that replicas show each other is damaged".to_owned());
             return meta.peer_key.map(PeerKey::from).ok_or_else(unread);
         }

@@ -1,5 +1,7 @@
 //! What the messages of the streams hold: protobuf messages that never leave this module.
 
+use std::{iter, mem};
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
@@ -60,6 +62,9 @@ struct EntryRecord {
     value: Option<Bytes>,
     #[prost(uint64, optional, tag = "6")]
     expire_at_ms: Option<u64>,
+    /// Entries that share the message; they have no write and no part of their own.
+    #[prost(message, repeated, tag = "7")]
+    others: Vec<EntryRecord>,
 }
 
 /// Who leads, as the state has it.
@@ -136,6 +141,8 @@ pub(super) struct EntryWrite {
     /// `None` deletes.
     pub(super) value: Option<Bytes>,
     pub(super) expire_at_ms: Option<u64>,
+    /// Whether its message has other entries too. Then the server forgets it by age, and not when the key is written again.
+    pub(super) is_shared: bool,
 }
 
 /// The last part of an event's subject.
@@ -147,6 +154,11 @@ pub(super) fn event_token(id: &EventId) -> String {
 pub(super) fn entry_token(bucket: &str, key: &[u8]) -> String {
     let hash = Sha256::digest(key);
     format!("{bucket}.{}", URL_SAFE_NO_PAD.encode(hash.get(..20).unwrap_or_default()))
+}
+
+/// The last parts of the subject of entries that share a message: one of its own, and of no bucket.
+pub(super) fn shared_token(write: &[u8; 16]) -> String {
+    format!("SHARED.{}", URL_SAFE_NO_PAD.encode(write))
 }
 
 /// An event as a message.
@@ -185,19 +197,28 @@ pub(super) fn decode_event(seq: u64, payload: Bytes) -> Option<(Mark, StoredEven
     Some((mark, event))
 }
 
-/// A write of the state as a message.
-pub(super) fn encode_entry(mark: Mark, entry: &EntryWrite) -> Bytes {
-    let EntryWrite { bucket, key, value, expire_at_ms } = entry.clone();
-    let record =
-        EntryRecord { write: mark.write.to_vec(), part: mark.part, bucket, key, value, expire_at_ms };
+/// Writes of the state as one message.
+pub(super) fn encode_entries(mark: Mark, entries: &[EntryWrite]) -> Bytes {
+    let mut records = entries.iter().map(|entry| {
+        let EntryWrite { bucket, key, value, expire_at_ms, .. } = entry.clone();
+        EntryRecord { bucket, key, value, expire_at_ms, ..EntryRecord::default() }
+    });
+    let mut record = records.next().unwrap_or_default();
+    (record.write, record.part, record.others) = (mark.write.to_vec(), mark.part, records.collect());
     record.encode_to_vec().into()
 }
 
-/// The write of a message; `None` if it is none.
-pub(super) fn decode_entry(payload: Bytes) -> Option<(Mark, EntryWrite)> {
-    let EntryRecord { write, part, bucket, key, value, expire_at_ms } = EntryRecord::decode(payload).ok()?;
-    let mark = Mark { write: write.try_into().ok()?, part };
-    Some((mark, EntryWrite { bucket, key, value, expire_at_ms }))
+/// The writes of a message; `None` if it has none.
+pub(super) fn decode_entries(payload: Bytes) -> Option<(Mark, Vec<EntryWrite>)> {
+    let mut record = EntryRecord::decode(payload).ok()?;
+    let mark = Mark { write: mem::take(&mut record.write).try_into().ok()?, part: record.part };
+    let others = mem::take(&mut record.others);
+    let is_shared = !others.is_empty();
+    let entries = iter::once(record).chain(others).map(|record| {
+        let EntryRecord { bucket, key, value, expire_at_ms, .. } = record;
+        EntryWrite { bucket, key, value, expire_at_ms, is_shared }
+    });
+    Some((mark, entries.collect()))
 }
 
 /// A bucket's name as the records have it.

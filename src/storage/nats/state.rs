@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 use super::Nats;
 use super::index::Slot;
 use super::queue::{BATCH_BYTES, BATCH_RECORDS, Patience, Weight};
-use super::records::decode_entry;
+use super::records::decode_entries;
 use super::state_writer::{Done, Op};
 use super::wire::Fault;
 use crate::clock::unix_ms;
@@ -19,6 +19,8 @@ use crate::storage::keyed_state::{Beside, Bucket, Claims, Entry, KeyedState, Pre
 
 /// Keys and bytes of one page of a scan.
 const PAGE: (usize, usize) = (512, 8 * 1024 * 1024);
+/// Entries of one part of [`KeyedState::put_all`]: others, who wait to be served, have their turn in between.
+const PART_RECORDS: usize = 32;
 /// Values asked for at a time.
 const READS: usize = 64;
 /// How long a value is looked for that the index names: a moment after a write the nearest server may not have it.
@@ -54,7 +56,7 @@ impl KeyedState for Nats {
         while rest.peek().is_some() {
             let mut bytes = 0;
             let mut chunk = Vec::new();
-            while chunk.len() < BATCH_RECORDS
+            while chunk.len() < PART_RECORDS
                 && let Some(put) = rest.next_if(|put| chunk.is_empty() || bytes + size(put) <= BATCH_BYTES)
             {
                 bytes += size(&put);
@@ -144,7 +146,7 @@ impl Claims for Nats {
         let puts: Vec<Put> = puts.collect();
         puts.iter().try_for_each(Put::check_size)?;
         let weight = Weight { records: puts.len(), bytes: puts.iter().map(size).sum() };
-        if weight.records > BATCH_RECORDS {
+        if weight.records > BATCH_RECORDS || weight.bytes > BATCH_BYTES {
             return Err(StateError::TooLarge { bytes: weight.bytes, bytes_max: BATCH_BYTES });
         }
         // One that is given up and stored all the same does no harm: whoever comes next finds it.
@@ -190,7 +192,7 @@ impl Nats {
             let slots = slots.into_iter().map(|slot| slot.filter(|slot| slot.is_live(now_ms)));
             // The nearest server first, then the leader.
             let asked: Vec<_> =
-                slots.zip(keys).map(|(slot, key)| self.fetch(slot, key, attempt > 0)).collect();
+                slots.zip(keys).map(|(slot, key)| self.fetch(slot, bucket, key, attempt > 0)).collect();
             let fetched: Result<Vec<Result<Option<Entry>, Replaced>>, Fault> =
                 stream::iter(asked).buffered(READS).try_collect().await;
             let fetched = fetched.map_err(|fault| StateError::Unreadable(fault.to_string()))?;
@@ -212,6 +214,7 @@ impl Nats {
     async fn fetch(
         &self,
         slot: Option<Slot>,
+        bucket: Bucket,
         key: &Bytes,
         from_leader: bool,
     ) -> Result<Result<Option<Entry>, Replaced>, Fault> {
@@ -223,9 +226,9 @@ impl Nats {
             wire.nearest(stream, revision).await?
         };
         let Some(stored) = stored else { return Ok(Err(Replaced)) };
-        let (_, entry) = decode_entry(stored.payload)
-            .filter(|(_, entry)| entry.key == key)
-            .ok_or_else(|| Fault::Garbled(format!("the entry at {revision} is damaged")))?;
+        let entries = decode_entries(stored.payload).map(|(_, entries)| entries).unwrap_or_default();
+        let entry = entries.into_iter().find(|entry| entry.key == key && entry.bucket == bucket.name());
+        let entry = entry.ok_or_else(|| Fault::Garbled(format!("the entry at {revision} is damaged")))?;
         Ok(Ok(entry.value.map(|value| Entry { value, revision })))
     }
 }

@@ -4,7 +4,6 @@
 //! that was found to hold still holds when the write is stored, and a leader that was overtaken without knowing it meets the
 //! term of the next one before it can write anything.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -17,24 +16,17 @@ use super::Context;
 use super::index::{Index, Slot};
 use super::journal::{self, Attempt, Page};
 use super::news::Topic;
+use super::plan::{Plan, holds};
 use super::queue::Job;
-use super::records::{
-    EntryWrite, Mark, Meta, TermRecord, bucket_name, decode_entry, encode_entry, entry_token,
-};
-use super::streams::{self, Kind};
-use super::wire::{Fault, Outgoing};
+use super::records::{EntryWrite, Mark, Meta, TermRecord, bucket_name, decode_entries};
+use super::streams;
+use super::wire::Fault;
 use super::writer::{Committed, Writer};
 use crate::storage::event_log::{Acceptance, AppendError};
 use crate::storage::keyed_state::{Beside, Bucket, Precondition, Put};
 
-/// How long the server keeps what stands for a deleted entry: readers of the stream are past it long before.
-const GRAVE_SECONDS: u64 = 60;
-
 /// How long a writer waits for one that has asked for its turn.
 const TURN: Duration = Duration::from_millis(50);
-
-/// A revision that is not known before the commit. No caller can name it.
-const UNBORN: u64 = u64::MAX;
 
 /// What to write.
 #[derive(Debug)]
@@ -87,16 +79,6 @@ pub(super) struct StateWriter {
     pub(super) term: Option<u64>,
 }
 
-/// What a commit writes, and what it answers if it is stored.
-#[derive(Default)]
-struct Plan {
-    writes: Vec<EntryWrite>,
-    /// Revisions here are places in `writes`.
-    answers: Vec<Done>,
-    /// What the writes before make of the index.
-    overlay: HashMap<(String, Bytes), Option<Slot>>,
-}
-
 /// Why what others wrote was not taken in.
 enum Setback {
     Fault(Fault),
@@ -123,7 +105,7 @@ impl Writer for StateWriter {
         let mut was_overtaken = false;
         loop {
             let mut plan = self.plan(jobs);
-            if plan.writes.is_empty() {
+            if plan.is_empty() {
                 return Ok(Ok(plan.answers));
             }
             match self.store(&plan).await? {
@@ -174,7 +156,7 @@ impl StateWriter {
     /// the index then.
     async fn store(&mut self, plan: &Plan) -> Result<Result<Option<u64>, AppendError>, String> {
         let write = Uuid::now_v7().into_bytes();
-        let messages = self.encode(plan, write);
+        let messages = plan.messages(&self.context.names, write, self.context.clock.now_ms());
         let mut attempts = 0;
         // Whether an attempt may have been stored without our knowing.
         let mut in_doubt = false;
@@ -182,7 +164,7 @@ impl StateWriter {
             match journal::attempt(&self.context.wire, Some(self.last), &messages).await {
                 Attempt::Stored(first) => {
                     self.context.back();
-                    self.take_in((first..).zip(&plan.writes));
+                    self.take_in(plan.numbered(first));
                     self.context.news.tell(Topic::State, self.last).await;
                     return Ok(Ok(Some(first)));
                 }
@@ -261,8 +243,10 @@ impl StateWriter {
                 Op::Claim(puts) => {
                     let is_free = |put: &Put| self.current(&plan, put.bucket, &put.key, now_ms).is_none();
                     if puts.iter().all(is_free) {
-                        let places = puts.iter().map(|put| plan.put(put));
-                        Done::Written(places.last().unwrap_or_default())
+                        for put in puts {
+                            plan.claim(put);
+                        }
+                        Done::Written(0)
                     } else {
                         Done::Conflict
                     }
@@ -276,6 +260,7 @@ impl StateWriter {
             };
             plan.answers.push(answer);
         }
+        plan.close();
         plan
     }
 
@@ -283,9 +268,9 @@ impl StateWriter {
         let mut swept = 0;
         for (bucket, key, revision) in expired {
             let at = (bucket.clone(), key.clone());
-            let held = self.index.revision_of(bucket, key);
-            if !plan.overlay.contains_key(&at) && held == Some(*revision) {
-                plan.remove(at);
+            let held = self.index.slot_of(bucket, key).filter(|held| held.revision == *revision);
+            if let (Some(held), false) = (held, plan.overlay.contains_key(&at)) {
+                plan.remove(at, held);
                 swept += 1;
             }
         }
@@ -296,11 +281,11 @@ impl StateWriter {
     fn delete(&self, plan: &mut Plan, bucket: Bucket, key: &Bytes) {
         let at = (bucket_name(bucket), key.clone());
         let held = match plan.overlay.get(&at) {
-            Some(held) => held.is_some(),
-            None => self.index.revision_of(&at.0, key).is_some(),
+            Some(held) => *held,
+            None => self.index.slot_of(&at.0, key),
         };
-        if held {
-            plan.remove(at);
+        if let Some(held) = held {
+            plan.remove(at, held);
         }
     }
 
@@ -311,16 +296,6 @@ impl StateWriter {
             None => self.index.slots(bucket, [&key[..]]).pop().flatten(),
         };
         slot.filter(|slot| slot.is_live(now_ms))
-    }
-
-    fn encode(&self, plan: &Plan, write: [u8; 16]) -> Vec<Outgoing> {
-        let messages = plan.writes.iter().zip(0..).map(|(entry, part)| Outgoing {
-            subject: self.context.names.subject(Kind::State, &entry_token(&entry.bucket, &entry.key)),
-            payload: encode_entry(Mark { write, part }, entry),
-            expected_of_subject: None,
-            kept_seconds: entry.value.is_none().then_some(GRAVE_SECONDS),
-        });
-        messages.collect()
     }
 
     /// Takes in all that was written without our knowing.
@@ -343,9 +318,9 @@ impl StateWriter {
             let mut writes = Vec::with_capacity(messages.len());
             for message in messages {
                 let garbled = || Fault::Garbled(format!("the message at {} is no entry", message.seq));
-                let (mark, entry) = decode_entry(message.payload).ok_or_else(garbled)?;
+                let (mark, entries) = decode_entries(message.payload).ok_or_else(garbled)?;
                 marks.push((message.seq, mark));
-                writes.push((message.seq, entry));
+                writes.extend(entries.into_iter().map(|entry| (message.seq, entry)));
             }
             self.take_in(writes.iter().map(|(seq, entry)| (*seq, entry)));
             let TermRecord { number, name, .. } = &self.meta.term;
@@ -368,30 +343,5 @@ impl StateWriter {
         self.index.apply(writes);
         self.context.shared.trimmed_through(self.meta.trimmed_through);
         self.context.term.store(self.meta.term.number, Ordering::Release);
-    }
-}
-
-impl Plan {
-    /// Adds a write; returns its place.
-    fn put(&mut self, put: &Put) -> u64 {
-        let Put { bucket, key, value, expire_at_ms } = put.clone();
-        let bucket = bucket_name(bucket);
-        let slot = Slot { revision: UNBORN, expire_at_ms, value_bytes: value.len() };
-        self.overlay.insert((bucket.clone(), key.clone()), Some(slot));
-        self.writes.push(EntryWrite { bucket, key, value: Some(value), expire_at_ms });
-        self.writes.len() as u64 - 1
-    }
-
-    fn remove(&mut self, (bucket, key): (String, Bytes)) {
-        self.overlay.insert((bucket.clone(), key.clone()), None);
-        self.writes.push(EntryWrite { bucket, key, value: None, expire_at_ms: None });
-    }
-}
-
-fn holds(precondition: Precondition, current: Option<Slot>) -> bool {
-    match precondition {
-        Precondition::None => true,
-        Precondition::Absent => current.is_none(),
-        Precondition::Revision(expected) => current.is_some_and(|slot| slot.revision == expected),
     }
 }

@@ -9,6 +9,7 @@ macro_rules! open_world {
     }};
 }
 
+mod claims;
 mod faults;
 mod replicas;
 mod settings;
