@@ -219,7 +219,7 @@ pub(super) struct Nats {
 
 /// What runs on the thread of the engine.
 struct Running {
-    log: (LogWriter, Intake<Vec<Item>, Vec<Appended>>),
+    log: (Vec<LogWriter>, Intake<Vec<Item>, Vec<Appended>>),
     state: (StateWriter, Intake<Op, Done>),
     watchdog: Watchdog,
     follower: Follower,
@@ -297,7 +297,7 @@ impl Running {
             Ok(())
         });
         parts.spawn(async move {
-            writer::run(state.0, state.1).await;
+            writer::run(vec![state.0], state.1).await;
             Ok(())
         });
         parts.spawn(news::listen(Arc::clone(&context), Arc::clone(&keeper.state)));
@@ -343,11 +343,13 @@ async fn connect(config: Config, dependencies: Dependencies) -> Result<(Nats, Ru
         stop: stop.clone(),
     });
     let of = || Arc::clone(&context);
-    let log_writer = LogWriter { context: of() };
+    let on_their_way = Arc::default();
+    let log_writer = |_| LogWriter { context: of(), on_their_way: Arc::clone(&on_their_way) };
+    let log_writers = (0..log_writer::AT_ONCE).map(log_writer).collect();
     let state_writer =
         StateWriter { context: of(), index: Arc::clone(&index), last: state_last, meta, term: None };
     let running = Running {
-        log: (log_writer, log_intake),
+        log: (log_writers, log_intake),
         state: (state_writer, state_intake),
         watchdog: Watchdog { context: of(), config },
         follower: Follower { context: of() },

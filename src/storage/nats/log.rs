@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::queue::{BATCH_RECORDS, Patience, Weight};
 use super::records::{Meta, decode_event};
 use super::wire::{Fault, OVERHEAD_BYTES, Stored};
-use super::{Context, Nats, streams};
+use super::{Context, Nats, log_writer, streams};
 use crate::domain::cursor::ENGINE_NATS;
 use crate::storage::event_log::{
     Acceptance, AppendError, Appended, Bounds, EventLog, Item, ReadError, ReadLimit, Refusal, StoredEvent,
@@ -24,7 +24,7 @@ const READ_EVENTS_MAX: usize = 4_096;
 /// Bytes that one read returns at most, but for a single larger event.
 const READ_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Events that a replica may not have seen yet when it appends.
-const DISORDER_MAX: u64 = 512;
+const DISORDER_MAX: u64 = (log_writer::AT_ONCE * BATCH_RECORDS) as u64;
 /// How long it may take to learn where the events end, and to read up to there.
 const CATCH_UP_MAX: Duration = Duration::from_secs(2);
 /// How long an id is remembered at least, whatever the retention: Meta repeats a webhook for 7 days.

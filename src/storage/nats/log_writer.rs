@@ -1,4 +1,4 @@
-//! The writer of the events: one batch at a time, wherever the stream ends by then.
+//! The writers of the events: each has one batch at a time, which is stored wherever the stream ends by then.
 //!
 //! What waits in the queue goes into one batch, which the servers store whole or not at all. Each event has a subject of
 //! its own, made of its id, and may only be stored as the first of that subject: so the stream itself knows every event
@@ -7,10 +7,11 @@
 
 use std::collections::{HashMap, HashSet};
 use std::mem;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
@@ -25,6 +26,9 @@ use super::writer::{Committed, Writer};
 use crate::storage::event_log::{Acceptance, AppendError, Appended, EventId, Item, StoredEvent};
 use crate::storage::metrics;
 
+/// Batches that are on their way at a time. While the servers store one, they take in the next.
+pub(super) const AT_ONCE: usize = 4;
+
 /// Questions to the leader at a time.
 const LOOKUPS: usize = 64;
 
@@ -38,10 +42,47 @@ struct Found {
     is_new: bool,
 }
 
-/// The writer.
+/// The ids that are on their way. The server refuses a batch with an event of an earlier one whole; so it waits here until that
+/// one is stored, and its event is known.
+#[derive(Debug, Default)]
+pub(super) struct OnTheirWay {
+    ids: Mutex<HashSet<EventId>>,
+    arrived: Notify,
+}
+
+/// Ids that are on their way until this is dropped.
+struct Trip<'a> {
+    all: &'a OnTheirWay,
+    ids: Vec<EventId>,
+}
+
+impl OnTheirWay {
+    /// `None` if one of them is on its way already.
+    fn set_out(&self, items: &[&Item]) -> Option<Trip<'_>> {
+        let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
+        if items.iter().any(|item| ids.contains(&item.id)) {
+            return None;
+        }
+        ids.extend(items.iter().map(|item| item.id));
+        Some(Trip { all: self, ids: items.iter().map(|item| item.id).collect() })
+    }
+}
+
+impl Drop for Trip<'_> {
+    fn drop(&mut self) {
+        let mut ids = self.all.ids.lock().unwrap_or_else(PoisonError::into_inner);
+        for id in &self.ids {
+            ids.remove(id);
+        }
+        self.all.arrived.notify_waiters();
+    }
+}
+
+/// A writer, one of several.
 #[derive(Debug)]
 pub(super) struct LogWriter {
     pub(super) context: Arc<Context>,
+    pub(super) on_their_way: Arc<OnTheirWay>,
 }
 
 impl Writer for LogWriter {
@@ -87,7 +128,14 @@ impl LogWriter {
         jobs: &[Appending],
     ) -> Result<Result<HashMap<EventId, Found>, AppendError>, String> {
         let Context { wire, clock, tail, .. } = &*self.context;
-        let (mut found, mut fresh) = self.sorted(jobs);
+        let (mut found, mut fresh, _trip) = loop {
+            let arrived = self.on_their_way.arrived.notified();
+            let (found, fresh) = self.sorted(jobs);
+            if let Some(trip) = self.on_their_way.set_out(&fresh) {
+                break (found, fresh, trip);
+            }
+            arrived.await;
+        };
         // One mark for all attempts: whatever has it is of this commit.
         let write = Uuid::now_v7().into_bytes();
         let mut attempts = 0;

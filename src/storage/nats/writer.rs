@@ -1,6 +1,8 @@
-//! The loop of a writer: it commits what waits as one, answers everybody, and ends.
+//! The loop of a stream's writers: each commits what waits as one and answers everybody, until they end.
 
 use std::sync::Arc;
+
+use futures_util::stream::{FuturesUnordered, StreamExt as _, TryStreamExt as _};
 
 use super::Context;
 use super::queue::{Intake, Job, Next};
@@ -32,25 +34,44 @@ pub(super) trait Writer: Send {
     fn measure(&self, backlog: usize);
 }
 
-/// Runs until the queue is closed, or something cannot go on.
-pub(super) async fn run<W: Writer>(mut writer: W, mut intake: Intake<W::Request, W::Answer>) {
-    let end = loop {
-        let gone_on = match intake.next().await {
-            Next::Commit(jobs) => {
-                let served = serve(&mut writer, jobs).await;
-                writer.measure(intake.backlog());
+/// Runs until the queue is closed, or something cannot go on. Each of the writers has one commit at a time.
+pub(super) async fn run<W: Writer>(writers: Vec<W>, mut intake: Intake<W::Request, W::Answer>) {
+    let Some(context) = writers.first().map(|writer| Arc::clone(writer.context())) else { return };
+    let (mut idle, mut busy) = (writers, FuturesUnordered::new());
+    let closing = loop {
+        let gone_on = tokio::select! {
+            Some((writer, served)) = busy.next() => {
+                idle.push(writer);
                 served
             }
-            Next::Look => writer.look().await,
-            Next::End(closing) => break Ok(closing),
+            next = intake.next(), if !idle.is_empty() => match (next, idle.pop()) {
+                (Next::Commit(jobs), Some(writer)) => {
+                    busy.push(serve(writer, jobs));
+                    Ok(())
+                }
+                (Next::Look, Some(mut writer)) => {
+                    let looked = writer.look().await;
+                    idle.push(writer);
+                    looked
+                }
+                (Next::End(closing), _) => break Ok(closing),
+                (Next::Commit(_) | Next::Look, None) => Ok(()),
+            }
         };
+        if let Some(writer) = idle.last() {
+            writer.measure(intake.backlog());
+        }
         if let Err(reason) = gone_on {
             break Err(reason);
         }
     };
+    let end = match closing {
+        Ok(closing) => busy.map(|(_, served)| served).try_collect::<()>().await.map(|()| closing),
+        Err(reason) => Err(reason),
+    };
     match end {
         Ok(closing) => {
-            writer.context().announce(Acceptance::Refusing(Refusal::Closed));
+            context.announce(Acceptance::Refusing(Refusal::Closed));
             intake.refuse(AppendError::Refused(Refusal::Closed));
             if let Some(closing) = closing {
                 // Whoever asked may have left meanwhile.
@@ -58,18 +79,18 @@ pub(super) async fn run<W: Writer>(mut writer: W, mut intake: Intake<W::Request,
             }
         }
         Err(reason) => {
-            writer.context().fail(reason);
+            context.fail(reason);
             intake.refuse(AppendError::Failed);
         }
     }
 }
 
-/// Commits the jobs and answers them.
-async fn serve<W: Writer>(writer: &mut W, jobs: Vec<Job<W::Request, W::Answer>>) -> Result<(), String> {
+/// Commits the jobs, answers them, and gives the writer back.
+async fn serve<W: Writer>(mut writer: W, jobs: Vec<Job<W::Request, W::Answer>>) -> (W, Result<(), String>) {
     let (error, end) = match writer.commit(&jobs).await {
         Ok(Ok(answers)) => {
             jobs.into_iter().zip(answers).for_each(|(job, answer)| job.settle(Ok(answer)));
-            return Ok(());
+            return (writer, Ok(()));
         }
         Ok(Err(error)) => (error, Ok(())),
         Err(reason) => {
@@ -80,5 +101,5 @@ async fn serve<W: Writer>(writer: &mut W, jobs: Vec<Job<W::Request, W::Answer>>)
     for job in jobs {
         job.settle(Err(error));
     }
-    end
+    (writer, end)
 }
