@@ -56,7 +56,7 @@ pub(super) async fn serve(graph: SocketAddr, like: &Path, folder: &Path, nats: O
     let model = field(1, &field(1, &append::model(like)?.1.encoded()));
     let events = Arc::new(Events { model, encoded: RwLock::default(), tail: watch::Sender::new(0) });
     let claims = match nats {
-        Some(url) => Claims::Published(Publisher::open(url, "bare_state", REPLICAS, 1).await?),
+        Some(url) => Claims::Published(Publisher::open(url, "bare_state", REPLICAS, 1, false).await?),
         None => Claims::open(folder, like)?,
     };
     let floor = Floor { http, graph: format!("http://{graph}/v25.0"), events: Arc::clone(&events), claims };

@@ -1,7 +1,13 @@
-//! What the gateway makes durable in NATS, published bare: everything that waits as one atomic batch, one batch at a time, into
-//! a stream with the gateway's settings. Nothing is read, kept or known of what was published before.
+//! What the gateway must make durable in NATS before it answers, published bare: everything that waits as one atomic batch, one
+//! batch at a time, into a stream with the gateway's settings. Nothing is read of what was published before.
+//!
+//! An event is one message, the first of its subject. Before the first event of a user comes a claim of his name, since two
+//! gateways that meet him at the same moment must give him one conversation; claims that wait share a message. What the gateway
+//! writes afterwards, without anybody waiting for it (windows, names and states of messages), is not published.
 
+use std::collections::HashSet;
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_nats::{Client, HeaderMap, Request};
 use axum::Router;
@@ -19,6 +25,9 @@ use crate::webhook::Signer;
 
 /// Messages of one batch at most, as in the gateway.
 const BATCH_MAX: usize = 512;
+
+/// Bytes of a claim, about as in the gateway.
+const CLAIM: [u8; 105] = [4; 105];
 
 /// What one caller wants to be durable at once.
 struct Job {
@@ -39,8 +48,9 @@ pub(super) struct Message {
 pub(super) struct Publisher(mpsc::UnboundedSender<Job>);
 
 impl Publisher {
-    /// Makes a stream of that name on the servers of `url`, comma separated, with the newest `newest` messages of each subject (-1: all), and publishes into it.
-    pub(super) async fn open(url: &str, name: &str, replicas: u8, newest: i64) -> Result<Self> {
+    /// Makes a stream of that name on the servers of `url`, comma separated, with the newest `newest` messages of each subject
+    /// (-1: all), and publishes into it; what waits `joined`, if that is said, into one message.
+    pub(super) async fn open(url: &str, name: &str, replicas: u8, newest: i64, joined: bool) -> Result<Self> {
         let client = async_nats::connect(url.split(',').collect::<Vec<_>>()).await?;
         let config = json!({
             "name": name, "subjects": [format!("{name}.>")], "retention": "limits", "storage": "file",
@@ -53,7 +63,7 @@ impl Publisher {
         let (jobs, queue) = mpsc::unbounded_channel();
         let name = name.to_owned();
         tokio::spawn(async move {
-            if let Err(error) = run(&client, &name, queue).await {
+            if let Err(error) = run(&client, &name, joined, queue).await {
                 eprintln!("gateway-bench: nothing was published: {error}");
             }
         });
@@ -68,7 +78,12 @@ impl Publisher {
 }
 
 /// Ends, and with it the process's answers, at the first failure.
-async fn run(client: &Client, name: &str, mut queue: mpsc::UnboundedReceiver<Job>) -> Result<()> {
+async fn run(
+    client: &Client,
+    name: &str,
+    joined: bool,
+    mut queue: mpsc::UnboundedReceiver<Job>,
+) -> Result<()> {
     let mut batch_number = 0_u64;
     while let Some(first) = queue.recv().await {
         let mut group = vec![first];
@@ -80,7 +95,15 @@ async fn run(client: &Client, name: &str, mut queue: mpsc::UnboundedReceiver<Job
             group.push(job);
         }
         batch_number += 1;
-        store(client, name, &batch_number.to_string(), &group).await?;
+        let messages: Vec<&Message> = group.iter().flat_map(|job| &job.messages).collect();
+        let batch = batch_number.to_string();
+        if joined {
+            let payload: Vec<u8> = messages.iter().flat_map(|message| &message.payload).copied().collect();
+            let message = Message { token: batch.clone(), payload: payload.into(), is_first: false };
+            store(client, name, &batch, &[&message]).await?;
+        } else {
+            store(client, name, &batch, &messages).await?;
+        }
         for job in group {
             // Whoever wanted it may have left.
             let _left = job.done.send(());
@@ -89,8 +112,7 @@ async fn run(client: &Client, name: &str, mut queue: mpsc::UnboundedReceiver<Job
     Ok(())
 }
 
-async fn store(client: &Client, name: &str, batch: &str, group: &[Job]) -> Result<()> {
-    let messages: Vec<&Message> = group.iter().flat_map(|job| &job.messages).collect();
+async fn store(client: &Client, name: &str, batch: &str, messages: &[&Message]) -> Result<()> {
     for (index, message) in messages.iter().enumerate() {
         let is_last = index + 1 == messages.len();
         let mut headers = HeaderMap::new();
@@ -124,22 +146,41 @@ fn acknowledged(answer: &[u8]) -> Result<()> {
 struct Port {
     signer: Signer,
     publisher: Publisher,
+    claims: Publisher,
+    /// Users that have been met.
+    users: Arc<Mutex<HashSet<Box<str>>>>,
     event: Bytes,
 }
 
-/// Webhooks into NATS: axum, the signature, a batch, 200. Nothing is read from the body.
+/// Webhooks into NATS: axum, the signature, a claim if the user is new, a batch, 200. Nothing but the user is read from the body.
 pub(super) async fn serve(url: &str, like: &Path, replicas: u8) -> Result<()> {
-    let publisher = Publisher::open(url, "bare_events", replicas, -1).await?;
+    let publisher = Publisher::open(url, "bare_events", replicas, -1, false).await?;
+    let claims = Publisher::open(url, "bare_claims", replicas, 1, true).await?;
     let event = append::model(like)?.1.encoded().into();
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     super::say_ready(&json!({"webhook": listener.local_addr()?.to_string()}));
-    let port = Port { signer: Signer::new()?, publisher, event };
+    let port = Port { signer: Signer::new()?, publisher, claims, users: Arc::default(), event };
     let router = Router::new().route("/webhook", post(receive)).with_state(port);
     Ok(axum::serve(listener, router).await?)
 }
 
 async fn receive(State(port): State<Port>, headers: axum::http::HeaderMap, body: Bytes) -> StatusCode {
     let Some(id) = verified(&port.signer, &headers, &body) else { return StatusCode::UNAUTHORIZED };
+    let user = user_of(&body).unwrap_or_default();
+    let is_new = port.users.lock().unwrap_or_else(PoisonError::into_inner).insert(user.into());
+    if is_new {
+        let payload = Bytes::from_static(&CLAIM);
+        let claim = Message { token: String::new(), payload, is_first: false };
+        if !port.claims.publish(vec![claim]).await {
+            return StatusCode::SERVICE_UNAVAILABLE;
+        }
+    }
     let message = Message { token: hex::encode(id), payload: port.event.clone(), is_first: true };
     if port.publisher.publish(vec![message]).await { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
+}
+
+/// Who wrote the message.
+fn user_of(body: &[u8]) -> Option<&str> {
+    let (_, rest) = std::str::from_utf8(body).ok()?.split_once(r#""wa_id":""#)?;
+    rest.split('"').next()
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::webhooks::NUMBERS_PER_RUN;
-use super::{Bench, Gateway, Run, interleaved, load, median_of, processor_note, rate, ratio, whole};
+use super::{Bench, Gateway, Run, interleaved, load, median_of, processor_note, rate, ratio, settle, whole};
 use crate::Result;
 use crate::process::Process;
 use crate::report::{Row, Target};
@@ -38,6 +38,8 @@ fn webhooks(bench: &Bench, gateway: &Gateway, floor: &Process, rows: &mut Vec<Ro
             let first = ((base + round as u64) * NUMBERS_PER_RUN).to_string();
             let post =
                 ["post", addresses[which], "--at-once", posters, "--seconds", "1.5", "--first", &first];
+            // What the gateway still writes of the run before shall not cost the floor anything.
+            settle();
             load(servers[which], &post)
         })?;
         let shown = |runs: &[Run]| {
@@ -61,6 +63,7 @@ fn sends(bench: &Bench, gateway: &Gateway, floor: &Process, rows: &mut Vec<Row>)
     let (addresses, servers) = ([gateway.grpc()?, floor.address("grpc")?], [&gateway.process, floor]);
     let [ours, floor] = interleaved::<2>(bench.rounds, |which, _| {
         let send = ["send", addresses[which], "--at-once", "64", "--seconds", "1.5", "--request-ids"];
+        settle();
         load(servers[which], &send)
     })?;
     rows.push(Row {
