@@ -332,7 +332,7 @@ impl Machine {
         self.has_room = has_room;
     }
 
-    /// The first `count` of [`Unsaved::parkings`] are stored, and never shown again.
+    /// The first `count` parkings that were shown as not stored are stored, and never shown again.
     pub fn stored_parkings(&mut self, count: usize) {
         self.parkings.drain(..count.min(self.parkings.len()));
     }
