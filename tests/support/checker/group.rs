@@ -100,7 +100,7 @@ impl Group {
     async fn worker(&self, seed: u64, stop: CancellationToken) -> u64 {
         let mut rng = Rng::new(seed);
         let mut deaths = 0;
-        let (line, mut saying) = (Arc::default(), JoinSet::new());
+        let (line, mut saying) = (Arc::<Line>::default(), JoinSet::new());
         while !stop.is_cancelled() {
             let request =
                 SubscribeEventsRequest { max_outstanding_events: self.outstanding_max, ..work(&self.name) };
@@ -116,6 +116,8 @@ impl Group {
                     () = stop.cancelled() => true,
                 };
                 self.ended(&mine, has_died);
+                // Its gateway may have left, and the line with it.
+                line.broken().await;
                 deaths += u64::from(has_died);
             }
             sleep(PAUSE).await;
