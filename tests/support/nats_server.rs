@@ -79,6 +79,12 @@ impl NatsServer {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
+    /// Where it keeps its streams.
+    #[allow(dead_code, reason = "only some who include this file need it")]
+    pub fn store_dir(&self) -> PathBuf {
+        self.folder.path().join("store")
+    }
+
     /// As it calls itself.
     #[allow(dead_code, reason = "only some who include this file need it")]
     pub fn name(&self) -> String {
@@ -116,14 +122,13 @@ impl NatsServer {
     }
 
     fn prepared(port: u16, lines: &str, jetstream: &str) -> Self {
-        let folder = TempDir::new().unwrap();
-        let store = folder.path().join("store");
+        let server = Self { folder: TempDir::new().unwrap(), port, child: None, is_stopped: false };
         let config = format!(
             "listen: \"127.0.0.1:{port}\"\nserver_name: n{port}\n{lines}\njetstream {{ store_dir: \"{}\"; {jetstream} }}\n",
-            store.display()
+            server.store_dir().display()
         );
-        fs::write(folder.path().join("nats.conf"), config).unwrap();
-        Self { folder, port, child: None, is_stopped: false }
+        fs::write(server.folder.path().join("nats.conf"), config).unwrap();
+        server
     }
 
     /// As [`NatsServer::restart`], without waiting.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::wire::{Fault, Wire};
+use super::wire::{Fault, NO_FILES, Wire};
 use super::{Config, OpenError};
 
 /// The first server with atomic batches.
@@ -228,6 +228,9 @@ async fn create(
                 ))
             })?)
         }
+        Err(fault @ Fault::Api { err_code: NO_FILES, .. }) => Err(OpenError::Unfit(format!(
+            "the stream {name} cannot be created: {fault}; the log of nats-server says why, which is mostly its store_dir"
+        ))),
         Err(fault @ Fault::Api { .. }) => Err(OpenError::Unfit(format!(
             "the stream {name} cannot be created with {} replicas and {} bytes: {fault}; give NATS that many servers and that \
              room, or change storage.nats.replicas or storage.size_max",

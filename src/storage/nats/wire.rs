@@ -31,6 +31,8 @@ const NO_MESSAGE: u64 = 10_037;
 const NO_LEADER: u64 = 10_008;
 /// Not enough servers are there for the copies.
 const NO_PEERS: u64 = 10_005;
+/// The server could not make the files of a stream; it does so too while it makes the folder of a new account.
+pub(super) const NO_FILES: u64 = 10_049;
 
 /// Between two questions of one that is patient.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -61,7 +63,7 @@ impl Fault {
     fn is_passing(&self) -> bool {
         match self {
             Self::Away(_) => true,
-            Self::Api { err_code, .. } => matches!(*err_code, NO_LEADER | NO_PEERS),
+            Self::Api { err_code, .. } => matches!(*err_code, NO_LEADER | NO_PEERS | NO_FILES),
             Self::Garbled(_) => false,
         }
     }

@@ -1,5 +1,7 @@
 //! Servers and streams with which acknowledged events could be lost.
 
+use std::fs;
+
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -86,6 +88,17 @@ async fn a_server_that_starts_later_is_waited_for() {
     });
     let engine = tokio::task::block_in_place(|| opening.join().unwrap());
     append(&engine, [1]).await;
+}
+
+/// nats-server 2.14 makes the folder of an account for its first client, and takes it away again if there is nothing in it: a stream
+/// that another client creates meanwhile finds none. A file in its place does the same, once: the server removes it then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_finds_no_folder_for_a_stream_is_asked_again() {
+    let (server, world) = open_world!();
+    let account = server.store_dir().join("jetstream/$G");
+    fs::create_dir_all(&account).unwrap();
+    fs::write(account.join("streams"), "").unwrap();
+    append(&world.open(), [1]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
