@@ -21,6 +21,7 @@ pub const KEY_BYTES_MAX: usize = 512;
 pub struct Bucket {
     name: &'static str,
     is_vital: bool,
+    is_advancing: bool,
 }
 
 impl Bucket {
@@ -35,7 +36,7 @@ impl Bucket {
             assert!(matches!(first, b'a'..=b'z' | b'0'..=b'9' | b'_'), "a bucket name is a-z, 0-9 and _");
             bytes = rest;
         }
-        Self { name, is_vital: false }
+        Self { name, is_vital: false, is_advancing: false }
     }
 
     /// The same, for what must be written also without room for more: by that, what is there comes to its end. Who writes
@@ -43,6 +44,18 @@ impl Bucket {
     #[must_use]
     pub const fn vital(self) -> Self {
         Self { is_vital: true, ..self }
+    }
+
+    /// The same, for entries that are only ever replaced by ones that expire later or never, and not deleted before they expire. So
+    /// an engine may leave about what was replaced.
+    #[must_use]
+    pub const fn advancing(self) -> Self {
+        Self { is_advancing: true, ..self }
+    }
+
+    /// As [`Bucket::advancing`] says.
+    pub(super) const fn is_advancing(self) -> bool {
+        self.is_advancing
     }
 
     /// The name.

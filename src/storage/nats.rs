@@ -4,6 +4,7 @@
 //! one atomic batch; an in-memory index says which keys there are; the newest events are served from memory. What other
 //! replicas write is read on as they call it out. All of it runs on one thread. Nothing outside this folder knows JetStream.
 
+mod compact;
 mod config;
 
 mod log;

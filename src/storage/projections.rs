@@ -20,10 +20,10 @@ use super::keyed_state::{Bucket, Entry, KeyedState, Put, StateError};
 pub use message::MessageRecord;
 pub use windows::Watch;
 
-const IDENTITIES: Bucket = Bucket::named("identities");
+const IDENTITIES: Bucket = Bucket::named("identities").advancing();
 /// Conversations of names of which no event has been applied yet, where several processes give them.
 const CLAIMS: Bucket = Bucket::named("identity_claims");
-const MESSAGES: Bucket = Bucket::named("messages");
+const MESSAGES: Bucket = Bucket::named("messages").advancing();
 const POSITIONS: Bucket = Bucket::named("positions");
 
 /// How long the state of a message is remembered after its last status; Meta tries to deliver for 30 days.

@@ -1,11 +1,11 @@
 //! Which keys there are, in memory: key, revision, expiry and size, but no values.
 //!
-//! The stream has the newest message of each key; its number is the revision. Claims of one commit share a message. The index is what one gets by reading
-//! the stream from its beginning, and follows each write once that is durable.
+//! The stream has the newest message of each key; its number is the revision. Some entries of one commit share a message. The
+//! index is what one gets by reading the stream from its beginning, and follows each write once that is durable.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Mutex, PoisonError, RwLock};
 
 use bytes::Bytes;
 
@@ -30,31 +30,93 @@ impl Slot {
 
 type Keys = BTreeMap<Box<[u8]>, Slot>;
 
-/// The keys of all buckets.
+/// The keys of all buckets, and the messages that several share.
 #[derive(Debug, Default)]
 pub(super) struct Index {
     buckets: RwLock<HashMap<String, Keys>>,
+    sharing: Mutex<Sharing>,
+}
+
+/// How many entries of each shared message are still the newest of their keys.
+#[derive(Debug, Default)]
+struct Sharing {
+    messages: HashMap<u64, Counts>,
+    /// Those that hold little else than what was replaced.
+    sparse: BTreeSet<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    newest: usize,
+    all: usize,
+}
+
+/// A shared message is sparse when so many times its newest entries are not more than all.
+const SPARSE: usize = 4;
+
+impl Sharing {
+    fn add(&mut self, message: u64) {
+        let counts = self.messages.entry(message).or_default();
+        counts.newest += 1;
+        counts.all += 1;
+    }
+
+    /// One of its entries was replaced, or went.
+    fn lose(&mut self, message: u64) {
+        let Some(counts) = self.messages.get_mut(&message) else { return };
+        counts.newest = counts.newest.saturating_sub(1);
+        if counts.newest * SPARSE <= counts.all {
+            self.sparse.insert(message);
+        }
+    }
+
+    fn forget(&mut self, message: u64) {
+        self.messages.remove(&message);
+        self.sparse.remove(&message);
+    }
 }
 
 impl Index {
     /// Takes in writes that are durable, with the numbers of their messages, in their order and all at one moment.
     pub(super) fn apply<'a>(&self, writes: impl IntoIterator<Item = (u64, &'a EntryWrite)>) {
         let mut buckets = self.buckets.write().unwrap_or_else(PoisonError::into_inner);
+        let mut sharing = self.sharing.lock().unwrap_or_else(PoisonError::into_inner);
         for (revision, write) in writes {
+            if let Some(message) = write.emptied() {
+                sharing.forget(message);
+                continue;
+            }
             let EntryWrite { bucket, key, value, expire_at_ms, is_shared } = write;
             if !buckets.contains_key(bucket) {
                 buckets.insert(bucket.clone(), Keys::new());
             }
             let Some(keys) = buckets.get_mut(bucket) else { continue };
-            match value {
-                None => drop(keys.remove(&key[..])),
+            let before = match value {
+                None => keys.remove(&key[..]),
                 Some(value) => {
                     let (expire_at_ms, is_shared) = (*expire_at_ms, *is_shared);
                     let slot = Slot { revision, expire_at_ms, value_bytes: value.len(), is_shared };
-                    keys.insert(key.as_ref().into(), slot);
+                    if is_shared {
+                        sharing.add(revision);
+                    }
+                    keys.insert(key.as_ref().into(), slot)
                 }
+            };
+            if let Some(Slot { revision, is_shared: true, .. }) = before {
+                sharing.lose(revision);
             }
         }
+    }
+
+    /// The numbers of up to `max` shared messages of which little is needed, the oldest first.
+    pub(super) fn sparse(&self, max: usize) -> Vec<u64> {
+        let sharing = self.sharing.lock().unwrap_or_else(PoisonError::into_inner);
+        sharing.sparse.iter().take(max).copied().collect()
+    }
+
+    /// That shared message is not there any more.
+    pub(super) fn forget(&self, message: u64) {
+        self.sharing.lock().unwrap_or_else(PoisonError::into_inner).forget(message);
     }
 
     /// The slots of the keys, in their order and all of one moment, expired ones too.

@@ -1,8 +1,10 @@
 //! What one commit of the state writes.
 //!
 //! Each entry is a message under its key, so that the server keeps the newest of a key and forgets the others. Claims come many
-//! at a time, webhooks wait for them, and they are over after a while: those of one commit share a message, which the server
-//! syncs once, and which it forgets by age.
+//! at a time, webhooks wait for them, and they are over after a while; so do windows and states of messages, one or more for
+//! each webhook. Those of one commit share a message, which the server syncs once, and which it forgets by age. When little of such a
+//! message is still the newest of its key, that is written again with what is written next to it, and the message goes
+//! ([`Op::Compact`](super::state_writer::Op::Compact)): so what was replaced takes no more than a few times the room of what is there.
 
 use std::collections::HashMap;
 
@@ -18,20 +20,34 @@ use crate::storage::keyed_state::{Precondition, Put};
 /// How long the server keeps what stands for a deleted entry: readers of the stream are past it long before.
 const GRAVE_SECONDS: u64 = 60;
 
-/// How long the server keeps a shared message after the last of its entries has expired: nobody looks for one by then,
-/// whatever the clocks say.
-const SHARED_SECONDS: u64 = 60 * 60;
+/// How long the server keeps a message after the last of its entries has expired: nobody looks for one by then, whatever the
+/// clocks say.
+const EXPIRED_SECONDS: u64 = 60 * 60;
 
 /// A revision that is not known before the commit. No caller can name it.
 const UNBORN: u64 = u64::MAX;
+
+/// A shared message of which little is still needed.
+#[derive(Debug)]
+pub(super) struct Sparse {
+    /// Its number.
+    pub(super) message: u64,
+    /// The write it came with.
+    pub(super) write: [u8; 16],
+    pub(super) entries: Vec<EntryWrite>,
+}
 
 /// What a commit writes, and what it answers if it is stored.
 #[derive(Default)]
 pub(super) struct Plan {
     /// Those with a message each.
     writes: Vec<EntryWrite>,
-    /// Those that share the message behind these.
-    shared: Vec<EntryWrite>,
+    /// What stands in the place of shared messages, with their subjects' ends; behind those.
+    emptied: Vec<(String, EntryWrite)>,
+    /// Those that share the message behind these, and expire.
+    expiring: Vec<EntryWrite>,
+    /// Those that share the last message, and do not.
+    lasting: Vec<EntryWrite>,
     /// Revisions here are places in `writes`.
     pub(super) answers: Vec<Done>,
     /// What the writes before make of the index.
@@ -46,37 +62,88 @@ impl Plan {
         self.writes.len() as u64 - 1
     }
 
-    /// Adds the write of a claim.
-    pub(super) fn claim(&mut self, put: &Put) {
+    /// Adds a write that shares a message.
+    pub(super) fn share(&mut self, put: &Put) {
         let write = self.note(put, true);
-        self.shared.push(write);
+        self.sharing(&write).push(write);
+    }
+
+    /// Adds the write of an entry where `held` is: it shares a message if it may, and never expires before that.
+    pub(super) fn advance(&mut self, put: &Put, held: Option<Slot>) {
+        if put.bucket.is_advancing() {
+            let before = held.map_or(Some(0), |held| held.expire_at_ms);
+            let expire_at_ms = before.zip(put.expire_at_ms).map(|(before, expires)| before.max(expires));
+            self.share(&Put { expire_at_ms, ..put.clone() });
+        } else {
+            self.put(put);
+        }
+    }
+
+    fn sharing(&mut self, write: &EntryWrite) -> &mut Vec<EntryWrite> {
+        if is_lasting(write) { &mut self.lasting } else { &mut self.expiring }
+    }
+
+    /// Adds again what is still needed of a shared message, which goes.
+    pub(super) fn compact(
+        &mut self,
+        sparse: &Sparse,
+        held: impl Fn(&str, &Bytes) -> Option<Slot>,
+        now_ms: u64,
+    ) {
+        // Of two of the same key the later one counts.
+        for entry in sparse.entries.iter().rev() {
+            let at = (entry.bucket.clone(), entry.key.clone());
+            if self.overlay.contains_key(&at) {
+                continue;
+            }
+            let held = held(&entry.bucket, &entry.key);
+            let is_needed = match entry.value {
+                Some(_) => held.is_some_and(|held| held.revision == sparse.message),
+                // An older message may still have what went.
+                None => held.is_none() && entry.expire_at_ms.is_some_and(|at| at > now_ms),
+            };
+            if is_needed {
+                let slot = held.map(|held| Slot { revision: UNBORN, ..held });
+                self.overlay.insert(at, slot);
+                self.sharing(entry).push(entry.clone());
+            }
+        }
+        let token = shared_token(sparse.entries.iter().any(is_lasting), &sparse.write);
+        self.emptied.push((token, EntryWrite::of_emptied(sparse.message)));
     }
 
     /// Adds that what is held there goes.
     pub(super) fn remove(&mut self, (bucket, key): (String, Bytes), held: Slot) {
         self.overlay.insert((bucket.clone(), key.clone()), None);
         let Slot { expire_at_ms, is_shared, .. } = held;
-        let writes = if is_shared { &mut self.shared } else { &mut self.writes };
+        let writes = if is_shared { &mut self.expiring } else { &mut self.writes };
         writes.push(EntryWrite { bucket, key, value: None, expire_at_ms, is_shared });
     }
 
     /// Nothing is added any more.
     pub(super) fn close(&mut self) {
         // What shares with nobody stands under its key.
-        if let [EntryWrite { value: Some(_), is_shared, .. }] = &mut self.shared[..] {
-            *is_shared = false;
-            self.writes.append(&mut self.shared);
+        for sharing in [&mut self.expiring, &mut self.lasting] {
+            if let [EntryWrite { value: Some(_), is_shared, .. }] = &mut sharing[..] {
+                *is_shared = false;
+                self.writes.append(sharing);
+            }
         }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.writes.is_empty() && self.shared.is_empty()
+        let Self { writes, emptied, expiring, lasting, .. } = self;
+        writes.is_empty() && emptied.is_empty() && expiring.is_empty() && lasting.is_empty()
     }
 
     /// The writes with the numbers of their messages, of which this is the first.
     pub(super) fn numbered(&self, first: u64) -> impl Iterator<Item = (u64, &EntryWrite)> + Clone {
-        let behind = first + self.writes.len() as u64;
-        (first..).zip(&self.writes).chain(self.shared.iter().map(move |write| (behind, write)))
+        let alone = self.writes.iter().chain(self.emptied.iter().map(|(_, write)| write));
+        let behind = first + (self.writes.len() + self.emptied.len()) as u64;
+        let expiring = self.expiring.iter().map(move |write| (behind, write));
+        let last = behind + u64::from(!self.expiring.is_empty());
+        let lasting = self.lasting.iter().map(move |write| (last, write));
+        (first..).zip(alone).chain(expiring).chain(lasting)
     }
 
     /// The messages, with this mark.
@@ -87,18 +154,24 @@ impl Plan {
             expected_of_subject: None,
             kept_seconds,
         };
-        let mut messages: Vec<Outgoing> = Vec::with_capacity(self.writes.len() + 1);
-        for (entry, part) in self.writes.iter().zip(0..) {
-            let token = entry_token(&entry.bucket, &entry.key);
-            let kept_seconds = entry.value.is_none().then_some(GRAVE_SECONDS);
+        let past_its_end = |expires: u64| expires.saturating_sub(now_ms) / 1000 + EXPIRED_SECONDS;
+        let own = self.writes.iter().map(|entry| (entry_token(&entry.bucket, &entry.key), entry));
+        let emptied = self.emptied.iter().map(|(token, entry)| (token.clone(), entry));
+        let mut messages: Vec<Outgoing> = Vec::with_capacity(self.writes.len() + self.emptied.len() + 2);
+        for ((token, entry), part) in own.chain(emptied).zip(0..) {
+            let kept_seconds = match (&entry.value, entry.expire_at_ms) {
+                (None, _) => Some(GRAVE_SECONDS),
+                (Some(_), expires) => expires.map(past_its_end),
+            };
             messages.push(message(token, std::slice::from_ref(entry), part, kept_seconds));
         }
-        if !self.shared.is_empty() {
+        for sharing in [&self.expiring, &self.lasting] {
+            let Some(first) = sharing.first() else { continue };
             let part = u32::try_from(messages.len()).unwrap_or(u32::MAX);
             // A grave lies as long as there may be anything in it.
-            let expires = self.shared.iter().filter_map(|entry| entry.expire_at_ms).max().unwrap_or(now_ms);
-            let kept_seconds = expires.saturating_sub(now_ms) / 1000 + SHARED_SECONDS;
-            messages.push(message(shared_token(&write), &self.shared, part, Some(kept_seconds)));
+            let expires = sharing.iter().filter_map(|entry| entry.expire_at_ms).max().unwrap_or(now_ms);
+            let kept_seconds = (!is_lasting(first)).then(|| past_its_end(expires));
+            messages.push(message(shared_token(is_lasting(first), &write), sharing, part, kept_seconds));
         }
         messages
     }
@@ -110,6 +183,11 @@ impl Plan {
         self.overlay.insert((bucket.clone(), key.clone()), Some(slot));
         EntryWrite { bucket, key, value: Some(value), expire_at_ms, is_shared }
     }
+}
+
+/// Whether it is never forgotten: a message has only such, or none.
+fn is_lasting(write: &EntryWrite) -> bool {
+    write.value.is_some() && write.expire_at_ms.is_none()
 }
 
 /// Whether a write may happen where this is.

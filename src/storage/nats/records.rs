@@ -145,6 +145,23 @@ pub(super) struct EntryWrite {
     pub(super) is_shared: bool,
 }
 
+impl EntryWrite {
+    /// The bucket of what stands where a shared message was; no real one has this name.
+    const EMPTIED: &str = "";
+
+    /// Stands in the place of the shared message with that number, of which nothing is needed any more.
+    pub(super) fn of_emptied(message: u64) -> Self {
+        let key = Bytes::copy_from_slice(&message.to_be_bytes());
+        Self { bucket: Self::EMPTIED.to_owned(), key, value: None, expire_at_ms: None, is_shared: false }
+    }
+
+    /// The number of the message in whose place it stands, if it does.
+    pub(super) fn emptied(&self) -> Option<u64> {
+        let number = (self.bucket == Self::EMPTIED).then_some(&self.key[..])?;
+        number.try_into().ok().map(u64::from_be_bytes)
+    }
+}
+
 /// The last part of an event's subject.
 pub(super) fn event_token(id: &EventId) -> String {
     URL_SAFE_NO_PAD.encode(id)
@@ -156,9 +173,11 @@ pub(super) fn entry_token(bucket: &str, key: &[u8]) -> String {
     format!("{bucket}.{}", URL_SAFE_NO_PAD.encode(hash.get(..20).unwrap_or_default()))
 }
 
-/// The last parts of the subject of entries that share a message: one of its own, and of no bucket.
-pub(super) fn shared_token(write: &[u8; 16]) -> String {
-    format!("SHARED.{}", URL_SAFE_NO_PAD.encode(write))
+/// The last parts of the subject of entries that share a message of a write: one of its own, and of no bucket. A write may have a
+/// message that lasts and one that does not.
+pub(super) fn shared_token(is_lasting: bool, write: &[u8; 16]) -> String {
+    let kind = if is_lasting { "LASTING" } else { "SHARED" };
+    format!("{kind}.{}", URL_SAFE_NO_PAD.encode(write))
 }
 
 /// An event as a message.

@@ -116,19 +116,19 @@ impl KeyedState for Nats {
         loop {
             let expired = self.index.expired(self.context.clock.now_ms(), BATCH_RECORDS);
             let found = expired.len();
-            if found == 0 {
-                return Ok(swept);
-            }
             let weight = Weight { records: found, bytes: 0 };
-            if let Done::Swept(count) =
-                self.state.submit(Op::Sweep(expired), weight, Patience::Settle).await?
+            if found > 0
+                && let Done::Swept(count) =
+                    self.state.submit(Op::Sweep(expired), weight, Patience::Settle).await?
             {
                 swept += count;
             }
             if found < BATCH_RECORDS {
-                return Ok(swept);
+                break;
             }
         }
+        self.compact().await?;
+        Ok(swept)
     }
 }
 
@@ -227,7 +227,7 @@ impl Nats {
         };
         let Some(stored) = stored else { return Ok(Err(Replaced)) };
         let entries = decode_entries(stored.payload).map(|(_, entries)| entries).unwrap_or_default();
-        let entry = entries.into_iter().find(|entry| entry.key == key && entry.bucket == bucket.name());
+        let entry = entries.into_iter().rfind(|entry| entry.key == key && entry.bucket == bucket.name());
         let entry = entry.ok_or_else(|| Fault::Garbled(format!("the entry at {revision} is damaged")))?;
         Ok(Ok(entry.value.map(|value| Entry { value, revision })))
     }

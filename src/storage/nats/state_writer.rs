@@ -16,7 +16,7 @@ use super::Context;
 use super::index::{Index, Slot};
 use super::journal::{self, Attempt, Page};
 use super::news::Topic;
-use super::plan::{Plan, holds};
+use super::plan::{Plan, Sparse, holds};
 use super::queue::Job;
 use super::records::{EntryWrite, Mark, Meta, TermRecord, bucket_name, decode_entries};
 use super::streams;
@@ -41,6 +41,8 @@ pub(super) enum Op {
     Sweep(Vec<(String, Bytes, u64)>),
     /// Entries in order, if none of them is there.
     Claim(Vec<Put>),
+    /// Shared messages go, and what is still needed of them is written again.
+    Compact(Vec<Sparse>),
     /// This replica leads, if the term before is the newest.
     Lead {
         /// The term before.
@@ -227,8 +229,10 @@ impl StateWriter {
                     }
                 }
                 Op::PutAll(puts) => {
-                    let places = puts.iter().map(|put| plan.put(put));
-                    Done::Written(places.last().unwrap_or_default())
+                    for put in puts {
+                        plan.advance(put, self.held(&plan, put.bucket.name(), &put.key));
+                    }
+                    Done::Written(0)
                 }
                 Op::Delete(bucket, key, precondition) => {
                     let current = self.current(&plan, *bucket, key, now_ms);
@@ -244,12 +248,18 @@ impl StateWriter {
                     let is_free = |put: &Put| self.current(&plan, put.bucket, &put.key, now_ms).is_none();
                     if puts.iter().all(is_free) {
                         for put in puts {
-                            plan.claim(put);
+                            plan.share(put);
                         }
                         Done::Written(0)
                     } else {
                         Done::Conflict
                     }
+                }
+                Op::Compact(messages) => {
+                    for sparse in messages {
+                        plan.compact(sparse, |bucket, key| self.index.slot_of(bucket, key), now_ms);
+                    }
+                    Done::Swept(messages.len() as u64)
                 }
                 Op::Lead { after, .. } if *after != self.meta.term.number => Done::Conflict,
                 Op::Lead { after, replica, name } => {
@@ -279,23 +289,21 @@ impl StateWriter {
 
     /// Removes what is there, expired or not. Nothing is written for nothing.
     fn delete(&self, plan: &mut Plan, bucket: Bucket, key: &Bytes) {
-        let at = (bucket_name(bucket), key.clone());
-        let held = match plan.overlay.get(&at) {
-            Some(held) => *held,
-            None => self.index.slot_of(&at.0, key),
-        };
-        if let Some(held) = held {
-            plan.remove(at, held);
+        if let Some(held) = self.held(plan, bucket.name(), key) {
+            plan.remove((bucket_name(bucket), key.clone()), held);
         }
     }
 
     fn current(&self, plan: &Plan, bucket: Bucket, key: &Bytes, now_ms: u64) -> Option<Slot> {
-        let at = (bucket_name(bucket), key.clone());
-        let slot = match plan.overlay.get(&at) {
-            Some(slot) => *slot,
-            None => self.index.slots(bucket, [&key[..]]).pop().flatten(),
-        };
-        slot.filter(|slot| slot.is_live(now_ms))
+        self.held(plan, bucket.name(), key).filter(|slot| slot.is_live(now_ms))
+    }
+
+    /// What is there after the plan, expired or not.
+    fn held(&self, plan: &Plan, bucket: &str, key: &Bytes) -> Option<Slot> {
+        match plan.overlay.get(&(bucket.to_owned(), key.clone())) {
+            Some(held) => *held,
+            None => self.index.slot_of(bucket, key),
+        }
     }
 
     /// Takes in all that was written without our knowing.

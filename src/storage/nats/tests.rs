@@ -13,6 +13,7 @@ mod claims;
 mod faults;
 mod replicas;
 mod settings;
+mod sharing;
 
 use std::sync::Mutex as StdMutex;
 use std::sync::atomic::AtomicU32;

@@ -11,8 +11,8 @@ use crate::domain::ids::{BusinessScopedUserId, WaId};
 use crate::domain::window::{ConversationWindows, Reception};
 use crate::storage::keyed_state::{Bucket, Put, StateError};
 
-const WINDOWS: Bucket = Bucket::named("windows");
-const NAMES: Bucket = Bucket::named("names");
+const WINDOWS: Bucket = Bucket::named("windows").advancing();
+const NAMES: Bucket = Bucket::named("names").advancing();
 /// By business number; what concerns all of them is under a key that is no number.
 const RECEPTION: Bucket = Bucket::named("reception");
 const WATCH: &[u8] = b"watch";

@@ -17,7 +17,7 @@ async fn claim(engine: &Nats, number: u64) -> bool {
     in_time(engine.claims().unwrap().claim(BUCKET, entries.into(), KEPT)).await.unwrap()
 }
 
-async fn messages(engine: &Nats) -> u64 {
+pub(super) async fn messages(engine: &Nats) -> u64 {
     let Context { wire, names, .. } = &*engine.context;
     streams::info(wire, &names.state).await.unwrap().unwrap().state.messages
 }
@@ -80,19 +80,19 @@ fn what_shares_a_message_is_kept_past_its_end() {
     let expires = Some(NOW_MS + 60_000);
     // What is written otherwise comes before, with a message each.
     let both = planned(&|plan| {
-        plan.claim(&put("a", expires));
-        plan.claim(&put("b", expires));
+        plan.share(&put("a", expires));
+        plan.share(&put("b", expires));
         plan.put(&put("c", None));
     });
     assert_eq!(both.iter().map(|message| message.kept_seconds).collect::<Vec<_>>(), [None, Some(60 + 3600)]);
     assert_eq!(keys(&both[0].payload), (0, vec![("c".to_owned(), false)]));
     assert_eq!(keys(&both[1].payload), (1, vec![("a".to_owned(), true), ("b".to_owned(), true)]));
     // One that shares with nobody is as any other.
-    let claimed = planned(&|plan| plan.claim(&put("a", expires)));
+    let claimed = planned(&|plan| plan.share(&put("a", expires)));
     let written = planned(&|plan| {
         plan.put(&put("a", expires));
     });
-    assert_eq!((&claimed[0].subject, claimed[0].kept_seconds), (&written[0].subject, None));
+    assert_eq!((&claimed[0].subject, claimed[0].kept_seconds), (&written[0].subject, Some(60 + 3600)));
     // The grave of one that shares lies as long as its message may.
     let held = Slot { revision: 1, expire_at_ms: expires, value_bytes: 1, is_shared: true };
     let at = || ("claimed".to_owned(), Bytes::from("a"));
