@@ -25,6 +25,11 @@ use crate::report::Row;
 use crate::{Result, machine, report};
 use gateway::Gateway;
 
+/// How long a run of calls takes that are compared with others, and how many of them a round has: what else the machine does meanwhile
+/// comes and goes by seconds, and falls on all sides alike only if they take turns more often than that.
+const SLICE_SECONDS: &str = "0.5";
+const SLICES: usize = 3;
+
 /// Where everything is written, below the target folder so that it is on a real disk. Emptied before and after.
 const FOLDER: &str = "target/bench";
 
@@ -167,6 +172,16 @@ fn interleaved<const N: usize>(
         }
     }
     Ok(runs)
+}
+
+/// The runs of several rounds, each of which starts its processes anew: where a process lies in memory alone makes it some percent
+/// faster or slower for its life.
+fn anew<const N: usize>(
+    rounds: usize,
+    run: impl FnMut(usize) -> Result<[Vec<Run>; N]>,
+) -> Result<[Vec<Run>; N]> {
+    let rounds = (0..rounds).map(run).collect::<Result<Vec<_>>>()?;
+    Ok(std::array::from_fn(|which| rounds.iter().flat_map(|runs| &runs[which]).copied().collect()))
 }
 
 fn median(values: impl IntoIterator<Item = f64>) -> f64 {

@@ -11,12 +11,14 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::gateway::{get, is_ok};
-use super::{Bench, Gateway, Run, interleaved, load, processor_note, rate, ratio};
+use super::{
+    Bench, Gateway, Run, SLICE_SECONDS, SLICES, anew, interleaved, load, processor_note, rate, ratio,
+};
 use crate::Result;
 use crate::process::Process;
 use crate::report::{Row, Target};
 
-/// How often metrics are scraped: some thirty times as often as usual.
+/// How often metrics are scraped in a long run, and at the start of each: some forty times as often as usual.
 const SCRAPE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A certificate of its own authority, for loopback.
@@ -58,31 +60,34 @@ struct Taken {
 pub(super) fn measure(bench: &Bench, rows: &mut Vec<Row>) -> Result<()> {
     let upstream = bench.upstream.address("http")?;
     let credentials = Credentials::make(bench)?;
-    let mut gateways = Vec::new();
-    for (index, (name, parts, _)) in GATEWAYS.iter().enumerate() {
-        let sections = credentials.sections(parts, upstream);
-        let gateway = Gateway::configured(bench, &format!("protect-{index}"), &sections)?;
-        if is_ok(&get(gateway.admin()?, "/metrics")?) != parts.contains(&Part::Metrics) {
-            return Err(format!("the gateway with {name} has the wrong /metrics").into());
-        }
-        gateways.push(gateway);
-    }
     let taken = || -> Result<Taken> { Process::own(&["load", "arrivals", upstream])?.finish() };
     taken()?;
-    let runs = interleaved::<6>(bench.rounds, |which, _| {
-        let (gateway, parts) = (&gateways[which], GATEWAYS[which].1);
-        let mut arguments = vec!["send", gateway.grpc()?, "--at-once", "64", "--seconds", "1.5"];
-        arguments.extend(credentials.arguments(parts));
-        if parts.contains(&Part::Metrics) {
-            load_scraped(gateway, &arguments)
-        } else {
-            load(&gateway.process, &arguments)
+    let runs = anew::<6>(bench.rounds, |round| {
+        let mut gateways = Vec::new();
+        for (index, (name, parts, _)) in GATEWAYS.iter().enumerate() {
+            let sections = credentials.sections(parts, upstream);
+            let gateway = Gateway::configured(bench, &format!("protect-{round}-{index}"), &sections)?;
+            if is_ok(&get(gateway.admin()?, "/metrics")?) != parts.contains(&Part::Metrics) {
+                return Err(format!("the gateway with {name} has the wrong /metrics").into());
+            }
+            gateways.push(gateway);
         }
+        let runs = interleaved::<6>(SLICES, |which, _| {
+            let (gateway, parts) = (&gateways[which], GATEWAYS[which].1);
+            let mut arguments = vec!["send", gateway.grpc()?, "--at-once", "64", "--seconds", SLICE_SECONDS];
+            arguments.extend(credentials.arguments(parts));
+            if parts.contains(&Part::Metrics) {
+                load_scraped(gateway, &arguments)
+            } else {
+                load(&gateway.process, &arguments)
+            }
+        })?;
+        // What a gateway has not exported yet it exports at its end.
+        for gateway in gateways {
+            gateway.process.terminate()?;
+        }
+        Ok(runs)
     })?;
-    // What a gateway has not exported yet it exports at its end.
-    for gateway in gateways {
-        gateway.process.terminate()?;
-    }
     if taken()?.exports == 0 {
         return Err("no trace was exported".into());
     }

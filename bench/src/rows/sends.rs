@@ -1,6 +1,9 @@
 //! `SendMessage`, against a handler that only posts.
 
-use super::{Bench, Gateway, Run, interleaved, load, median_of, processor_note, rate, ratio};
+use super::{
+    Bench, Gateway, Run, SLICE_SECONDS, SLICES, anew, interleaved, load, median_of, processor_note, rate,
+    ratio,
+};
 use crate::Result;
 use crate::report::{Row, Target};
 
@@ -8,13 +11,17 @@ use crate::report::{Row, Target};
 type Column = fn(&Run) -> f64;
 
 pub(super) fn measure(bench: &Bench, rows: &mut Vec<Row>) -> Result<()> {
-    let (gateway, floor) = (Gateway::start(bench, "send")?, bench.grpc_floor()?);
-    let addresses = [gateway.grpc()?, floor.address("grpc")?];
-    let servers = [&gateway.process, &floor];
     let runs = |at_once: &str, more: &[&str]| {
-        interleaved::<2>(bench.rounds, |which, _| {
-            let (server, address) = (servers[which], addresses[which]);
-            load(server, &[&["send", address, "--at-once", at_once, "--seconds", "1.5"], more].concat())
+        anew::<2>(bench.rounds, |round| {
+            let name = format!("send-{round}-{at_once}-{}", more.concat());
+            let (gateway, floor) = (Gateway::start(bench, &name)?, bench.grpc_floor()?);
+            let addresses = [gateway.grpc()?, floor.address("grpc")?];
+            let servers = [&gateway.process, &floor];
+            interleaved::<2>(SLICES, |which, _| {
+                let (server, address) = (servers[which], addresses[which]);
+                let send = ["send", address, "--at-once", at_once, "--seconds", SLICE_SECONDS];
+                load(server, &[&send, more].concat())
+            })
         })
     };
     let kinds: [(&str, f64, &[&str]); 2] = [

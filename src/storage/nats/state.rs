@@ -19,8 +19,10 @@ use crate::storage::keyed_state::{Beside, Bucket, Claims, Entry, KeyedState, Pre
 
 /// Keys and bytes of one page of a scan.
 const PAGE: (usize, usize) = (512, 8 * 1024 * 1024);
-/// Entries of one part of [`KeyedState::put_all`]: others, who wait to be served, have their turn in between.
-const PART_RECORDS: usize = 32;
+/// Entries of one part of [`KeyedState::put_all`], and those of them that have a message each: others, who wait to be served, have
+/// their turn in between.
+const PART_RECORDS: usize = 128;
+const PART_MESSAGES: usize = 32;
 /// Values asked for at a time.
 const READS: usize = 64;
 /// How long a value is looked for that the index names: a moment after a write the nearest server may not have it.
@@ -54,12 +56,14 @@ impl KeyedState for Nats {
         puts.iter().try_for_each(Put::check_size)?;
         let mut rest = puts.into_iter().peekable();
         while rest.peek().is_some() {
-            let mut bytes = 0;
+            let (mut bytes, mut messages) = (0, 0);
             let mut chunk = Vec::new();
             while chunk.len() < PART_RECORDS
+                && messages < PART_MESSAGES
                 && let Some(put) = rest.next_if(|put| chunk.is_empty() || bytes + size(put) <= BATCH_BYTES)
             {
                 bytes += size(&put);
+                messages += usize::from(!put.bucket.is_advancing());
                 chunk.push(put);
             }
             let weight = Weight { records: chunk.len(), bytes };
