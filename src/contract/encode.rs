@@ -23,7 +23,7 @@ use crate::domain::event::{
 use crate::domain::failure::Verdict;
 use crate::domain::ids::{BusinessScopedUserId, PhoneNumberId, WaId};
 use crate::domain::message::SendTag;
-use crate::domain::window::Moment;
+use crate::domain::window::{FREE_ENTRY_DURATION, Moment};
 
 /// Bytes that an encoded event may have: gRPC clients accept messages of 4 MiB by default, and the frame around it
 /// needs room.
@@ -152,10 +152,10 @@ fn inbound(payload: Option<v1::event::Payload>, time: SystemTime) -> Option<Mome
     (!is_system).then_some(Moment::Inbound { time, is_referral: message.referral.is_some() })
 }
 
-/// The end of the free entry point, if the conversation is one.
-fn free_entry(conversation: v1::PricingConversation) -> Option<SystemTime> {
+/// The end of the free entry point of a status of that time, if the conversation is one.
+fn free_entry(conversation: v1::PricingConversation, time: SystemTime) -> Option<SystemTime> {
     let is_free_entry = conversation.origin.is_some_and(|origin| origin.r#type == FREE_ENTRY);
-    conversation.expiration_timestamp.filter(|_| is_free_entry)?.try_into().ok()
+    limited(conversation.expiration_timestamp.filter(|_| is_free_entry), Some(time + FREE_ENTRY_DURATION))
 }
 
 fn moved_message(payload: v1::event::Payload, time: SystemTime) -> Option<Moved> {
@@ -168,7 +168,7 @@ fn moved_message(payload: v1::event::Payload, time: SystemTime) -> Option<Moved>
             time,
             send_tag: SendTag::parse(&status.send_tag).ok(),
             error: status.errors.into_iter().next().map(message_error),
-            free_entry_until: status.conversation.and_then(free_entry),
+            free_entry_until: status.conversation.and_then(|conversation| free_entry(conversation, time)),
         }))
     })
 }

@@ -11,7 +11,7 @@ use super::message::OutboundMessage;
 pub const WINDOW_DURATION: Duration = Duration::from_hours(24);
 
 /// How long the free entry point stays open after the answer, and within which time the answer must come (rule 5).
-const FREE_ENTRY_DURATION: Duration = Duration::from_hours(72);
+pub const FREE_ENTRY_DURATION: Duration = Duration::from_hours(72);
 const ANSWER_WITHIN: Duration = Duration::from_hours(24);
 
 /// How far our clock may be ahead of Meta's before a window that Meta still holds open counts as closed.

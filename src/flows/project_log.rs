@@ -35,7 +35,7 @@ use windows::PageWindows;
 
 /// Longer message ids than this are not followed: keys of the state are bounded. `message_life.proto` says so.
 const MESSAGE_ID_BYTES_MAX: usize = 440;
-/// What one step takes. Each costs a write or two, however many events it applies.
+/// What one step takes. Each costs a few writes, however many events it applies.
 const PAGE: ReadLimit = ReadLimit { events: 2_048, bytes: 4 * 1024 * 1024 };
 /// Between two tries when the store refuses or cannot be read; doubles up to the second.
 const RETRY_DELAY_MIN: Duration = Duration::from_secs(1);

@@ -46,8 +46,8 @@ impl Bucket {
         Self { is_vital: true, ..self }
     }
 
-    /// The same, for entries that are only ever replaced by ones that expire later or never, and not deleted before they expire. So
-    /// an engine may leave about what was replaced.
+    /// The same, for entries that are put by [`KeyedState::put_all`] alone, replaced by ones that expire as late or later, and not
+    /// deleted before they expire. So an engine may leave about what was replaced, and lets what is put earlier expire no earlier.
     #[must_use]
     pub const fn advancing(self) -> Self {
         Self { is_advancing: true, ..self }

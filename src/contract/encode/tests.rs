@@ -205,16 +205,19 @@ fn a_message_opens_the_window_and_shows_where_the_user_came_from() {
 
 #[test]
 fn a_status_names_the_end_of_the_free_entry_point() {
-    let moment = |status: &str, origin: &str| {
+    let ending = |status: &str, origin: &str, end: &str| {
         let raw = json!({"id": "wamid.A", "status": status, "timestamp": "1750030073", "recipient_id": "16505551234",
-            "conversation": {"id": "c", "expiration_timestamp": "1750289273", "origin": {"type": origin}}});
+            "conversation": {"id": "c", "expiration_timestamp": end, "origin": {"type": origin}}});
         match moved_by(&event(Payload::Status { contact: None }, &raw.to_string())) {
             Some(Moved::Message(report)) => report.moment(),
             other => panic!("expected a status: {other:?}"),
         }
     };
     let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
+    let moment = |status: &str, origin: &str| ending(status, origin, "1750289273");
     let end = Some(Moment::FreeEntryUntil(at(1_750_289_273)));
+    // It lasts for 72 hours (reference 7, rule 5), whatever a status says.
+    assert_eq!(ending("sent", "referral_conversion", "9999999999"), end);
     assert_eq!(moment("sent", "referral_conversion"), end);
     assert_eq!(moment("sent", "marketing"), Some(Moment::Answered(at(1_750_030_073))));
     assert_eq!(moment("delivered", "marketing"), None);

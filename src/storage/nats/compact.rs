@@ -5,14 +5,18 @@ use bytes::Bytes;
 use super::Nats;
 use super::plan::Sparse;
 use super::queue::{BATCH_BYTES, Patience, Weight};
-use super::records::decode_entries;
+use super::records::{EntryWrite, decode_entries};
 use super::state_writer::Op;
 use crate::storage::keyed_state::StateError;
 
 /// Messages that become one.
 const TOGETHER: usize = 8;
-/// How many times eight may be compacted in one go; the rest has its turn at the next sweep.
-const ROUNDS_MAX: usize = 4_096;
+/// Bytes of the entries that are read for one.
+const BYTES_MAX: usize = BATCH_BYTES / 4;
+/// What an entry takes beside its key and its value, about.
+const ENTRY_BYTES: usize = 32;
+/// How often in a sweep; the rest has its turn at the next one.
+const ROUNDS_MAX: usize = 512;
 
 impl Nats {
     /// Writes what is needed of sparse messages again, and lets them go.
@@ -26,7 +30,7 @@ impl Nats {
             let mut messages = Vec::with_capacity(sparse.len());
             let mut weight = Weight { records: 0, bytes: 0 };
             for message in sparse {
-                if weight.bytes >= BATCH_BYTES {
+                if weight.bytes >= BYTES_MAX {
                     break;
                 }
                 let stored = wire.exact(&names.state, message).await;
@@ -37,8 +41,7 @@ impl Nats {
                     continue;
                 };
                 weight.records += 1;
-                weight.bytes +=
-                    entries.iter().filter_map(|entry| entry.value.as_ref()).map(Bytes::len).sum::<usize>();
+                weight.bytes += entries.iter().map(bytes).sum::<usize>();
                 messages.push(Sparse { message, write: mark.write, entries });
             }
             if !messages.is_empty() {
@@ -47,4 +50,8 @@ impl Nats {
         }
         Ok(())
     }
+}
+
+fn bytes(entry: &EntryWrite) -> usize {
+    entry.key.len() + entry.value.as_ref().map_or(0, Bytes::len) + ENTRY_BYTES
 }

@@ -1,10 +1,10 @@
 //! What one commit of the state writes.
 //!
-//! Each entry is a message under its key, so that the server keeps the newest of a key and forgets the others. Claims come many
-//! at a time, webhooks wait for them, and they are over after a while; so do windows and states of messages, one or more for
-//! each webhook. Those of one commit share a message, which the server syncs once, and which it forgets by age. When little of such a
-//! message is still the newest of its key, that is written again with what is written next to it, and the message goes
-//! ([`Op::Compact`](super::state_writer::Op::Compact)): so what was replaced takes no more than a few times the room of what is there.
+//! An entry is a message under its key, so that the server keeps the newest of a key and forgets the others; or it shares a message
+//! with others of its commit, which the server syncs once. Claims do, since webhooks wait for them, and so do entries that webhooks
+//! move all the time ([`Bucket::advancing`](crate::storage::keyed_state::Bucket::advancing)). The server forgets a shared message by
+//! age if its entries expire. When no more than a quarter of them are still the newest of their keys, those are written again and the
+//! message goes ([`Op::Compact`](super::state_writer::Op::Compact)).
 
 use std::collections::HashMap;
 
@@ -24,6 +24,9 @@ const GRAVE_SECONDS: u64 = 60;
 /// clocks say.
 const EXPIRED_SECONDS: u64 = 60 * 60;
 
+/// The server counts in nanoseconds, and takes what is beyond its numbers for the past: longer than this no message is given.
+const KEPT_SECONDS_MAX: u64 = 10 * 365 * 24 * 60 * 60;
+
 /// A revision that is not known before the commit. No caller can name it.
 const UNBORN: u64 = u64::MAX;
 
@@ -40,14 +43,14 @@ pub(super) struct Sparse {
 /// What a commit writes, and what it answers if it is stored.
 #[derive(Default)]
 pub(super) struct Plan {
-    /// Those with a message each.
-    writes: Vec<EntryWrite>,
-    /// What stands in the place of shared messages, with their subjects' ends; behind those.
-    emptied: Vec<(String, EntryWrite)>,
-    /// Those that share the message behind these, and expire.
+    /// Those that share a message and expire.
     expiring: Vec<EntryWrite>,
-    /// Those that share the last message, and do not.
+    /// Those that share the message behind it, and do not.
     lasting: Vec<EntryWrite>,
+    /// Those with a message each, behind these: a position comes after what it stands for.
+    writes: Vec<EntryWrite>,
+    /// What stands in the place of shared messages, with their subjects' ends; at last.
+    emptied: Vec<(String, EntryWrite)>,
     /// Revisions here are places in `writes`.
     pub(super) answers: Vec<Done>,
     /// What the writes before make of the index.
@@ -122,13 +125,20 @@ impl Plan {
 
     /// Nothing is added any more.
     pub(super) fn close(&mut self) {
-        // What shares with nobody stands under its key.
-        for sharing in [&mut self.expiring, &mut self.lasting] {
-            if let [EntryWrite { value: Some(_), is_shared, .. }] = &mut sharing[..] {
-                *is_shared = false;
-                self.writes.append(sharing);
-            }
+        // What shares with nobody stands under its key, as the last word about it.
+        let (sharing, others) = match self.lasting.len() {
+            0 => (&mut self.expiring, 0),
+            _ => (&mut self.lasting, self.expiring.len()),
+        };
+        if let ([EntryWrite { value: Some(_), is_shared, .. }], 0) = (&mut sharing[..], others) {
+            *is_shared = false;
+            self.writes.append(sharing);
         }
+    }
+
+    /// How many messages come before those that have one entry each.
+    pub(super) fn shared(&self) -> u64 {
+        u64::from(!self.expiring.is_empty()) + u64::from(!self.lasting.is_empty())
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -138,12 +148,11 @@ impl Plan {
 
     /// The writes with the numbers of their messages, of which this is the first.
     pub(super) fn numbered(&self, first: u64) -> impl Iterator<Item = (u64, &EntryWrite)> + Clone {
+        let expiring = self.expiring.iter().map(move |write| (first, write));
+        let next = first + u64::from(!self.expiring.is_empty());
+        let lasting = self.lasting.iter().map(move |write| (next, write));
         let alone = self.writes.iter().chain(self.emptied.iter().map(|(_, write)| write));
-        let behind = first + (self.writes.len() + self.emptied.len()) as u64;
-        let expiring = self.expiring.iter().map(move |write| (behind, write));
-        let last = behind + u64::from(!self.expiring.is_empty());
-        let lasting = self.lasting.iter().map(move |write| (last, write));
-        (first..).zip(alone).chain(expiring).chain(lasting)
+        expiring.chain(lasting).chain((first + self.shared()..).zip(alone))
     }
 
     /// The messages, with this mark.
@@ -154,24 +163,28 @@ impl Plan {
             expected_of_subject: None,
             kept_seconds,
         };
-        let past_its_end = |expires: u64| expires.saturating_sub(now_ms) / 1000 + EXPIRED_SECONDS;
-        let own = self.writes.iter().map(|entry| (entry_token(&entry.bucket, &entry.key), entry));
-        let emptied = self.emptied.iter().map(|(token, entry)| (token.clone(), entry));
-        let mut messages: Vec<Outgoing> = Vec::with_capacity(self.writes.len() + self.emptied.len() + 2);
-        for ((token, entry), part) in own.chain(emptied).zip(0..) {
-            let kept_seconds = match (&entry.value, entry.expire_at_ms) {
-                (None, _) => Some(GRAVE_SECONDS),
-                (Some(_), expires) => expires.map(past_its_end),
-            };
-            messages.push(message(token, std::slice::from_ref(entry), part, kept_seconds));
-        }
+        let past_its_end = |expires: u64| {
+            let seconds = expires.saturating_sub(now_ms) / 1000 + EXPIRED_SECONDS;
+            (seconds <= KEPT_SECONDS_MAX).then_some(seconds)
+        };
+        let mut messages: Vec<Outgoing> = Vec::with_capacity(2 + self.writes.len() + self.emptied.len());
         for sharing in [&self.expiring, &self.lasting] {
             let Some(first) = sharing.first() else { continue };
             let part = u32::try_from(messages.len()).unwrap_or(u32::MAX);
             // A grave lies as long as there may be anything in it.
             let expires = sharing.iter().filter_map(|entry| entry.expire_at_ms).max().unwrap_or(now_ms);
-            let kept_seconds = (!is_lasting(first)).then(|| past_its_end(expires));
+            let kept_seconds = if is_lasting(first) { None } else { past_its_end(expires) };
             messages.push(message(shared_token(is_lasting(first), &write), sharing, part, kept_seconds));
+        }
+        let own = self.writes.iter().map(|entry| (entry_token(&entry.bucket, &entry.key), entry));
+        let emptied = self.emptied.iter().map(|(token, entry)| (token.clone(), entry));
+        for (token, entry) in own.chain(emptied) {
+            let part = u32::try_from(messages.len()).unwrap_or(u32::MAX);
+            let kept_seconds = match (&entry.value, entry.expire_at_ms) {
+                (None, _) => Some(GRAVE_SECONDS),
+                (Some(_), expires) => expires.and_then(past_its_end),
+            };
+            messages.push(message(token, std::slice::from_ref(entry), part, kept_seconds));
         }
         messages
     }

@@ -141,7 +141,8 @@ pub(super) struct EntryWrite {
     /// `None` deletes.
     pub(super) value: Option<Bytes>,
     pub(super) expire_at_ms: Option<u64>,
-    /// Whether its message has other entries too. Then the server forgets it by age, and not when the key is written again.
+    /// Whether its message has other entries too. Then that stays when the key is written again, until its entries have expired or it
+    /// is compacted.
     pub(super) is_shared: bool,
 }
 

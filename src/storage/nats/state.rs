@@ -1,5 +1,6 @@
 //! The keyed state port on JetStream.
 
+use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, UNIX_EPOCH};
 
 use async_trait::async_trait;
@@ -10,7 +11,7 @@ use tokio::time::{Instant, sleep};
 use super::Nats;
 use super::index::Slot;
 use super::queue::{BATCH_BYTES, BATCH_RECORDS, Patience, Weight};
-use super::records::decode_entries;
+use super::records::{EntryWrite, decode_entries};
 use super::state_writer::{Done, Op};
 use super::wire::Fault;
 use crate::clock::unix_ms;
@@ -194,14 +195,26 @@ impl Nats {
             let now_ms = self.context.clock.now_ms();
             let slots = self.index.slots(bucket, keys.iter().map(|key| &key[..]));
             let slots = slots.into_iter().map(|slot| slot.filter(|slot| slot.is_live(now_ms)));
+            let slots: Vec<Option<Slot>> = slots.collect();
+            // Many may share a message.
+            let revisions: BTreeSet<u64> = slots.iter().flatten().map(|slot| slot.revision).collect();
             // The nearest server first, then the leader.
             let asked: Vec<_> =
-                slots.zip(keys).map(|(slot, key)| self.fetch(slot, bucket, key, attempt > 0)).collect();
-            let fetched: Result<Vec<Result<Option<Entry>, Replaced>>, Fault> =
+                revisions.into_iter().map(|revision| self.fetch(revision, attempt > 0)).collect();
+            let fetched: Result<Vec<(u64, Option<Vec<EntryWrite>>)>, Fault> =
                 stream::iter(asked).buffered(READS).try_collect().await;
             let fetched = fetched.map_err(|fault| StateError::Unreadable(fault.to_string()))?;
-            if let Ok(entries) = fetched.into_iter().collect() {
-                return Ok(entries);
+            let messages: HashMap<u64, Option<Vec<EntryWrite>>> = fetched.into_iter().collect();
+            let asked = slots.iter().zip(keys);
+            let entries: Result<Vec<_>, Missing> = asked
+                .map(|(slot, key)| slot.map(|slot| entry(&messages, slot, bucket, key)).transpose())
+                .collect();
+            match entries {
+                Ok(entries) => return Ok(entries),
+                Err(Missing::Message) => {}
+                Err(Missing::Entry(revision)) => {
+                    return Err(StateError::Unreadable(format!("the entry at {revision} is damaged")));
+                }
             }
             if started.elapsed() > READ_MAX {
                 break;
@@ -215,30 +228,41 @@ impl Nats {
         Err(StateError::Unreadable("an entry is not on the NATS server where it was written".to_owned()))
     }
 
-    async fn fetch(
-        &self,
-        slot: Option<Slot>,
-        bucket: Bucket,
-        key: &Bytes,
-        from_leader: bool,
-    ) -> Result<Result<Option<Entry>, Replaced>, Fault> {
-        let Some(Slot { revision, .. }) = slot else { return Ok(Ok(None)) };
+    /// What that message holds; `None` if it is not there: not yet, or not any more.
+    async fn fetch(&self, revision: u64, from_leader: bool) -> Result<(u64, Option<Vec<EntryWrite>>), Fault> {
         let (wire, stream) = (&self.context.wire, &self.context.names.state);
         let stored = if from_leader {
             wire.exact(stream, revision).await?
         } else {
             wire.nearest(stream, revision).await?
         };
-        let Some(stored) = stored else { return Ok(Err(Replaced)) };
-        let entries = decode_entries(stored.payload).map(|(_, entries)| entries).unwrap_or_default();
-        let entry = entries.into_iter().rfind(|entry| entry.key == key && entry.bucket == bucket.name());
-        let entry = entry.ok_or_else(|| Fault::Garbled(format!("the entry at {revision} is damaged")))?;
-        Ok(Ok(entry.value.map(|value| Entry { value, revision })))
+        let entries = stored.map(|stored| decode_entries(stored.payload).map(|(_, entries)| entries));
+        Ok((revision, entries.map(Option::unwrap_or_default)))
     }
 }
 
-/// The message is not there: not yet, or not any more.
-struct Replaced;
+/// Why an entry was not found.
+enum Missing {
+    /// Its message is not there.
+    Message,
+    /// Its message does not hold it.
+    Entry(u64),
+}
+
+/// The entry of a key in the messages that were fetched.
+fn entry(
+    messages: &HashMap<u64, Option<Vec<EntryWrite>>>,
+    Slot { revision, is_shared, .. }: Slot,
+    bucket: Bucket,
+    key: &Bytes,
+) -> Result<Entry, Missing> {
+    let entries = messages.get(&revision).and_then(Option::as_ref).ok_or(Missing::Message)?;
+    let found = entries.iter().rfind(|entry| entry.key == key && entry.bucket == bucket.name());
+    let value = found.and_then(|entry| entry.value.as_ref()).ok_or(Missing::Entry(revision))?;
+    // A part of a message holds the whole of it in memory.
+    let value = if is_shared { Bytes::copy_from_slice(value) } else { value.clone() };
+    Ok(Entry { value, revision })
+}
 
 fn size(put: &Put) -> usize {
     put.key.len() + put.value.len()

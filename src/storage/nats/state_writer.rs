@@ -112,7 +112,8 @@ impl Writer for StateWriter {
             }
             match self.store(&plan).await? {
                 Ok(Some(first)) => {
-                    self.settle(&mut plan.answers, first);
+                    let alone = first + plan.shared();
+                    self.settle(&mut plan.answers, alone);
                     return Ok(Ok(plan.answers));
                 }
                 Ok(None) => {}
@@ -129,8 +130,8 @@ impl Writer for StateWriter {
 
     async fn look(&mut self) -> Result<(), String> {
         let wanted = *self.context.news.state().borrow();
-        match self.read_on(wanted).await {
-            Ok(_) => Ok(()),
+        match self.read_on(wanted, &mut Vec::new()).await {
+            Ok(()) => Ok(()),
             Err(Setback::Fault(fault)) => {
                 tracing::debug!(%fault, "the state was not read on");
                 Ok(())
@@ -170,15 +171,7 @@ impl StateWriter {
                     self.context.news.tell(Topic::State, self.last).await;
                     return Ok(Ok(Some(first)));
                 }
-                Attempt::Behind => match self.catch_up().await {
-                    Ok(marks) => {
-                        self.context.back();
-                        let ours = marks.iter().find(|(_, mark)| mark.write == write);
-                        return Ok(Ok(ours.map(|(seq, mark)| seq - u64::from(mark.part))));
-                    }
-                    Err(Setback::Fault(fault)) => self.context.away(&fault.to_string()),
-                    Err(Setback::Overtaken(reason)) => return Err(reason),
-                },
+                Attempt::Behind => return self.overtaken(write).await,
                 Attempt::Refused(refusal) if !in_doubt => {
                     self.context.announce(Acceptance::Refusing(refusal));
                     return Ok(Err(AppendError::Refused(refusal)));
@@ -196,6 +189,28 @@ impl StateWriter {
                 () = self.context.stop.cancelled() => return Ok(Err(AppendError::Failed)),
             }
         }
+    }
+
+    /// Takes in what others wrote, however often that must be tried: a plan that was made before is not for what is there then. Returns
+    /// the number of the first message of that write, if it is among them all the same.
+    async fn overtaken(&mut self, write: [u8; 16]) -> Result<Result<Option<u64>, AppendError>, String> {
+        let mut marks = Vec::new();
+        for attempts in 0.. {
+            match self.catch_up(&mut marks).await {
+                Ok(()) => {
+                    self.context.back();
+                    break;
+                }
+                Err(Setback::Fault(fault)) => self.context.away(&fault.to_string()),
+                Err(Setback::Overtaken(reason)) => return Err(reason),
+            }
+            tokio::select! {
+                () = sleep(journal::pause(attempts)) => {}
+                () = self.context.stop.cancelled() => return Ok(Err(AppendError::Failed)),
+            }
+        }
+        let ours = marks.iter().find(|(_, mark)| mark.write == write);
+        Ok(Ok(ours.map(|(seq, mark)| seq - u64::from(mark.part))))
     }
 
     /// Gives the answers of a plan the revisions that it got, and takes the lead if that was in it.
@@ -306,20 +321,19 @@ impl StateWriter {
         }
     }
 
-    /// Takes in all that was written without our knowing.
-    async fn catch_up(&mut self) -> Result<Vec<(u64, Mark)>, Setback> {
+    /// Takes in all that was written without our knowing, and adds its marks, also when it fails midway.
+    async fn catch_up(&mut self, marks: &mut Vec<(u64, Mark)>) -> Result<(), Setback> {
         let Context { wire, names, .. } = &*self.context;
         // The newest messages may be gone already, and count all the same.
         let gone = || Fault::Away(format!("the stream {} is not there", names.state));
         let end = streams::info(wire, &names.state).await?.ok_or_else(gone)?.state.last_seq;
-        let marks = self.read_on(end).await?;
+        self.read_on(end, marks).await?;
         self.last = self.last.max(end);
-        Ok(marks)
+        Ok(())
     }
 
     /// Takes in what is there, surely up to message `wanted`.
-    async fn read_on(&mut self, wanted: u64) -> Result<Vec<(u64, Mark)>, Setback> {
-        let mut marks = Vec::new();
+    async fn read_on(&mut self, wanted: u64, marks: &mut Vec<(u64, Mark)>) -> Result<(), Setback> {
         loop {
             let Context { wire, names, .. } = &*self.context;
             let Page { messages, is_full } = journal::page(wire, &names.state, self.last + 1, wanted).await?;
@@ -337,7 +351,7 @@ impl StateWriter {
                 return Err(Setback::Overtaken(format!("the prefix {prefix} was taken over by {name}")));
             }
             if !is_full {
-                return Ok(marks);
+                return Ok(());
             }
         }
     }

@@ -78,15 +78,32 @@ fn what_shares_a_message_is_kept_past_its_end() {
         (mark.part, keys.collect::<Vec<_>>())
     };
     let expires = Some(NOW_MS + 60_000);
-    // What is written otherwise comes before, with a message each.
+    // What is written otherwise comes behind, with a message each.
     let both = planned(&|plan| {
         plan.share(&put("a", expires));
         plan.share(&put("b", expires));
         plan.put(&put("c", None));
     });
-    assert_eq!(both.iter().map(|message| message.kept_seconds).collect::<Vec<_>>(), [None, Some(60 + 3600)]);
-    assert_eq!(keys(&both[0].payload), (0, vec![("c".to_owned(), false)]));
-    assert_eq!(keys(&both[1].payload), (1, vec![("a".to_owned(), true), ("b".to_owned(), true)]));
+    assert_eq!(both.iter().map(|message| message.kept_seconds).collect::<Vec<_>>(), [Some(60 + 3600), None]);
+    assert_eq!(keys(&both[0].payload), (0, vec![("a".to_owned(), true), ("b".to_owned(), true)]));
+    assert_eq!(keys(&both[1].payload), (1, vec![("c".to_owned(), false)]));
+    // Two messages are shared where some last; who is alone in one stays there behind the other.
+    let lasts = planned(&|plan| {
+        plan.share(&put("a", expires));
+        plan.share(&put("b", expires));
+        plan.share(&put("a", None));
+    });
+    assert_eq!(lasts.iter().map(|message| message.kept_seconds).collect::<Vec<_>>(), [Some(60 + 3600), None]);
+    assert_ne!(lasts[0].subject, lasts[1].subject);
+    // No server counts that far: it would take 2286 for the past, and refuse 9999.
+    for expires in [9_999_999_999_000, 253_402_300_799_000] {
+        let far = planned(&|plan| {
+            plan.share(&put("a", Some(expires)));
+            plan.share(&put("b", Some(expires)));
+            plan.put(&put("c", Some(expires)));
+        });
+        assert_eq!(far.iter().map(|message| message.kept_seconds).collect::<Vec<_>>(), [None, None]);
+    }
     // One that shares with nobody is as any other.
     let claimed = planned(&|plan| plan.share(&put("a", expires)));
     let written = planned(&|plan| {

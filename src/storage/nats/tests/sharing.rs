@@ -87,6 +87,7 @@ async fn what_is_read_is_what_was_put_last() {
     let engine = world.open();
     leading(&engine).await;
     let mut table: HashMap<u32, (u32, u64)> = HashMap::new();
+    let mut values = 0..;
     for step in 0..120 {
         match random(8) {
             0 => drop(engine.sweep().await.unwrap()),
@@ -97,15 +98,16 @@ async fn what_is_read_is_what_was_put_last() {
                 let puts = (0..count).map(|_| {
                     let (key, hours) = (random(KEYS), 1 + u64::from(random(12)));
                     let lasts = key.is_multiple_of(7) && random(3) == 0;
-                    (key, if lasts { NEVER } else { world.clock.now_ms() + hours * HOUR_MS })
+                    let expires = if lasts { NEVER } else { world.clock.now_ms() + hours * HOUR_MS };
+                    (key, values.next().unwrap(), expires)
                 });
                 let puts: Vec<_> = puts.collect();
-                let written = puts.iter().map(|(key, expires)| put(*key, step, *expires));
+                let written = puts.iter().map(|(key, value, expires)| put(*key, *value, *expires));
                 engine.put_all(written.collect()).await.unwrap();
-                for (key, expires) in puts {
+                for (key, value, expires) in puts {
                     // As long as it was promised before, if that is still known.
                     let known = table.get(&key).map_or(0, |(_, expires)| *expires);
-                    table.insert(key, (step, expires.max(known)));
+                    table.insert(key, (value, expires.max(known)));
                 }
             }
         }
