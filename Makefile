@@ -86,6 +86,8 @@ cargo-test: ## Run the unit, contract, integration and grpcurl end-to-end tests;
 soak: ## Run the long forms of the failure, kill, send, queue, stream, fan-out and attack tests; repeat a run with SEED=n
 	$(step) 'soak'
 	SOAK=1 $(CARGO) test --locked --test it -- --nocapture failures:: kill:: send_storm:: queue_storm:: send_stream:: streams:: fan_out:: subscription_storm:: floods:: slow_peers::
+	# By itself: what arrives in a second is held against the rate.
+	SOAK=1 $(CARGO) test --locked --test it -- --nocapture cluster::the_rate_of_a_number
 
 # The gateway is the code of the image. Some minutes; close what else keeps the machine busy.
 .PHONY: bench

@@ -21,6 +21,7 @@ use crate::media::{self, File};
 use crate::message_life;
 use crate::rights::{audit, by};
 use crate::send_stream::Sends;
+use crate::support::is_short;
 use crate::support::nats_server::NatsServer;
 use crate::support::rpc::{OPEN, queued, text_to};
 use crate::support::serve::{ALL_RIGHTS, Builder, SECOND_NUMBER, caller};
@@ -382,8 +383,11 @@ async fn the_rate_of_a_number_holds_over_all_gateways() {
     let per_second = (count - 1) as f64 / took.as_secs_f64();
     let fullest = lanes::fullest_second(&times);
     println!("{count} sends in {took:?}: {per_second:.1} per second, at most {fullest} in a second");
-    // Not held against the rate: a busy machine moves together on the way what left apart (`domain/schedule` has that).
-    println!("of those that arrived at Meta at most {} in a second", lanes::fullest_second(&arrived));
+    let fullest_arrived = lanes::fullest_second(&arrived);
+    println!("of those that arrived at Meta at most {fullest_arrived} in a second");
+    // In the short form not held against the rate: a busy machine moves together on the way what left apart (`domain/schedule` has
+    // that).
+    assert!(is_short() || fullest_arrived <= lanes::FULLEST_SECOND_MAX);
     assert!(fullest <= lanes::FULLEST_SECOND_MAX);
     // Where the machine had time for it: a scheduler that wakes too late has lost turns for good.
     assert!(lanes::fullest(&times, 2000) >= 2 * 76, "{per_second}");

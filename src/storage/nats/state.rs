@@ -201,10 +201,8 @@ impl Nats {
             // The nearest server first, then the leader.
             let asked: Vec<_> =
                 revisions.into_iter().map(|revision| self.fetch(revision, attempt > 0)).collect();
-            let fetched: Result<Vec<(u64, Option<Vec<EntryWrite>>)>, Fault> =
-                stream::iter(asked).buffered(READS).try_collect().await;
-            let fetched = fetched.map_err(|fault| StateError::Unreadable(fault.to_string()))?;
-            let messages: HashMap<u64, Option<Vec<EntryWrite>>> = fetched.into_iter().collect();
+            let fetched: Result<Messages, Fault> = stream::iter(asked).buffered(READS).try_collect().await;
+            let messages = fetched.map_err(|fault| StateError::Unreadable(fault.to_string()))?;
             let asked = slots.iter().zip(keys);
             let entries: Result<Vec<_>, Missing> = asked
                 .map(|(slot, key)| slot.map(|slot| entry(&messages, slot, bucket, key)).transpose())
@@ -241,6 +239,9 @@ impl Nats {
     }
 }
 
+/// What messages hold, by their numbers; `None` of one that is not there.
+type Messages = HashMap<u64, Option<Vec<EntryWrite>>>;
+
 /// Why an entry was not found.
 enum Missing {
     /// Its message is not there.
@@ -251,7 +252,7 @@ enum Missing {
 
 /// The entry of a key in the messages that were fetched.
 fn entry(
-    messages: &HashMap<u64, Option<Vec<EntryWrite>>>,
+    messages: &Messages,
     Slot { revision, is_shared, .. }: Slot,
     bucket: Bucket,
     key: &Bytes,
