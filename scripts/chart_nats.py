@@ -3,8 +3,10 @@ are made up here."""
 
 import base64
 import contextlib
+import itertools
 import json
 import pathlib
+import random
 import re
 import socket
 import subprocess
@@ -12,6 +14,8 @@ import time
 
 SERVER = pathlib.Path(__file__).resolve().parent.parent / ".tools/bin/nats-server"
 START_SECONDS_MAX = 30
+# Below those that the system gives out.
+PORTS = itertools.count(random.randrange(20_000, 30_000))
 # What the names of keys begin with: N, A, U and O of "nkeys".
 ACCOUNT, USER, OPERATOR, SEED = 0 << 3, 20 << 3, 14 << 3, 18 << 3
 
@@ -22,9 +26,8 @@ def server(config, folders, work):
     ({"nats-credentials": path, "nats-tls": path}). Yields its URL."""
     work = work / "nats"
     work.mkdir()
-    port = free_port()
     settings = dict(re.findall(r'^(\w+) = "?([^"\n]*)"?$', config.split("[storage.nats]\n")[1].split("\n\n")[0], re.M))
-    lines = [f'listen: "127.0.0.1:{port}"', "server_name: nats-0", "max_payload: 8MB",
+    lines = ['listen: "127.0.0.1:-1"', f'ports_file_dir: "{work}"', "server_name: nats-0", "max_payload: 8MB",
              f'jetstream {{ store_dir: "{work}/store", max_file_store: 1TB }}']
     name = {key: pathlib.Path(path).name for key, path in settings.items() if key.endswith("_file")}
     if "credentials_file" in settings:
@@ -43,26 +46,31 @@ def server(config, folders, work):
     with open(work / "log", "w") as log:
         process = subprocess.Popen([SERVER, "-c", work / "nats.conf"], stdout=log, stderr=log)
     try:
-        wait_until_it_listens(port, process, work / "log")
+        port = port_of(process, work)
         yield f"{'tls' if 'ca_file' in settings else 'nats'}://127.0.0.1:{port}"
     finally:
         process.kill()
         process.wait()
 
 
-def wait_until_it_listens(port, process, log):
+def port_of(process, work):
+    """The port that it took, when it listens."""
+    ports = work / f"nats-server_{process.pid}.ports"
     deadline = time.monotonic() + START_SECONDS_MAX
     while time.monotonic() < deadline and process.poll() is None:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-            return
+        # It may be half written.
+        with contextlib.suppress(OSError, ValueError):
+            return int(json.loads(ports.read_text())["nats"][0].rsplit(":", 1)[1])
         time.sleep(0.05)
-    raise RuntimeError(f"nats-server does not listen:\n{log.read_text()}")
+    raise RuntimeError(f"nats-server does not listen:\n{(work / 'log').read_text()}")
 
 
 def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+    """A port that nobody is given who asks the system for any, and each only once."""
+    for port in PORTS:
+        with contextlib.suppress(OSError), socket.socket() as listener:
+            listener.bind(("127.0.0.1", port))
+            return port
 
 
 def openssl(*arguments):
