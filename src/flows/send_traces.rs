@@ -1,12 +1,15 @@
 //! Which trace a send belongs to, for whatever is heard of it later, by another process too.
 //!
 //! Only sends whose traces are exported are kept, and their tags say so ([`SendTag::is_traced`]): so neither another send nor
-//! its statuses cost anything. Meta gets no trace id, as the tag stands for it. A context is written while the message is
-//! on its way and nobody waits for that; if the process is killed in these milliseconds a link is missing, and nothing else.
+//! its statuses cost anything. Meta gets no trace id, as the tag stands for it. Contexts are written some moments later, those
+//! of many sends in one commit, and nobody waits for that; if the process is killed before, links are missing, and nothing
+//! else.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use moka::sync::Cache;
+use tokio::time::sleep;
 use tracing::{Span, warn};
 
 use crate::clock::SharedClock;
@@ -17,6 +20,8 @@ use crate::telemetry::{Seldom, TraceContext, link};
 
 /// Contexts in memory, about 200 bytes each: statuses come within seconds, and may come before the write is done.
 const RECENT_MAX: u64 = 10_000;
+/// How long contexts are gathered before they are written: less than Meta takes for the first status.
+const GATHERED: Duration = Duration::from_millis(200);
 
 /// The contexts of sends. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -28,6 +33,8 @@ pub struct SendTraces {
 struct Inner {
     store: send_traces::SendTraces,
     recent: Cache<SendTag, TraceContext>,
+    /// What is not written yet. Whoever adds the first sees to it.
+    unwritten: Mutex<Vec<(SendTag, TraceContext)>>,
     clock: SharedClock,
     shutdown: Shutdown,
     lines: Seldom,
@@ -36,8 +43,8 @@ struct Inner {
 impl SendTraces {
     /// Over this store.
     pub fn new(store: send_traces::SendTraces, clock: SharedClock, shutdown: Shutdown) -> Self {
-        let (recent, lines) = (Cache::new(RECENT_MAX), Seldom::default());
-        Self { inner: Arc::new(Inner { store, recent, clock, shutdown, lines }) }
+        let (recent, unwritten, lines) = (Cache::new(RECENT_MAX), Mutex::default(), Seldom::default());
+        Self { inner: Arc::new(Inner { store, recent, unwritten, clock, shutdown, lines }) }
     }
 
     /// Keeps the current context as that of this send, if it is exported. Call it before Meta can know the tag.
@@ -47,14 +54,13 @@ impl SendTraces {
         }
         let Some(trace) = TraceContext::current().filter(TraceContext::is_sampled) else { return };
         self.inner.recent.insert(tag.clone(), trace.clone());
-        let (inner, tag) = (Arc::clone(&self.inner), tag.clone());
-        self.inner.shutdown.spawn_alone(async move {
-            if let Err(error) = inner.store.put(&tag, &trace, inner.clock.now()).await
-                && let Some(sends) = inner.lines.count()
-            {
-                warn!(%error, sends, "traces of sends cannot be stored; after a restart statuses do not link to them");
-            }
-        });
+        if self.inner.add(tag.clone(), trace) {
+            let inner = Arc::clone(&self.inner);
+            self.inner.shutdown.spawn_alone(async move {
+                sleep(GATHERED).await;
+                inner.write().await;
+            });
+        }
     }
 
     /// The contexts of these sends, in their order.
@@ -83,6 +89,25 @@ impl SendTraces {
         }
         if let Some(Some(trace)) = self.of(std::slice::from_ref(tag)).await.first() {
             link(span, trace);
+        }
+    }
+}
+
+impl Inner {
+    /// Adds what is to be written; tells whether it is the first.
+    fn add(&self, tag: SendTag, trace: TraceContext) -> bool {
+        let mut unwritten = self.unwritten.lock().unwrap_or_else(PoisonError::into_inner);
+        unwritten.push((tag, trace));
+        unwritten.len() == 1
+    }
+
+    async fn write(&self) {
+        let traces = std::mem::take(&mut *self.unwritten.lock().unwrap_or_else(PoisonError::into_inner));
+        if let Err(error) = self.store.put(&traces, self.clock.now()).await
+            && let Some(failures) = self.lines.count()
+        {
+            let sends = traces.len();
+            warn!(%error, sends, failures, "traces of sends cannot be stored; after a restart statuses do not link to them");
         }
     }
 }

@@ -18,6 +18,8 @@ const SEND_TRACES: Bucket = Bucket::named("send_traces");
 const KEPT: Duration = Duration::from_hours(7 * 24);
 /// Expiries are rounded up to these: one that many share spares the engine an index.
 const EXPIRY_STEP_MS: u64 = 60 * 60 * 1000;
+/// Contexts in one commit.
+const TOGETHER_MAX: usize = 500;
 
 /// The contexts over the keyed state.
 #[derive(Debug, Clone)]
@@ -31,13 +33,17 @@ impl SendTraces {
         Self { state }
     }
 
-    /// Keeps the context of a send.
-    pub async fn put(&self, tag: &SendTag, trace: &TraceContext, now: SystemTime) -> Result<(), StateError> {
-        let value = format!("1{}", trace.traceparent());
-        let expire_at_ms = unix_ms(now + KEPT).next_multiple_of(EXPIRY_STEP_MS);
-        let put =
-            Put { bucket: SEND_TRACES, key: key(tag), value: value.into(), expire_at_ms: Some(expire_at_ms) };
-        self.state.put_all(vec![put]).await
+    /// Keeps the contexts of these sends.
+    pub async fn put(&self, traces: &[(SendTag, TraceContext)], now: SystemTime) -> Result<(), StateError> {
+        let expire_at_ms = Some(unix_ms(now + KEPT).next_multiple_of(EXPIRY_STEP_MS));
+        let put = |(tag, trace): &(SendTag, TraceContext)| {
+            let value = format!("1{}", trace.traceparent()).into();
+            Put { bucket: SEND_TRACES, key: key(tag), value, expire_at_ms }
+        };
+        for traces in traces.chunks(TOGETHER_MAX) {
+            self.state.put_all(traces.iter().map(put).collect()).await?;
+        }
+        Ok(())
     }
 
     /// The contexts of these sends, in their order.
