@@ -6,6 +6,7 @@
 
 mod buckets;
 mod exemplars;
+mod gathered;
 mod handles;
 mod json_lines;
 mod log_level;

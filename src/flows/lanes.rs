@@ -190,15 +190,18 @@ impl Lanes {
         }
         let rate = inner.pace.fixed_rate.unwrap_or(RATE_STANDARD);
         let rule = if inner.pace.by_recipient { PairRule::STEADY } else { PairRule::NONE };
+        let waiting = gauge!(names::LANE_WAITING, names::PHONE_NUMBER => number.to_string());
+        waiting.set(0.0);
         let lane = Arc::new(NumberLane {
             began: inner.began,
             state: Mutex::new(State {
                 lane: Lane::new(rate, rule),
                 waiters: FastMap::default(),
                 sleeps_until: None,
+                waiting_shown: 0,
             }),
             sooner: Notify::new(),
-            waiting: gauge!(names::LANE_WAITING, names::PHONE_NUMBER => number.to_string()),
+            waiting,
         });
         lanes.insert(number.clone(), Arc::clone(&lane));
         inner.shutdown.spawn_background("lane", Arc::clone(&lane).drive());
@@ -220,6 +223,8 @@ struct State {
     waiters: FastMap<TicketId, Waiter>,
     /// Until when the driver sleeps; for ever without a moment.
     sleeps_until: Option<Moment>,
+    /// What the gauge says.
+    waiting_shown: usize,
 }
 
 impl fmt::Debug for NumberLane {
@@ -280,8 +285,11 @@ impl NumberLane {
             for (id, outcome) in granted.chain(expired) {
                 told.extend(state.waiters.remove(&id).map(|waiter| (waiter, outcome)));
             }
-            #[expect(clippy::cast_precision_loss, reason = "a count for people")]
-            self.waiting.set(state.lane.waiting() as f64);
+            let waiting = state.lane.waiting();
+            if waiting != std::mem::replace(&mut state.waiting_shown, waiting) {
+                #[expect(clippy::cast_precision_loss, reason = "a count for people")]
+                self.waiting.set(waiting as f64);
+            }
             if next.wake_at.is_some_and(|at| state.sleeps_until.is_none_or(|until| at < until)) {
                 state.sleeps_until = next.wake_at;
                 self.sooner.notify_one();

@@ -16,6 +16,7 @@ use tracing::Span;
 
 use super::SpanIds;
 use super::buckets::buckets;
+use super::gathered::Gathered;
 use super::handles::Handles;
 use crate::clock::SharedClock;
 
@@ -92,6 +93,7 @@ impl Exemplars {
 pub(super) struct Exemplifying {
     recorder: PrometheusRecorder,
     exemplars: Arc<Exemplars>,
+    gathered: Arc<Gathered>,
     clock: SharedClock,
     /// Tells recorders apart, of which a process has several in tests.
     number: u64,
@@ -100,11 +102,16 @@ pub(super) struct Exemplifying {
 impl Exemplifying {
     pub(super) fn new(recorder: PrometheusRecorder, clock: SharedClock) -> Self {
         static MADE: AtomicU64 = AtomicU64::new(0);
-        Self { recorder, exemplars: Arc::default(), clock, number: MADE.fetch_add(1, Ordering::Relaxed) }
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        Self { recorder, exemplars: Arc::default(), gathered: Arc::default(), clock, number }
     }
 
     pub(super) fn exemplars(&self) -> Arc<Exemplars> {
         Arc::clone(&self.exemplars)
+    }
+
+    pub(super) fn gathered(&self) -> Arc<Gathered> {
+        Arc::clone(&self.gathered)
     }
 }
 
@@ -122,7 +129,8 @@ impl Recorder for Exemplifying {
     }
 
     fn register_counter(&self, key: &Key, metadata: &Metadata<'_>) -> Counter {
-        COUNTERS.with(|known| known.of(self.number, key, || self.recorder.register_counter(key, metadata)))
+        let find = || self.gathered.counter(self.recorder.register_counter(key, metadata));
+        COUNTERS.with(|known| known.of(self.number, key, find))
     }
 
     fn register_gauge(&self, key: &Key, metadata: &Metadata<'_>) -> Gauge {
@@ -130,7 +138,7 @@ impl Recorder for Exemplifying {
     }
 
     fn register_histogram(&self, key: &Key, metadata: &Metadata<'_>) -> Histogram {
-        let find = || self.recorder.register_histogram(key, metadata);
+        let find = || self.gathered.histogram(self.recorder.register_histogram(key, metadata));
         let plain = HISTOGRAMS.with(|known| known.of(self.number, key, find));
         let Some(trace) = TRACE.get() else { return plain };
         let (key, exemplars, time) = (key.clone(), Arc::clone(&self.exemplars), self.clock.now_ms());

@@ -9,6 +9,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::buckets::{DURATION_BUCKETS, HISTOGRAMS};
 use super::exemplars::{Exemplars, Exemplifying, open_metrics};
+use super::gathered::Gathered;
 use super::names::{Kind, METRICS, Metric};
 use super::{Config, Error, names, process};
 use crate::clock::SharedClock;
@@ -36,6 +37,7 @@ static INSTALLED: OnceLock<Metrics> = OnceLock::new();
 pub struct Metrics {
     handle: PrometheusHandle,
     exemplars: Arc<Exemplars>,
+    gathered: Arc<Gathered>,
     /// Seconds since 1970.
     started: f64,
 }
@@ -63,7 +65,8 @@ impl Metrics {
         let recorder = builder()?.build_recorder();
         let handle = recorder.handle();
         let recorder = Exemplifying::new(recorder, clock);
-        let metrics = Self { handle, exemplars: recorder.exemplars(), started };
+        let (exemplars, gathered) = (recorder.exemplars(), recorder.gathered());
+        let metrics = Self { handle, exemplars, gathered, started };
         metrics::set_global_recorder(recorder).map_err(|_| Error::Recording)?;
         describe();
         begin();
@@ -74,6 +77,7 @@ impl Metrics {
 
     /// All metrics in the Prometheus text format, for `/metrics`. Call it inside the runtime.
     pub fn render(&self) -> String {
+        self.gathered.hand_over();
         let mut text = without_gone(self.handle.render());
         process::render(&mut text, self.started);
         text

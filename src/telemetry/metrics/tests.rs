@@ -25,6 +25,7 @@ fn histograms_have_their_buckets() {
         histogram!(names::LOG_COMMIT_DURATION).record(0.000_1);
         histogram!(names::RPC_SERVER_CALL_DURATION, names::RPC_METHOD => "x").record(0.3);
     });
+    recorder.gathered().hand_over();
     let text = handle.render();
     assert!(text.contains("log_commit_seconds_bucket{le=\"0.00025\"} 1"), "{text}");
     assert!(
@@ -85,6 +86,7 @@ fn scraped(sampler: Sampler) -> (String, String) {
             histogram!(names::EVENT_AGE).record(0.3);
         });
     });
+    recorder.gathered().hand_over();
     let text = handle.render();
     let open = open_metrics(&text, &exemplars);
     (text, open)
