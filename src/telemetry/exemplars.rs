@@ -89,7 +89,7 @@ impl Exemplars {
     }
 }
 
-/// The exporter's recorder, with exemplars.
+/// The exporter's recorder, with exemplars. A thread that is ending remembers nothing.
 pub(super) struct Exemplifying {
     recorder: PrometheusRecorder,
     exemplars: Arc<Exemplars>,
@@ -130,16 +130,17 @@ impl Recorder for Exemplifying {
 
     fn register_counter(&self, key: &Key, metadata: &Metadata<'_>) -> Counter {
         let find = || self.gathered.counter(self.recorder.register_counter(key, metadata));
-        COUNTERS.with(|known| known.of(self.number, key, find))
+        COUNTERS.try_with(|known| known.of(self.number, key, find)).unwrap_or_else(|_| find())
     }
 
     fn register_gauge(&self, key: &Key, metadata: &Metadata<'_>) -> Gauge {
-        GAUGES.with(|known| known.of(self.number, key, || self.recorder.register_gauge(key, metadata)))
+        let find = || self.recorder.register_gauge(key, metadata);
+        GAUGES.try_with(|known| known.of(self.number, key, find)).unwrap_or_else(|_| find())
     }
 
     fn register_histogram(&self, key: &Key, metadata: &Metadata<'_>) -> Histogram {
         let find = || self.gathered.histogram(self.recorder.register_histogram(key, metadata));
-        let plain = HISTOGRAMS.with(|known| known.of(self.number, key, find));
+        let plain = HISTOGRAMS.try_with(|known| known.of(self.number, key, find)).unwrap_or_else(|_| find());
         let Some(trace) = TRACE.get() else { return plain };
         let (key, exemplars, time) = (key.clone(), Arc::clone(&self.exemplars), self.clock.now_ms());
         Histogram::from_arc(Arc::new(Exemplified { plain, key, exemplars, trace, time_ms: time }))

@@ -1,11 +1,12 @@
 //! What each thread counts by itself until somebody looks.
 //!
 //! A counter that all threads add to is a piece of memory that they take from each other at every step, and so is the queue
-//! of a histogram. So a thread's handle of a series is its own: it adds up, and hands over what it has to the exporter's
-//! when the metrics are asked for, when it has [`VALUES_MAX`] values, and when it is dropped with its thread.
+//! of a histogram. So a thread's handle of a series is its own: it adds up, and hands over to the exporter's when the metrics
+//! are asked for, and when it has [`VALUES_MAX`] values. What a thread leaves behind when it ends is still here: it cannot hand over
+//! itself then, as the exporter's needs variables of the thread that are gone already.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use metrics::{Counter, CounterFn, Histogram, HistogramFn};
 
@@ -18,8 +19,8 @@ pub(super) struct Gathered(Mutex<Handles>);
 
 #[derive(Default)]
 struct Handles {
-    all: Vec<Weak<dyn HandOver>>,
-    /// When there are so many the dead ones are taken out.
+    all: Vec<Arc<dyn HandOver>>,
+    /// When there are so many, those that nobody else has any more go.
     look_at: usize,
 }
 
@@ -31,31 +32,26 @@ impl Gathered {
     /// A thread's own handle of this counter.
     pub(super) fn counter(&self, shared: Counter) -> Counter {
         let own = Arc::new(OwnCounter { shared, count: AtomicU64::new(0) });
-        self.add(Arc::downgrade(&own) as Weak<dyn HandOver>);
+        self.add(Arc::clone(&own) as _);
         Counter::from_arc(own)
     }
 
     /// A thread's own handle of this histogram.
     pub(super) fn histogram(&self, shared: Histogram) -> Histogram {
         let own = Arc::new(OwnHistogram { shared, values: Mutex::default() });
-        self.add(Arc::downgrade(&own) as Weak<dyn HandOver>);
+        self.add(Arc::clone(&own) as _);
         Histogram::from_arc(own)
     }
 
     /// Takes all that the threads have.
     pub(super) fn hand_over(&self) {
-        let all = self.handles().all.clone();
-        for handle in all {
-            if let Some(handle) = handle.upgrade() {
-                handle.hand_over();
-            }
-        }
+        self.handles().hand_over();
     }
 
-    fn add(&self, handle: Weak<dyn HandOver>) {
+    fn add(&self, handle: Arc<dyn HandOver>) {
         let mut handles = self.handles();
         if handles.all.len() >= handles.look_at {
-            handles.all.retain(|handle| handle.strong_count() > 0);
+            handles.hand_over();
             handles.look_at = 2 * handles.all.len() + 1;
         }
         handles.all.push(handle);
@@ -63,6 +59,17 @@ impl Gathered {
 
     fn handles(&self) -> MutexGuard<'_, Handles> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Handles {
+    fn hand_over(&mut self) {
+        self.all.retain(|handle| {
+            // Before it hands over: what nobody has any more gets nothing more.
+            let is_used = Arc::strong_count(handle) > 1;
+            handle.hand_over();
+            is_used
+        });
     }
 }
 
@@ -88,12 +95,6 @@ impl CounterFn for OwnCounter {
 
     fn absolute(&self, value: u64) {
         self.shared.absolute(value);
-    }
-}
-
-impl Drop for OwnCounter {
-    fn drop(&mut self) {
-        self.hand_over();
     }
 }
 
@@ -126,12 +127,6 @@ impl HistogramFn for OwnHistogram {
                 self.shared.record(value);
             }
         }
-    }
-}
-
-impl Drop for OwnHistogram {
-    fn drop(&mut self) {
-        self.hand_over();
     }
 }
 
@@ -174,10 +169,30 @@ mod tests {
                 gathered.hand_over();
             }
         });
-        assert_eq!(count.load(Ordering::Relaxed), 8_000, "a handle that is dropped hands over");
+        gathered.hand_over();
+        assert_eq!(count.load(Ordering::Relaxed), 8_000);
         let mut values = recorded.0.lock().unwrap().clone();
         values.sort_by(f64::total_cmp);
         assert_eq!(values, (0..4_000).map(f64::from).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_thread_that_ends_leaves_what_it_has() {
+        /// Counts when its thread's variables go.
+        struct Last(Histogram);
+        impl Drop for Last {
+            fn drop(&mut self) {
+                self.0.record(1.0);
+            }
+        }
+        thread_local!(static LAST: std::cell::RefCell<Option<Last>> = const { std::cell::RefCell::new(None) });
+        let (gathered, recorded) = (Gathered::default(), Arc::new(Recorded::default()));
+        let histogram = gathered.histogram(Histogram::from_arc(Arc::clone(&recorded)));
+        thread::spawn(move || LAST.set(Some(Last(histogram)))).join().unwrap();
+        assert!(recorded.0.lock().unwrap().is_empty(), "nothing is handed over at the end");
+        gathered.hand_over();
+        assert_eq!(*recorded.0.lock().unwrap(), [1.0]);
+        assert!(gathered.handles().all.is_empty());
     }
 
     #[test]
