@@ -94,8 +94,8 @@ impl Lead {
         let ((), subscriptions) = try_join!(Box::pin(caught_up), Box::pin(resumed))?;
         let (calls, limits) = (unsettled.clone(), watch_limits(&parts.config));
         let follow_message = FollowMessage::new(projections.clone(), calls, news, limits, shutdown.clone());
-        let applied = project_log.watch_position();
-        let conversations = parts.conversations(projections, webhook_watch.clone(), applied);
+        let progress = project_log.progress();
+        let conversations = parts.conversations(projections, webhook_watch.clone(), progress);
         let windows = Windows::new(conversations.clone(), parts.templates.clone());
         let queue = parts.queue(windows.clone(), unsettled.clone(), fallbacks.clone(), identities);
         queue.resume(left_in_queue);

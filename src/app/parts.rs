@@ -2,12 +2,10 @@
 
 use std::sync::Arc;
 
-use tokio::sync::watch;
-
 use crate::clock::SharedClock;
 use crate::cloud_api;
 use crate::config::Config;
-use crate::flows::conversations::{Conversations, Progress, WebhookWatch};
+use crate::flows::conversations::{Conversations, WebhookWatch};
 use crate::flows::deliver_events::DeliverEvents;
 use crate::flows::download_media::DownloadMedia;
 use crate::flows::fallbacks::Fallbacks;
@@ -18,7 +16,7 @@ use crate::flows::manage_template::ManageTemplate;
 use crate::flows::mark_read::MarkRead;
 use crate::flows::number_watch::NumberWatch;
 use crate::flows::numbers::Numbers;
-use crate::flows::project_log::ProjectLog;
+use crate::flows::project_log::{Progress, ProjectLog};
 use crate::flows::queue::{self, Queue};
 use crate::flows::receive_webhook::ReceiveWebhook;
 use crate::flows::retain_log::RetainLog;
@@ -196,9 +194,8 @@ impl Parts {
         &self,
         projections: Projections,
         webhook_watch: WebhookWatch,
-        applied: watch::Receiver<u64>,
+        progress: Progress,
     ) -> Conversations {
-        let progress = Progress { tail: self.storage.log.watch_tail(), applied };
         let known_after = self.config.sending.window_known_after;
         Conversations::new(projections, webhook_watch, progress, Arc::clone(&self.clock), known_after)
     }

@@ -5,9 +5,6 @@ mod reception;
 
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::watch;
-use tokio::time::timeout;
-
 use crate::clock::SharedClock;
 use crate::domain::conversation::{Alias, UserIdentity, group_key};
 use crate::domain::ids::{BusinessScopedUserId, PhoneNumberId, WaId};
@@ -16,12 +13,9 @@ use crate::domain::window::{ConversationWindows, Known, Reception, WINDOW_DURATI
 use crate::storage::keyed_state::StateError;
 use crate::storage::projections::Projections;
 
+use super::project_log::Progress;
 use recent::Recent;
 pub use reception::WebhookWatch;
-
-/// How long a question waits for the projections to reach the end of the log. Who answers an event at once must not be
-/// told that the message which they answer never came.
-const CATCH_UP_MAX: Duration = Duration::from_secs(2);
 
 /// Reads conversations.
 #[derive(Debug, Clone)]
@@ -32,15 +26,6 @@ pub struct Conversations {
     clock: SharedClock,
     known_after: Duration,
     recent: Recent,
-}
-
-/// How far the log goes, and how far the projections have followed it.
-#[derive(Debug, Clone)]
-pub struct Progress {
-    /// The newest event.
-    pub tail: watch::Receiver<u64>,
-    /// The last event that is applied.
-    pub applied: watch::Receiver<u64>,
 }
 
 /// Which conversation is meant.
@@ -236,20 +221,6 @@ impl Conversation {
     fn of_group(key: String) -> Self {
         let names = UserIdentity::default();
         Self { key: Some(key), names, window: None, closes_at: None, free_entry_until: None }
-    }
-}
-
-impl Progress {
-    fn is_current(&self) -> bool {
-        *self.applied.borrow() >= *self.tail.borrow()
-    }
-
-    /// Waits until everything up to now is applied; false if that takes too long.
-    async fn catch_up(&self) -> bool {
-        let tail = *self.tail.borrow();
-        let mut applied = self.applied.clone();
-        let caught_up = timeout(CATCH_UP_MAX, applied.wait_for(|applied| *applied >= tail)).await;
-        matches!(caught_up, Ok(Ok(_)))
     }
 }
 

@@ -1,8 +1,9 @@
 //! Log → identities, windows and message states.
 //!
 //! One task reads the log behind its stored position and applies what each event says. Every step may be repeated: the
-//! results only ever move forward, and the position is written last.
+//! results only ever move forward, and the position is written last, once a second.
 
+mod progress;
 mod remembered;
 mod windows;
 
@@ -11,8 +12,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use metrics::{counter, gauge};
-use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, timeout_at};
 use tracing::{debug, warn};
 
 use crate::domain::conversation::Alias;
@@ -22,7 +23,7 @@ use crate::lifecycle::Shutdown;
 use crate::storage::event_log::{EventLog, ReadError, ReadLimit, StoredEvent};
 use crate::storage::events;
 use crate::storage::keyed_state::StateError;
-use crate::storage::projections::{Change, MessageName, MessageRecord, Projections};
+use crate::storage::projections::{Change, MessageName, MessageRecord, Position, Projections};
 use crate::telemetry::names;
 
 use super::fallbacks::Fallbacks;
@@ -30,6 +31,7 @@ use super::follow_message::MessageNews;
 use super::number_watch::NumberWatch;
 use super::template_catalog::TemplateCatalog;
 use super::unsettled::Unsettled;
+pub use progress::Progress;
 use remembered::Remembered;
 use windows::PageWindows;
 
@@ -37,6 +39,12 @@ use windows::PageWindows;
 const MESSAGE_ID_BYTES_MAX: usize = 440;
 /// What one step takes. Each costs a few writes, however many events it applies.
 const PAGE: ReadLimit = ReadLimit { events: 2_048, bytes: 4 * 1024 * 1024 };
+/// A step rests so many times as long as it took before the next one: while events keep coming, fewer and larger steps leave the store
+/// to those who wait for it.
+const REST: u32 = 4;
+const REST_MAX: Duration = Duration::from_millis(100);
+/// How far the stored position may be behind. What comes after it is applied again at the next start.
+const POSITION_BEHIND_MAX: Duration = Duration::from_secs(1);
 /// Between two tries when the store refuses or cannot be read; doubles up to the second.
 const RETRY_DELAY_MIN: Duration = Duration::from_secs(1);
 const RETRY_DELAY_MAX: Duration = Duration::from_mins(1);
@@ -52,6 +60,9 @@ pub struct ProjectLog {
     templates: TemplateCatalog,
     number_watch: NumberWatch,
     position: watch::Sender<u64>,
+    /// When it was stored last.
+    position_stored: Option<Instant>,
+    hurry: Arc<Notify>,
     /// Up to which event the watch of numbers has heard everything: it counts, so that no event may be heard twice.
     heard: u64,
     remembered: Remembered,
@@ -80,8 +91,8 @@ impl ProjectLog {
         templates: TemplateCatalog,
         number_watch: NumberWatch,
     ) -> Self {
-        let (position, remembered) = (watch::Sender::new(0), Remembered::default());
-        let heard = 0;
+        let (position, hurry) = (watch::Sender::new(0), Arc::default());
+        let (heard, remembered) = (0, Remembered::default());
         Self {
             log,
             projections,
@@ -91,14 +102,17 @@ impl ProjectLog {
             templates,
             number_watch,
             position,
+            position_stored: None,
+            hurry,
             heard,
             remembered,
         }
     }
 
-    /// Up to which event of the log everything is applied.
-    pub fn watch_position(&self) -> watch::Receiver<u64> {
-        self.position.subscribe()
+    /// How far it comes.
+    pub fn progress(&self) -> Progress {
+        let (tail, applied) = (self.log.watch_tail(), self.position.subscribe());
+        Progress { tail, applied, hurry: Arc::clone(&self.hurry) }
     }
 
     /// Follows the log until the process stops. While the store refuses or cannot be read, tries again now and then.
@@ -107,13 +121,17 @@ impl ProjectLog {
         let mut position = None;
         let mut retry_delay = RETRY_DELAY_MIN;
         while !shutdown.stop().is_cancelled() {
+            let began = Instant::now();
             match self.advance(position).await {
                 Ok(next) => {
                     position = Some(next);
                     retry_delay = RETRY_DELAY_MIN;
+                    let rested = Instant::now() + (REST * began.elapsed()).min(REST_MAX);
                     if next >= *tail.borrow_and_update() && tail.changed().await.is_err() {
                         return;
                     }
+                    // Whoever waits has not to wait for this.
+                    drop(timeout_at(rested, self.hurry.notified()).await);
                 }
                 Err(error) => {
                     warn!(%error, ?retry_delay, "projections are behind");
@@ -173,7 +191,12 @@ impl ProjectLog {
         let (changes, moved, statuses) = self.changes(&page).await?;
         // Before the position moves: what a status proves is not said twice.
         self.unsettled.record_behind().await?;
-        self.projections.apply(&changes, self.log.epoch(), last.seq).await?;
+        let is_due = self.position_stored.is_none_or(|stored| stored.elapsed() >= POSITION_BEHIND_MAX);
+        let stored = is_due.then(|| Position { epoch: self.log.epoch(), seq: last.seq });
+        self.projections.apply(&changes, stored).await?;
+        if is_due {
+            self.position_stored = Some(Instant::now());
+        }
         self.remembered.keep(changes);
         self.news.tell(&moved);
         for word in statuses {

@@ -44,6 +44,15 @@ pub struct Projections {
 /// Names a message: the business number and Meta's id.
 pub type MessageName = (String, String);
 
+/// Up to which event of a log everything was applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// The log.
+    pub epoch: [u8; 8],
+    /// The event.
+    pub seq: u64,
+}
+
 /// One change of a projection.
 #[derive(Debug)]
 pub enum Change {
@@ -111,12 +120,12 @@ impl Projections {
         Ok(entry.as_ref().and_then(text).and_then(|position| position.parse().ok()).unwrap_or(0))
     }
 
-    /// Applies changes and then moves the position. An identity that is there already stays: a conversation's key never
-    /// changes.
-    pub async fn apply(&self, changes: &[Change], epoch: [u8; 8], position: u64) -> Result<(), StateError> {
+    /// Applies changes, and then moves the position if there is one. An identity that is there already stays: a conversation's
+    /// key never changes.
+    pub async fn apply(&self, changes: &[Change], position: Option<Position>) -> Result<(), StateError> {
         let mut puts: Vec<Put> = changes.iter().map(to_put).collect();
-        puts.push(put(POSITIONS, &epoch, &position.to_string(), None));
-        self.state.put_all(puts).await
+        puts.extend(position.map(|at| put(POSITIONS, &at.epoch, &at.seq.to_string(), None)));
+        if puts.is_empty() { Ok(()) } else { self.state.put_all(puts).await }
     }
 }
 

@@ -372,13 +372,12 @@ mod flow {
         let name: MessageName = (number.to_string(), "wamid.A".to_owned());
         let at = |hours| std::time::SystemTime::UNIX_EPOCH + Duration::from_hours(hours);
         let mut life = MessageLife::default();
-        for (position, state) in (1..).zip([MessageState::Sent, MessageState::Delivered, MessageState::Read])
-        {
-            life = life.merge(MessageLife::at(state, at(1000 + position), None));
+        for (hour, state) in (1..).zip([MessageState::Sent, MessageState::Delivered, MessageState::Read]) {
+            life = life.merge(MessageLife::at(state, at(1000 + hour), None));
             let record =
                 MessageRecord { life: life.clone(), conversation_key: "key".to_owned(), send_tag: None };
             let changes = vec![Change::Message(name.clone(), record)];
-            projections.apply(&changes, [0; 8], position).await.unwrap();
+            projections.apply(&changes, None).await.unwrap();
             news.tell(std::slice::from_ref(&name));
         }
         assert_eq!(watch.next().await.unwrap().unwrap().life, life);

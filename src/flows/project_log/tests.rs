@@ -76,25 +76,28 @@ impl World {
         Self { clock, log, state, projections }
     }
 
-    /// The status of a message that Meta failed for quality.
     async fn fail(&self, message_id: &str) {
-        let now = self.clock.now();
-        let seconds = now.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
-        let status = format!(
-            r#"{{"id":"{message_id}","status":"failed","timestamp":"{seconds}","recipient_id":"16505551234",
-                "errors":[{{"code":131048,"title":"Spam"}}]}}"#
-        );
-        let body = format!(
-            r#"{{"object":"whatsapp_business_account","entry":[{{"id":"2","changes":[{{"field":"messages","value":{{
-                "messaging_product":"whatsapp","metadata":{{"phone_number_id":"1"}},"statuses":[{status}]}}}}]}}]}}"#
-        );
-        for event in normalize(body.as_bytes(), now) {
-            self.log.append(vec![events::item(&event, "")]).await.unwrap();
-        }
+        fail(&self.log, self.clock.now(), message_id).await;
     }
 
     fn is_parked(&self) -> bool {
         self.projections.number_watch.refusal(&PhoneNumberId::parse("1").unwrap()).is_some()
+    }
+}
+
+/// The status of a message that Meta failed for quality.
+async fn fail(log: &Memory, now: SystemTime, message_id: &str) {
+    let seconds = now.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let status = format!(
+        r#"{{"id":"{message_id}","status":"failed","timestamp":"{seconds}","recipient_id":"16505551234",
+                "errors":[{{"code":131048,"title":"Spam"}}]}}"#
+    );
+    let body = format!(
+        r#"{{"object":"whatsapp_business_account","entry":[{{"id":"2","changes":[{{"field":"messages","value":{{
+                "messaging_product":"whatsapp","metadata":{{"phone_number_id":"1"}},"statuses":[{status}]}}}}]}}]}}"#
+    );
+    for event in normalize(body.as_bytes(), now) {
+        log.append(vec![events::item(&event, "")]).await.unwrap();
     }
 }
 
@@ -114,4 +117,41 @@ async fn what_a_page_says_of_a_number_is_heard_once() {
     }
     assert_eq!(world.projections.advance(Some(1)).await.unwrap(), 3);
     assert!(world.is_parked(), "three messages were refused in a row");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_position_is_stored_once_a_second() {
+    let mut world = World::new();
+    let stored = Projections::new(Arc::clone(&world.state) as _);
+    let epoch = world.log.epoch();
+    world.fail("wamid.1").await;
+    assert_eq!(world.projections.advance(None).await.unwrap(), 1);
+    assert_eq!(stored.position(epoch).await.unwrap(), 1);
+    world.fail("wamid.2").await;
+    assert_eq!(world.projections.advance(Some(1)).await.unwrap(), 2);
+    assert_eq!(stored.position(epoch).await.unwrap(), 1, "who starts now applies the second again");
+    tokio::time::advance(POSITION_BEHIND_MAX).await;
+    world.fail("wamid.3").await;
+    assert_eq!(world.projections.advance(Some(2)).await.unwrap(), 3);
+    assert_eq!(stored.position(epoch).await.unwrap(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_that_rests_goes_on_when_somebody_waits() {
+    let world = World::new();
+    let progress = world.projections.progress();
+    let mut applied = progress.applied.clone();
+    world.state.slow_down(10);
+    world.fail("wamid.1").await;
+    let World { clock, log, projections, .. } = world;
+    let _running = tokio::task::JoinSet::from_iter([projections.run(Shutdown::new())]);
+    applied.wait_for(|applied| *applied == 1).await.unwrap();
+    let began = Instant::now();
+    fail(&log, clock.now(), "wamid.2").await;
+    applied.wait_for(|applied| *applied == 2).await.unwrap();
+    assert_eq!(began.elapsed().as_millis(), 10 * u128::from(REST + 1), "it rests, and writes");
+    let began = Instant::now();
+    fail(&log, clock.now(), "wamid.3").await;
+    assert!(progress.catch_up().await && progress.is_current());
+    assert_eq!(began.elapsed().as_millis(), 10, "it writes");
 }

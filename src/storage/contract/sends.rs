@@ -1,7 +1,7 @@
 //! What the store of sends promises over every engine, crashes between its writes included.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -263,13 +263,15 @@ pub async fn forgets_after_its_time(subject: &Subject) {
 pub struct Mortal {
     state: Arc<dyn KeyedState>,
     writes_left: AtomicUsize,
+    write_ms: AtomicU64,
     bytes_read: AtomicUsize,
 }
 
 impl Mortal {
     /// Writes so often to this state.
     pub fn new(state: Arc<dyn KeyedState>, writes: usize) -> Arc<Self> {
-        Arc::new(Self { state, writes_left: AtomicUsize::new(writes), bytes_read: AtomicUsize::new(0) })
+        let writes_left = AtomicUsize::new(writes);
+        Arc::new(Self { state, writes_left, write_ms: AtomicU64::new(0), bytes_read: AtomicUsize::new(0) })
     }
 
     /// Bytes of all values that were read.
@@ -287,7 +289,16 @@ impl Mortal {
         self.writes_left.store(writes, Ordering::SeqCst);
     }
 
-    fn write(&self) -> Result<(), StateError> {
+    /// Writes take so long from now on.
+    pub fn slow_down(&self, write_ms: u64) {
+        self.write_ms.store(write_ms, Ordering::SeqCst);
+    }
+
+    async fn write(&self) -> Result<(), StateError> {
+        let write_ms = self.write_ms.load(Ordering::SeqCst);
+        if write_ms > 0 {
+            tokio::time::sleep(Duration::from_millis(write_ms)).await;
+        }
         let left = self.writes_left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
         left.map(|_| ()).map_err(|_| StateError::Busy)
     }
@@ -306,17 +317,17 @@ impl KeyedState for Mortal {
     }
 
     async fn put(&self, put: Put, precondition: Precondition) -> Result<u64, StateError> {
-        self.write()?;
+        self.write().await?;
         self.state.put(put, precondition).await
     }
 
     async fn put_all(&self, puts: Vec<Put>) -> Result<(), StateError> {
-        self.write()?;
+        self.write().await?;
         self.state.put_all(puts).await
     }
 
     async fn delete(&self, bucket: Bucket, key: &[u8], only: Precondition) -> Result<bool, StateError> {
-        self.write()?;
+        self.write().await?;
         self.state.delete(bucket, key, only).await
     }
 

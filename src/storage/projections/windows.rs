@@ -160,7 +160,7 @@ mod tests {
             keys.iter().zip(all).map(|(key, windows)| Change::Windows(key.clone(), windows)).collect();
         changes.push(Change::Names("0".to_owned(), names.clone()));
         changes.push(Change::Reception("0".to_owned(), reception));
-        projections.apply(&changes, [0; 8], 1).await.unwrap();
+        projections.apply(&changes, None).await.unwrap();
         assert_eq!(projections.windows(&keys).await.unwrap(), all.map(Some));
         assert_eq!(projections.names(&keys[..2]).await.unwrap(), [names, UserIdentity::default()]);
         assert_eq!(projections.receptions(&keys[..2]).await.unwrap(), [Some(reception), None]);
