@@ -33,17 +33,19 @@ impl SendTraces {
         Self { state }
     }
 
-    /// Keeps the contexts of these sends.
+    /// Keeps the contexts of these sends; after an error as many as it can.
     pub async fn put(&self, traces: &[(SendTag, TraceContext)], now: SystemTime) -> Result<(), StateError> {
         let expire_at_ms = Some(unix_ms(now + KEPT).next_multiple_of(EXPIRY_STEP_MS));
         let put = |(tag, trace): &(SendTag, TraceContext)| {
             let value = format!("1{}", trace.traceparent()).into();
             Put { bucket: SEND_TRACES, key: key(tag), value, expire_at_ms }
         };
+        let mut stored = Ok(());
         for traces in traces.chunks(TOGETHER_MAX) {
-            self.state.put_all(traces.iter().map(put).collect()).await?;
+            // What one commit could not do the next may.
+            stored = stored.and(self.state.put_all(traces.iter().map(put).collect()).await);
         }
-        Ok(())
+        stored
     }
 
     /// The contexts of these sends, in their order.

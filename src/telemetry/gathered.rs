@@ -2,10 +2,10 @@
 //!
 //! A counter that all threads add to is a piece of memory that they take from each other at every step, and so is the queue
 //! of a histogram. So a thread's handle of a series is its own: it adds up, and hands over to the exporter's when the metrics
-//! are asked for, and when it has [`VALUES_MAX`] values. What a thread leaves behind when it ends is still here: it cannot hand over
+//! are asked for, every few seconds, and when it has [`VALUES_MAX`] values. What a thread leaves behind when it ends is still here: it cannot hand over
 //! itself then, as the exporter's needs variables of the thread that are gone already.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use metrics::{Counter, CounterFn, Histogram, HistogramFn};
@@ -15,14 +15,7 @@ const VALUES_MAX: usize = 128;
 
 /// The handles that may have something to hand over.
 #[derive(Default)]
-pub(super) struct Gathered(Mutex<Handles>);
-
-#[derive(Default)]
-struct Handles {
-    all: Vec<Arc<dyn HandOver>>,
-    /// When there are so many, those that nobody else has any more go.
-    look_at: usize,
-}
+pub(super) struct Gathered(Mutex<Vec<Arc<dyn HandOver>>>);
 
 trait HandOver: Send + Sync {
     fn hand_over(&self);
@@ -43,33 +36,23 @@ impl Gathered {
         Histogram::from_arc(own)
     }
 
-    /// Takes all that the threads have.
+    /// Takes all that the threads have, now and then: until then those stay that nobody uses any more.
     pub(super) fn hand_over(&self) {
-        self.handles().hand_over();
-    }
-
-    fn add(&self, handle: Arc<dyn HandOver>) {
-        let mut handles = self.handles();
-        if handles.all.len() >= handles.look_at {
-            handles.hand_over();
-            handles.look_at = 2 * handles.all.len() + 1;
-        }
-        handles.all.push(handle);
-    }
-
-    fn handles(&self) -> MutexGuard<'_, Handles> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Handles {
-    fn hand_over(&mut self) {
-        self.all.retain(|handle| {
+        self.handles().retain(|handle| {
             // Before it hands over: what nobody has any more gets nothing more.
             let is_used = Arc::strong_count(handle) > 1;
+            fence(Ordering::Acquire);
             handle.hand_over();
             is_used
         });
+    }
+
+    fn add(&self, handle: Arc<dyn HandOver>) {
+        self.handles().push(handle);
+    }
+
+    fn handles(&self) -> MutexGuard<'_, Vec<Arc<dyn HandOver>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -192,7 +175,7 @@ mod tests {
         assert!(recorded.0.lock().unwrap().is_empty(), "nothing is handed over at the end");
         gathered.hand_over();
         assert_eq!(*recorded.0.lock().unwrap(), [1.0]);
-        assert!(gathered.handles().all.is_empty());
+        assert!(gathered.handles().is_empty());
     }
 
     #[test]
@@ -222,9 +205,9 @@ mod tests {
         for _ in 0..1_000 {
             gathered.counter(shared.clone()).increment(1);
         }
-        assert!(gathered.handles().all.len() < 10);
         kept.increment(1);
         gathered.hand_over();
         assert_eq!(count.load(Ordering::Relaxed), 1_001);
+        assert_eq!(gathered.handles().len(), 1);
     }
 }

@@ -94,6 +94,7 @@ impl Metrics {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
+            self.gathered.hand_over();
             self.handle.run_upkeep();
         }
     }
