@@ -1,7 +1,7 @@
 //! Log → identities, windows and message states.
 //!
 //! One task reads the log behind its stored position and applies what each event says. Every step may be repeated: the
-//! results only ever move forward, and the position is written last, once a second.
+//! results only ever move forward, and the position is written last, once a second at most.
 
 mod progress;
 mod remembered;
@@ -43,7 +43,7 @@ const PAGE: ReadLimit = ReadLimit { events: 2_048, bytes: 4 * 1024 * 1024 };
 /// to those who wait for it.
 const REST: u32 = 4;
 const REST_MAX: Duration = Duration::from_millis(100);
-/// How far the stored position may be behind. What comes after it is applied again at the next start.
+/// How long the stored position may be behind. What comes after it is applied again at the next start.
 const POSITION_BEHIND_MAX: Duration = Duration::from_secs(1);
 /// Between two tries when the store refuses or cannot be read; doubles up to the second.
 const RETRY_DELAY_MIN: Duration = Duration::from_secs(1);
@@ -60,8 +60,8 @@ pub struct ProjectLog {
     templates: TemplateCatalog,
     number_watch: NumberWatch,
     position: watch::Sender<u64>,
-    /// When it was stored last.
-    position_stored: Option<Instant>,
+    /// Which one was stored last, and when.
+    stored: Option<(u64, Instant)>,
     hurry: Arc<Notify>,
     /// Up to which event the watch of numbers has heard everything: it counts, so that no event may be heard twice.
     heard: u64,
@@ -102,7 +102,7 @@ impl ProjectLog {
             templates,
             number_watch,
             position,
-            position_stored: None,
+            stored: None,
             hurry,
             heard,
             remembered,
@@ -118,21 +118,11 @@ impl ProjectLog {
     /// Follows the log until the process stops. While the store refuses or cannot be read, tries again now and then.
     pub async fn run(mut self, shutdown: Shutdown) {
         let mut tail = self.log.watch_tail();
-        let mut position = None;
         let mut retry_delay = RETRY_DELAY_MIN;
         while !shutdown.stop().is_cancelled() {
-            let began = Instant::now();
-            match self.advance(position).await {
-                Ok(next) => {
-                    position = Some(next);
-                    retry_delay = RETRY_DELAY_MIN;
-                    let rested = Instant::now() + (REST * began.elapsed()).min(REST_MAX);
-                    if next >= *tail.borrow_and_update() && tail.changed().await.is_err() {
-                        return;
-                    }
-                    // Whoever waits has not to wait for this.
-                    drop(timeout_at(rested, self.hurry.notified()).await);
-                }
+            match self.follow(&mut tail).await {
+                Ok(true) => retry_delay = RETRY_DELAY_MIN,
+                Ok(false) => return,
                 Err(error) => {
                     warn!(%error, ?retry_delay, "projections are behind");
                     tokio::time::sleep(retry_delay).await;
@@ -142,13 +132,50 @@ impl ProjectLog {
         }
     }
 
+    /// One step, and what comes before the next one; false when none will come.
+    async fn follow(&mut self, tail: &mut watch::Receiver<u64>) -> Result<bool, Error> {
+        let (began, there) = (Instant::now(), *tail.borrow());
+        let next = self.advance().await?;
+        if next < there {
+            // A page was full, so that the next step cannot be larger.
+            return Ok(true);
+        }
+        let rested = Instant::now() + (REST * began.elapsed()).min(REST_MAX);
+        if !self.wait_beyond(next, tail).await? {
+            return Ok(false);
+        }
+        // Whoever waits has not to wait for this.
+        drop(timeout_at(rested, self.hurry.notified()).await);
+        Ok(true)
+    }
+
+    /// Waits for an event behind this position, and stores it meanwhile; false when none will come.
+    async fn wait_beyond(&mut self, position: u64, tail: &mut watch::Receiver<u64>) -> Result<bool, Error> {
+        while *tail.borrow_and_update() <= position {
+            let due = self.stored.filter(|(seq, _)| *seq < position).map(|(_, at)| at + POSITION_BEHIND_MAX);
+            let changed = match due {
+                Some(due) => timeout_at(due, tail.changed()).await.ok(),
+                None => Some(tail.changed().await),
+            };
+            match changed {
+                Some(Ok(())) => {}
+                Some(Err(_)) => return Ok(false),
+                None => {
+                    self.projections.apply(&[], Some(self.at(position))).await?;
+                    self.stored = Some((position, Instant::now()));
+                }
+            }
+        }
+        Ok(true)
+    }
+
     /// Applies everything that is stored now, so that what is served next knows it. A store that takes no writes at this
     /// moment is no reason not to start: [`ProjectLog::run`] goes on when it does.
     pub async fn catch_up(&mut self) -> Result<(), Error> {
         let (began, tail) = (Instant::now(), *self.log.watch_tail().borrow());
-        let (mut position, mut first) = (None, None);
+        let mut first = None;
         loop {
-            match self.advance(position).await {
+            match self.advance().await {
                 Ok(next) if next >= tail => {
                     let behind = next.saturating_sub(first.unwrap_or(next));
                     debug!(behind, took_ms = began.elapsed().as_millis(), "projections have caught up");
@@ -156,7 +183,6 @@ impl ProjectLog {
                 }
                 Ok(next) => {
                     first.get_or_insert(next);
-                    position = Some(next);
                 }
                 Err(Error::State(error @ (StateError::Refused(_) | StateError::Busy))) => {
                     warn!(%error, "projections start behind the log");
@@ -167,17 +193,19 @@ impl ProjectLog {
         }
     }
 
-    /// One step from this position, or from the stored one.
-    async fn advance(&mut self, position: Option<u64>) -> Result<u64, Error> {
-        let at = match position {
-            Some(at) => at,
-            None => self.projections.position(self.log.epoch()).await?,
-        };
+    /// One step from where the last one ended; the first from the stored position.
+    async fn advance(&mut self) -> Result<u64, Error> {
+        let applied = *self.position.borrow();
+        let at = if applied > 0 { applied } else { self.projections.position(self.log.epoch()).await? };
         let next = self.step(at).await?;
         self.position.send_replace(next);
         #[expect(clippy::cast_precision_loss, reason = "no position comes near 2^52")]
         gauge!(names::PROJECTIONS).set(next as f64);
         Ok(next)
+    }
+
+    fn at(&self, seq: u64) -> Position {
+        Position { epoch: self.log.epoch(), seq }
     }
 
     /// Applies one page after `position`; returns the new position. What retention took in the meantime is passed over:
@@ -191,11 +219,10 @@ impl ProjectLog {
         let (changes, moved, statuses) = self.changes(&page).await?;
         // Before the position moves: what a status proves is not said twice.
         self.unsettled.record_behind().await?;
-        let is_due = self.position_stored.is_none_or(|stored| stored.elapsed() >= POSITION_BEHIND_MAX);
-        let stored = is_due.then(|| Position { epoch: self.log.epoch(), seq: last.seq });
-        self.projections.apply(&changes, stored).await?;
+        let is_due = self.stored.is_none_or(|(_, at)| at.elapsed() >= POSITION_BEHIND_MAX);
+        self.projections.apply(&changes, is_due.then(|| self.at(last.seq))).await?;
         if is_due {
-            self.position_stored = Some(Instant::now());
+            self.stored = Some((last.seq, Instant::now()));
         }
         self.remembered.keep(changes);
         self.news.tell(&moved);

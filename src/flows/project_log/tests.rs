@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use secrecy::SecretString;
+use tokio::task::JoinSet;
 
 use super::*;
 use crate::clock::{Clock as _, ManualClock, SharedClock};
@@ -107,44 +108,48 @@ async fn what_a_page_says_of_a_number_is_heard_once() {
     world.fail("wamid.1").await;
     world.state.allow(0);
     for _ in 0..4 {
-        assert!(world.projections.advance(None).await.is_err(), "nothing can be written");
+        assert!(world.projections.advance().await.is_err(), "nothing can be written");
     }
     world.state.allow(usize::MAX);
-    assert_eq!(world.projections.advance(None).await.unwrap(), 1);
+    assert_eq!(world.projections.advance().await.unwrap(), 1);
     assert!(!world.is_parked(), "one message was refused");
     for id in ["wamid.2", "wamid.3"] {
         world.fail(id).await;
     }
-    assert_eq!(world.projections.advance(Some(1)).await.unwrap(), 3);
+    assert_eq!(world.projections.advance().await.unwrap(), 3);
     assert!(world.is_parked(), "three messages were refused in a row");
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_position_is_stored_once_a_second() {
-    let mut world = World::new();
-    let stored = Projections::new(Arc::clone(&world.state) as _);
-    let epoch = world.log.epoch();
-    world.fail("wamid.1").await;
-    assert_eq!(world.projections.advance(None).await.unwrap(), 1);
+    let World { clock, log, state, mut projections } = World::new();
+    let stored = Projections::new(Arc::clone(&state) as _);
+    let (epoch, mut applied) = (log.epoch(), projections.progress().applied);
+    fail(&log, clock.now(), "wamid.1").await;
+    assert_eq!(projections.advance().await.unwrap(), 1);
     assert_eq!(stored.position(epoch).await.unwrap(), 1);
-    world.fail("wamid.2").await;
-    assert_eq!(world.projections.advance(Some(1)).await.unwrap(), 2);
+    fail(&log, clock.now(), "wamid.2").await;
+    let began = Instant::now();
+    let _running = JoinSet::from_iter([projections.run(Shutdown::new())]);
+    applied.wait_for(|applied| *applied == 2).await.unwrap();
     assert_eq!(stored.position(epoch).await.unwrap(), 1, "who starts now applies the second again");
-    tokio::time::advance(POSITION_BEHIND_MAX).await;
-    world.fail("wamid.3").await;
-    assert_eq!(world.projections.advance(Some(2)).await.unwrap(), 3);
-    assert_eq!(stored.position(epoch).await.unwrap(), 3);
+    while stored.position(epoch).await.unwrap() < 2 {
+        assert!(
+            began.elapsed() <= 2 * POSITION_BEHIND_MAX,
+            "nothing else comes, and it is stored all the same"
+        );
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(began.elapsed() >= POSITION_BEHIND_MAX);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_step_that_rests_goes_on_when_somebody_waits() {
-    let world = World::new();
-    let progress = world.projections.progress();
-    let mut applied = progress.applied.clone();
-    world.state.slow_down(10);
-    world.fail("wamid.1").await;
-    let World { clock, log, projections, .. } = world;
-    let _running = tokio::task::JoinSet::from_iter([projections.run(Shutdown::new())]);
+    let World { clock, log, state, projections } = World::new();
+    let (progress, mut applied) = (projections.progress(), projections.progress().applied);
+    state.slow_down(10);
+    fail(&log, clock.now(), "wamid.1").await;
+    let _running = JoinSet::from_iter([projections.run(Shutdown::new())]);
     applied.wait_for(|applied| *applied == 1).await.unwrap();
     let began = Instant::now();
     fail(&log, clock.now(), "wamid.2").await;
@@ -154,4 +159,30 @@ async fn a_step_that_rests_goes_on_when_somebody_waits() {
     fail(&log, clock.now(), "wamid.3").await;
     assert!(progress.catch_up().await && progress.is_current());
     assert_eq!(began.elapsed().as_millis(), 10, "it writes");
+}
+
+#[tokio::test(start_paused = true)]
+async fn full_pages_follow_each_other_from_where_the_start_has_come() {
+    let World { clock, log, state, mut projections } = World::new();
+    let mut applied = projections.progress().applied;
+    let events = 2 * PAGE.events as u64 + 1;
+    let fill = async |from: u64| {
+        for number in 0..events {
+            fail(&log, clock.now(), &format!("wamid.{}", from + number)).await;
+        }
+    };
+    fill(0).await;
+    projections.catch_up().await.unwrap();
+    assert_eq!(*applied.borrow(), events);
+    fill(events).await;
+    state.slow_down(10);
+    let began = Instant::now();
+    let _running = JoinSet::from_iter([projections.run(Shutdown::new())]);
+    let mut before = events;
+    while before < 2 * events {
+        let now = *applied.wait_for(|applied| *applied != before).await.unwrap();
+        assert!(now > before, "{now} after {before}");
+        before = now;
+    }
+    assert_eq!(began.elapsed().as_millis(), 3 * 10, "three steps, and no rest");
 }
