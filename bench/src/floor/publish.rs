@@ -48,10 +48,11 @@ pub(super) struct Message {
 pub(super) struct Publisher(mpsc::UnboundedSender<Job>);
 
 impl Publisher {
-    /// Makes a stream of that name on the servers of `url`, comma separated, with the newest `newest` messages of each subject
+    /// Makes a stream of that name and of this process on the servers of `url`, comma separated, with the newest `newest` messages of each subject
     /// (-1: all), and publishes into it; what waits `joined`, if that is said, into one message.
     pub(super) async fn open(url: &str, name: &str, replicas: u8, newest: i64, joined: bool) -> Result<Self> {
         let client = async_nats::connect(url.split(',').collect::<Vec<_>>()).await?;
+        let name = format!("{name}_{}", std::process::id());
         let config = json!({
             "name": name, "subjects": [format!("{name}.>")], "retention": "limits", "storage": "file",
             "num_replicas": replicas, "discard": "new", "max_msgs_per_subject": newest, "max_bytes": -1,
@@ -61,7 +62,6 @@ impl Publisher {
         let answer = client.send_request(format!("$JS.API.STREAM.CREATE.{name}"), request).await?;
         acknowledged(&answer.payload)?;
         let (jobs, queue) = mpsc::unbounded_channel();
-        let name = name.to_owned();
         tokio::spawn(async move {
             if let Err(error) = run(&client, &name, joined, queue).await {
                 eprintln!("gateway-bench: nothing was published: {error}");

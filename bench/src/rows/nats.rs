@@ -7,7 +7,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::webhooks::NUMBERS_PER_RUN;
-use super::{Bench, Gateway, Run, interleaved, load, median_of, processor_note, rate, ratio, settle, whole};
+use super::{
+    Bench, Gateway, Run, anew, interleaved, load, median_of, processor_note, rate, ratio, settle, whole,
+};
 use crate::Result;
 use crate::process::Process;
 use crate::report::{Row, Target};
@@ -17,31 +19,27 @@ const SERVER: &str = ".tools/bin/nats-server";
 /// How long three servers may take to find each other.
 const START_MAX: Duration = Duration::from_secs(30);
 
+/// Turns of each in a round.
+const TURNS: usize = 2;
+
 pub(super) fn measure(bench: &Bench, rows: &mut Vec<Row>) -> Result<()> {
     let servers = Servers::start(bench)?;
-    let sections = format!(
-        "[storage.nats]\nurls = [{}]\nreplicas = 3\n",
-        servers.urls.iter().map(|url| format!("\"{url}\"")).collect::<Vec<_>>().join(", ")
-    );
-    let gateway = Gateway::stored(bench, "nats", "backend = \"nats\"", &sections)?;
-    let (url, model) = (servers.urls.join(","), bench.model.display().to_string());
-    webhooks(bench, &gateway, &Bench::floor(&["published", &url, &model])?, rows)?;
-    let claims = bench.folder.join("claims").display().to_string();
-    let floor = Bench::floor(&["grpc", bench.upstream.address("http")?, &model, &claims, "--nats", &url])?;
-    sends(bench, &gateway, &floor, rows)
+    webhooks(bench, &servers, rows)?;
+    sends(bench, &servers, rows)
 }
 
-fn webhooks(bench: &Bench, gateway: &Gateway, floor: &Process, rows: &mut Vec<Row>) -> Result<()> {
-    let (addresses, servers) = ([gateway.webhook()?, floor.address("webhook")?], [&gateway.process, floor]);
-    for (posters, base) in [("64", 1), ("256", 1 + bench.rounds as u64)] {
-        let [ours, floor] = interleaved::<2>(bench.rounds, |which, round| {
-            let first = ((base + round as u64) * NUMBERS_PER_RUN).to_string();
-            let post =
-                ["post", addresses[which], "--at-once", posters, "--seconds", "1.5", "--first", &first];
-            // What the gateway still writes of the run before shall not cost the floor anything.
-            settle();
-            load(servers[which], &post)
-        })?;
+fn webhooks(bench: &Bench, servers: &Servers, rows: &mut Vec<Row>) -> Result<()> {
+    let (url, model) = (servers.urls.join(","), bench.model.display().to_string());
+    for posters in ["64", "256"] {
+        let [ours, floor] =
+            rounds(bench, servers, posters, &["published", &url, &model], |pair, which, turn| {
+                let address = [pair.gateway.webhook()?, pair.floor.address("webhook")?][which];
+                let first = ((turn as u64 + 1) * NUMBERS_PER_RUN).to_string();
+                load(
+                    pair.process(which),
+                    &["post", address, "--at-once", posters, "--seconds", "1.5", "--first", &first],
+                )
+            })?;
         let shown = |runs: &[Run]| {
             let p99 = median_of(runs, |run| run.report.p99) / 1e3;
             format!("{}/s, p99 {p99:.1} ms", whole(median_of(runs, Run::per_second)))
@@ -59,12 +57,13 @@ fn webhooks(bench: &Bench, gateway: &Gateway, floor: &Process, rows: &mut Vec<Ro
     Ok(())
 }
 
-fn sends(bench: &Bench, gateway: &Gateway, floor: &Process, rows: &mut Vec<Row>) -> Result<()> {
-    let (addresses, servers) = ([gateway.grpc()?, floor.address("grpc")?], [&gateway.process, floor]);
-    let [ours, floor] = interleaved::<2>(bench.rounds, |which, _| {
-        let send = ["send", addresses[which], "--at-once", "64", "--seconds", "1.5", "--request-ids"];
-        settle();
-        load(servers[which], &send)
+fn sends(bench: &Bench, servers: &Servers, rows: &mut Vec<Row>) -> Result<()> {
+    let (url, model) = (servers.urls.join(","), bench.model.display().to_string());
+    let claims = bench.folder.join("claims").display().to_string();
+    let floor = ["grpc", bench.upstream.address("http")?, &model, &claims, "--nats", &url];
+    let [ours, floor] = rounds(bench, servers, "sends", &floor, |pair, which, _| {
+        let address = [pair.gateway.grpc()?, pair.floor.address("grpc")?][which];
+        load(pair.process(which), &["send", address, "--at-once", "64", "--seconds", "1.5", "--request-ids"])
     })?;
     rows.push(Row {
         name: "SendMessage with a request_id on NATS, 64 in flight".to_owned(),
@@ -76,6 +75,42 @@ fn sends(bench: &Bench, gateway: &Gateway, floor: &Process, rows: &mut Vec<Row>)
         note: processor_note(&ours, &floor),
     });
     Ok(())
+}
+
+/// What is compared.
+struct Pair {
+    gateway: Gateway,
+    floor: Process,
+}
+
+impl Pair {
+    fn process(&self, which: usize) -> &Process {
+        [&self.gateway.process, &self.floor][which]
+    }
+}
+
+/// Rounds that start both anew, with streams of their own: which of the servers leads a stream is chance, and counts as long as the
+/// stream lives.
+fn rounds(
+    bench: &Bench,
+    servers: &Servers,
+    name: &str,
+    floor: &[&str],
+    run: impl Fn(&Pair, usize, usize) -> Result<Run>,
+) -> Result<[Vec<Run>; 2]> {
+    let urls: Vec<_> = servers.urls.iter().map(|url| format!("\"{url}\"")).collect();
+    anew::<2>(bench.rounds, |round| {
+        let prefix = format!("nats_{name}_{round}");
+        let sections =
+            format!("[storage.nats]\nurls = [{}]\nreplicas = 3\nprefix = \"{prefix}\"\n", urls.join(", "));
+        let gateway = Gateway::stored(bench, &prefix, "backend = \"nats\"", &sections)?;
+        let pair = Pair { gateway, floor: Bench::floor(floor)? };
+        interleaved::<2>(TURNS, |which, turn| {
+            // What the gateway still writes of the run before shall not cost the floor anything.
+            settle();
+            run(&pair, which, turn)
+        })
+    })
 }
 
 /// Three servers that are one cluster.
