@@ -1,7 +1,8 @@
 //! Log → identities, windows and message states.
 //!
 //! One task reads the log behind its stored position and applies what each event says. Every step may be repeated: the
-//! results only ever move forward, and the position is written last, once a second at most.
+//! results only ever move forward, and the position is written last: with what is the
+//! newest by then, and once a second while more waits.
 
 mod progress;
 mod remembered;
@@ -43,7 +44,7 @@ const PAGE: ReadLimit = ReadLimit { events: 2_048, bytes: 4 * 1024 * 1024 };
 /// to those who wait for it.
 const REST: u32 = 4;
 const REST_MAX: Duration = Duration::from_millis(100);
-/// How long the stored position may be behind. What comes after it is applied again at the next start.
+/// How long the stored position may be behind while more events wait. What comes after it is applied again at the next start.
 const POSITION_BEHIND_MAX: Duration = Duration::from_secs(1);
 /// Between two tries when the store refuses or cannot be read; doubles up to the second.
 const RETRY_DELAY_MIN: Duration = Duration::from_secs(1);
@@ -60,8 +61,8 @@ pub struct ProjectLog {
     templates: TemplateCatalog,
     number_watch: NumberWatch,
     position: watch::Sender<u64>,
-    /// Which one was stored last, and when.
-    stored: Option<(u64, Instant)>,
+    /// When it was stored last.
+    stored: Option<Instant>,
     hurry: Arc<Notify>,
     /// Up to which event the watch of numbers has heard everything: it counts, so that no event may be heard twice.
     heard: u64,
@@ -141,31 +142,11 @@ impl ProjectLog {
             return Ok(true);
         }
         let rested = Instant::now() + (REST * began.elapsed()).min(REST_MAX);
-        if !self.wait_beyond(next, tail).await? {
+        if next >= *tail.borrow_and_update() && tail.changed().await.is_err() {
             return Ok(false);
         }
         // Whoever waits has not to wait for this.
         drop(timeout_at(rested, self.hurry.notified()).await);
-        Ok(true)
-    }
-
-    /// Waits for an event behind this position, and stores it meanwhile; false when none will come.
-    async fn wait_beyond(&mut self, position: u64, tail: &mut watch::Receiver<u64>) -> Result<bool, Error> {
-        while *tail.borrow_and_update() <= position {
-            let due = self.stored.filter(|(seq, _)| *seq < position).map(|(_, at)| at + POSITION_BEHIND_MAX);
-            let changed = match due {
-                Some(due) => timeout_at(due, tail.changed()).await.ok(),
-                None => Some(tail.changed().await),
-            };
-            match changed {
-                Some(Ok(())) => {}
-                Some(Err(_)) => return Ok(false),
-                None => {
-                    self.projections.apply(&[], Some(self.at(position))).await?;
-                    self.stored = Some((position, Instant::now()));
-                }
-            }
-        }
         Ok(true)
     }
 
@@ -204,10 +185,6 @@ impl ProjectLog {
         Ok(next)
     }
 
-    fn at(&self, seq: u64) -> Position {
-        Position { epoch: self.log.epoch(), seq }
-    }
-
     /// Applies one page after `position`; returns the new position. What retention took in the meantime is passed over:
     /// it is older than anything the projections promise.
     async fn step(&mut self, position: u64) -> Result<u64, Error> {
@@ -219,10 +196,12 @@ impl ProjectLog {
         let (changes, moved, statuses) = self.changes(&page).await?;
         // Before the position moves: what a status proves is not said twice.
         self.unsettled.record_behind().await?;
-        let is_due = self.stored.is_none_or(|(_, at)| at.elapsed() >= POSITION_BEHIND_MAX);
-        self.projections.apply(&changes, is_due.then(|| self.at(last.seq))).await?;
+        let is_all = *self.log.watch_tail().borrow() <= last.seq;
+        let is_due = is_all || self.stored.is_none_or(|at| at.elapsed() >= POSITION_BEHIND_MAX);
+        let stored = is_due.then(|| Position { epoch: self.log.epoch(), seq: last.seq });
+        self.projections.apply(&changes, stored).await?;
         if is_due {
-            self.stored = Some((last.seq, Instant::now()));
+            self.stored = Some(Instant::now());
         }
         self.remembered.keep(changes);
         self.news.tell(&moved);
