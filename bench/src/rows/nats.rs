@@ -19,6 +19,9 @@ const SERVER: &str = ".tools/bin/nats-server";
 /// How long three servers may take to find each other.
 const START_MAX: Duration = Duration::from_secs(30);
 
+/// The events of a round are some megabytes, and the servers reserve what a stream may have until they end.
+const STORAGE: &str = "backend = \"nats\"\nsize_max = \"256 MiB\"";
+
 /// Turns of each in a round.
 const TURNS: usize = 2;
 
@@ -103,7 +106,7 @@ fn rounds(
         let prefix = format!("nats_{name}_{round}");
         let sections =
             format!("[storage.nats]\nurls = [{}]\nreplicas = 3\nprefix = \"{prefix}\"\n", urls.join(", "));
-        let gateway = Gateway::stored(bench, &prefix, "backend = \"nats\"", &sections)?;
+        let gateway = Gateway::stored(bench, &prefix, STORAGE, &sections)?;
         let pair = Pair { gateway, floor: Bench::floor(floor)? };
         interleaved::<2>(TURNS, |which, turn| {
             // What the gateway still writes of the run before shall not cost the floor anything.
